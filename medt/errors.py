@@ -1,0 +1,20 @@
+"""What every bad input raises."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake the user can mend.
+
+    Args:
+        message: one line that names the file, key or value at fault.
+        hint: what to do about it, printed behind the message.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message

@@ -1,0 +1,36 @@
+"""Image sizes that a network's strides divide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medt.errors import UserError
+
+
+def as_size(image_size: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width) from one number or two.
+
+    Raises:
+        UserError: for anything but one or two positive whole numbers.
+    """
+    values = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
+    if len(values) != 2 or not all(type(v) is int and v > 0 for v in values):
+        raise UserError(
+            f"image_size={image_size!r} is not a size in pixels",
+            "give one number, or height and width as [256,320]",
+        )
+    return values[0], values[1]
+
+
+def check_size(size: tuple[int, int], multiples: tuple[int, int], network: str) -> None:
+    """Raises UserError, naming the nearest sizes that fit, unless `multiples` divide `size`."""
+    if size[0] % multiples[0] == 0 and size[1] % multiples[1] == 0:
+        return
+    below = tuple(max(m, s // m * m) for s, m in zip(size, multiples, strict=True))
+    above = tuple(-(-s // m) * m for s, m in zip(size, multiples, strict=True))
+    nearest = " or ".join(f"{h} x {w}" for h, w in dict.fromkeys((below, above)))
+    raise UserError(
+        f"image size {size[0]} x {size[1]} does not fit {network}, which needs multiples of "
+        f"{multiples[0]} x {multiples[1]}",
+        f"the nearest that fit: {nearest}",
+    )
