@@ -1,0 +1,161 @@
+"""What a checkpoint holds: tensors and plain values, enough to evaluate, predict and resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from torch import Tensor, nn
+
+from medt.errors import UserError
+from medt.files import atomic_write
+
+FORMAT = "medt-checkpoint-1"
+OWN_MODELS = "medt.models."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network and all that belongs to it.
+
+    Attributes:
+        model: `_target_`, the full name of the network's class, and its arguments.
+        weights: the network's state dict, with re-estimated norm statistics.
+        preprocessing: `Preprocessing.to_dict()`.
+        classes: id, name and color of each class.
+        dataset: the config of the dataset it was trained on.
+        config: the whole resolved config of the run.
+        epoch: the last epoch it was trained for, from 1.
+        scores: validation scores of these weights; empty if they were not validated.
+        training: what the trainer needs to go on; None if the file is only for use.
+    """
+
+    model: dict[str, Any]
+    weights: dict[str, Tensor]
+    preprocessing: dict[str, Any]
+    classes: list[dict[str, Any]]
+    dataset: dict[str, Any]
+    config: dict[str, Any]
+    epoch: int
+    scores: dict[str, float]
+    training: dict[str, Any] | None = None
+    allow: tuple[str, ...] = ()
+
+    def build_model(self) -> nn.Module:
+        """The network with its weights, in evaluation mode.
+
+        Raises:
+            UserError: the network's class is not allowed, or the weights do not fit it.
+        """
+        model = build_model(self.model, self.allow)
+        try:
+            model.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise UserError(
+                f"the checkpoint's weights do not fit {self.model['_target_']}: "
+                f"{' '.join(str(error).split())[:300]}"
+            ) from error
+        return model.eval()
+
+
+def build_model(spec: Mapping[str, Any], allow: Sequence[str] = ()) -> nn.Module:
+    """Build the network that `spec` names: `_target_` and keyword arguments.
+
+    Args:
+        spec: as in `Checkpoint.model`.
+        allow: full names outside `medt.models` that may be built, since building whatever a file
+            names would run its code.
+
+    Raises:
+        UserError: the name is not allowed or does not exist, or the arguments do not fit.
+    """
+    target = str(spec["_target_"])
+    module, _, name = target.rpartition(".")
+    if target != OWN_MODELS + name and target not in allow:
+        raise UserError(
+            f"the model {target} is none of medt.models",
+            f"if you trust it, allow this very name: allow={target}",
+        )
+    try:
+        network = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"there is no model {target}: {error}") from error
+    arguments = {key: value for key, value in spec.items() if key != "_target_"}
+    try:
+        built = network(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{target} cannot be built: {error}", "see the model's config") from error
+    if not isinstance(built, nn.Module):
+        raise UserError(f"{target} is not a network")
+    return built
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write atomically: `path` is either the old file or the complete new one."""
+    values = {f.name: getattr(checkpoint, f.name) for f in dataclasses.fields(checkpoint)}
+    del values["allow"]
+    with atomic_write(path) as temporary:
+        torch.save({"format": FORMAT, **values}, temporary)
+
+
+def load_checkpoint(path: str | Path, allow: str | Sequence[str] = ()) -> Checkpoint:
+    """Read a checkpoint; nothing in the file is executed.
+
+    Args:
+        path: a file written by `save_checkpoint`.
+        allow: full names of classes outside `medt.models` that the file may build.
+
+    Raises:
+        UserError: the file is missing, damaged, or no checkpoint of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            f"there is no checkpoint {path}", "give the path of a best.pt or last.pt of a run"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{path} is damaged or not a checkpoint of medt", "copy it again or use another"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(
+            f"{path} is not a checkpoint of medt",
+            "give a best.pt or last.pt that train.py wrote",
+        )
+    del content["format"]
+    names = (allow,) if isinstance(allow, str) else tuple(allow)
+    return Checkpoint(**content, allow=names)
+
+
+def load_weights(model: nn.Module, path: Path) -> list[str]:
+    """Start `model` from a checkpoint's weights; a class head of other shape keeps its own.
+
+    Returns:
+        The names of the parameters that were left as they were, all of them in the last layer.
+
+    Raises:
+        UserError: anything but the last layer differs.
+    """
+    weights = load_checkpoint(path).weights
+    own = model.state_dict()
+    head = list(own)[-1].rpartition(".")[0] + "."
+    missing = sorted(own.keys() ^ weights.keys())
+    differing = [n for n in own if n in weights and own[n].shape != weights[n].shape]
+    wrong = missing + [name for name in differing if not name.startswith(head)]
+    if wrong:
+        raise UserError(
+            f"the weights of {path} do not fit this network: {', '.join(wrong[:5])}"
+            + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""),
+            "use the same model, width, depths and image size",
+        )
+    model.load_state_dict({**weights, **{name: own[name] for name in differing}})
+    return differing

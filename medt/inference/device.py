@@ -1,0 +1,31 @@
+"""Where networks run."""
+
+from __future__ import annotations
+
+import torch
+
+from medt.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `name` asks for; "auto" is CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        UserError: the name is none, or this machine has no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(
+            f"there is no device {name}", "use auto, cpu, cuda, cuda:N or mps"
+        ) from error
+    missing = (device.type == "cuda" and not torch.cuda.is_available()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing or (device.index or 0) >= max(1, torch.cuda.device_count()):
+        raise UserError(f"this machine offers no device {name} to PyTorch", "use auto or cpu")
+    return device

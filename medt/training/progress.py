@@ -1,0 +1,80 @@
+"""What a training says while it runs: a bar on a terminal, plain lines elsewhere, a log file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+log = logging.getLogger("medt")
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints records above a bar that may be shown on the same console."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def logging_to(console: Console, file: Path) -> Iterator[None]:
+    """Send the package's log to the console, and with times to `file`, appended."""
+    to_file = logging.FileHandler(file, encoding="utf-8")
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handlers = [_ConsoleHandler(console), to_file]
+    log.setLevel(logging.INFO)
+    for handler in handlers:
+        log.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+        to_file.close()
+
+
+class EpochBar:
+    """The bar of the running epoch; off a terminal it shows nothing."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    @contextmanager
+    def epoch(self, description: str, batches: int) -> Iterator[None]:
+        """Show a bar of so many batches while the context lasts."""
+        with self._progress:
+            self._task = self._progress.add_task(description, total=batches, state="")
+            try:
+                yield
+            finally:
+                self._progress.remove_task(self._task)
+
+    def advance(self, state: str) -> None:
+        """One batch more; `state` stands behind the bar."""
+        self._progress.update(self._task, advance=1, state=state)
+
+
+def duration(seconds: float) -> str:
+    """Such as 45 s, 12 min 3 s or 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

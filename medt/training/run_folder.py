@@ -1,0 +1,126 @@
+"""The folder of one training run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medt.checkpoint import Checkpoint, load_checkpoint
+from medt.errors import UserError
+from medt.files import write_text
+
+# Keys that say where and how a run is computed, not what: runs that differ in them are equal.
+_CIRCUMSTANCES: tuple[tuple[str, ...], ...] = (
+    ("run_dir",),
+    ("resume",),
+    ("paths",),
+    ("trainer", "device"),
+    ("dataset", "workers"),
+    ("dataset", "cache"),
+)
+
+
+class RunFolder:
+    """config.yaml, checkpoints/, metrics.json, history.csv, tensorboard/ and train.log."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "config.yaml"
+        self.best = root / "checkpoints" / "best.pt"
+        self.last = root / "checkpoints" / "last.pt"
+        self.metrics = root / "metrics.json"
+        self.history = root / "history.csv"
+        self.tensorboard = root / "tensorboard"
+        self.log = root / "train.log"
+
+    @classmethod
+    def create(cls, root: Path, config: Mapping[str, Any]) -> RunFolder:
+        """Make the folder with its config; where a run exists already, raises UserError."""
+        run = cls(root)
+        if run.config.exists():
+            raise UserError(
+                f"{root} holds a run already",
+                f"continue it with resume={root}, or choose another run_dir",
+            )
+        try:
+            run.last.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"the run folder {root} cannot be made: {error.strerror}",
+                "choose another with run_dir=...",
+            ) from error
+        write_text(run.config, yaml.safe_dump(dict(config), sort_keys=False))
+        return run
+
+    def read_config(self) -> dict[str, Any]:
+        try:
+            config = yaml.safe_load(self.config.read_text())
+        except OSError as error:
+            raise UserError(f"{self.root} holds no run: config.yaml is missing") from error
+        return dict(config)
+
+    def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """One row an epoch; columns appear in the order in which they were first logged."""
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            {key: f"{value:.6g}" for key, value in row.items() if value is not None} for row in rows
+        )
+        write_text(self.history, text.getvalue())
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        write_text(self.metrics, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+
+
+def run_to_resume(path: Path) -> tuple[RunFolder, Checkpoint]:
+    """The run that `path` names: its folder, or a checkpoint in it.
+
+    Raises:
+        UserError: there is no run, it left no checkpoint, or it has ended.
+    """
+    root = path.parent.parent if path.is_file() else path
+    run = RunFolder(root)
+    if not root.is_dir() or not run.config.is_file():
+        raise UserError(
+            f"there is no run at {path}", "give a run folder, its last.pt, or resume=auto"
+        )
+    if not run.last.is_file():
+        raise UserError(f"the run {root} left no last.pt", "start it again")
+    checkpoint = load_checkpoint(run.last)
+    if checkpoint.training is None or checkpoint.training["finished"]:
+        raise UserError(
+            f"the run {root} has ended after epoch {checkpoint.epoch}",
+            f"to train on from its weights: model.weights={run.best}",
+        )
+    return run, checkpoint
+
+
+def newest_unfinished(runs: Path, config: Mapping[str, Any]) -> RunFolder | None:
+    """The newest run below `runs` that has not ended and whose config equals `config`."""
+    wanted = _without_circumstances(config)
+    found = sorted(runs.rglob("checkpoints/last.pt"), key=lambda p: p.stat().st_mtime, reverse=True)
+    for last in found:
+        run = RunFolder(last.parent.parent)
+        if run.config.is_file() and _without_circumstances(run.read_config()) == wanted:
+            training = load_checkpoint(last).training
+            if training is not None and not training["finished"]:
+                return run
+    return None
+
+
+def _without_circumstances(config: Mapping[str, Any]) -> dict[str, Any]:
+    copy = json.loads(json.dumps(dict(config)))
+    for *parents, key in _CIRCUMSTANCES:
+        node = copy
+        for parent in parents:
+            node = node.get(parent, {})
+        node.pop(key, None)
+    return dict(copy)

@@ -1,0 +1,133 @@
+"""How every script runs: Hydra composes its config, errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from medt.config import register_schema
+from medt.errors import UserError
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+INTERRUPTED = 130
+
+
+def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | None) -> int:
+    """Compose configs/<config>.yaml with the overrides in `argv` and call `task` with it.
+
+    Returns:
+        The exit code: the task's, or 1 after an error, of which one line went to stderr.
+        With MEDT_DEBUG=1 in the environment its traceback goes there too.
+    """
+    overrides = list(sys.argv[1:] if argv is None else argv)
+    register_schema()
+    codes: list[int] = []
+
+    def job(cfg: DictConfig) -> None:
+        codes.append(_guarded(lambda: task(cfg), config, overrides))
+
+    def composed() -> int:
+        _refuse_additions(overrides)
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config)(job)()
+        return max(codes, default=0)
+
+    with (
+        patch.object(sys, "argv", [f"{config}.py", *overrides]),
+        patch.dict(os.environ, {"HYDRA_FULL_ERROR": "1"}),
+    ):
+        return _guarded(composed, config, overrides)
+
+
+def plain(cfg: Any) -> Any:
+    """A config, or part of one, resolved to dicts, lists and values."""
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
+def _guarded(action: Callable[[], int], config: str, overrides: list[str]) -> int:
+    try:
+        return action()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if os.environ.get("MEDT_DEBUG") == "1":
+            traceback.print_exc()
+        print(f"error: {_one_line(error, config, overrides)}", file=sys.stderr)
+        return 1
+
+
+def _one_line(error: Exception, config: str, overrides: list[str]) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MissingMandatoryValue):
+        key = error.full_key
+        return f"{key} has no value (give it as {key}=...)"
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return _composition_error(error, config, overrides)
+    return (
+        f"{type(error).__name__}: {' '.join(str(error).split())} "
+        "(not foreseen: MEDT_DEBUG=1 shows the traceback)"
+    )
+
+
+def _composition_error(error: Exception, config: str, overrides: list[str]) -> str:
+    lines = f"{error}\n{error.__cause__ or ''}"
+    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", lines):
+        group, option = match.groups()
+        offered = re.findall(r"^\t(?!schema_)(\S+)$", lines, re.MULTILINE)
+        return f"{group}={option} is not known ({_nearest(option, offered)})"
+    text = " ".join(lines.split())
+    if match := re.search(r"Could not override '([^']+)'", text):
+        keys = _keys(config, overrides)
+        return f"there is no key {match[1]} ({_nearest(match[1], keys)})"
+    if match := re.search(r"Key '([^']+)' (?:is )?not in '?\w+'?.*full_key: (\S+)", text):
+        return f"there is no key {match[2]} ({_nearest(match[2], _keys(config, overrides))})"
+    wrong_value = r"((?:Value '|Invalid value assigned: |Incompatible value ).*?) full_key: (\S+)"
+    if match := re.search(wrong_value, text):
+        return f"{match[2]}: {match[1]}"
+    return text
+
+
+def _refuse_additions(overrides: list[str]) -> None:
+    """Hydra's +key=value adds a key that nothing would read."""
+    for override in overrides:
+        if override.startswith("+"):
+            raise UserError(f"{override} adds a key", "every key exists: leave out the +")
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """A hint: the most similar of the known names, else all of them."""
+    similar = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    leaf = name.rpartition(".")[2]
+    similar += [key for key in known if key.rpartition(".")[2] == leaf and key not in similar]
+    if similar:
+        return f"did you mean {' or '.join(similar)}?"
+    return f"choose one of {', '.join(sorted(known))}"
+
+
+def _keys(config: str, overrides: list[str]) -> list[str]:
+    """All dotted keys of the config with the groups of `overrides` but none of its values."""
+    groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
+    chosen = [text for text in overrides if text.lstrip("+").partition("=")[0] in groups]
+    with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
+        cfg = compose(config, chosen)
+    return _dotted(OmegaConf.to_container(cfg, resolve=False), "")
+
+
+def _dotted(node: Any, prefix: str) -> list[str]:
+    if not isinstance(node, dict):
+        return [prefix.rstrip(".")]
+    return [key for name, child in node.items() for key in _dotted(child, f"{prefix}{name}.")]
