@@ -46,41 +46,37 @@ def axial_attention(
     # A shift of all logits of a query cancels in the softmax, and without the common part of the
     # keys the gradient of the scale, sum(dlogit * q.k), does not cancel in float32.
     centred_k = k - k.mean(dim=3, keepdim=True)
-    lane_first = [
-        _lanes_first(q * factors[0]),
-        _lanes_first(centred_k),
-        _lanes_first(v),
-    ]
+    content = (_lanes_first(q * factors[0]), _lanes_first(centred_k), _lanes_first(v))
     if tables is None:
-        value, _ = _ChunkedAttention.apply(*lane_first, None, None, None, None, None)
+        value, _ = _ChunkedAttention.apply(*content, None, None, None, None, None)
         return _lanes_last(value, n, heads, lanes), None
     value, position = _ChunkedAttention.apply(
-        *lane_first,
+        *content,
         _lanes_first(q * factors[1]),
         _lanes_first(k * factors[2]),
-        tables.query.contiguous(),
-        tables.key.contiguous(),
-        tables.value.contiguous(),
+        tables.query.transpose(0, 1).contiguous(),
+        tables.key.permute(1, 2, 0).contiguous(),
+        tables.value.transpose(0, 1).contiguous(),
     )
     return _lanes_last(value, n, heads, lanes), _lanes_last(position, n, heads, lanes)
 
 
 def _lanes_first(x: Tensor) -> Tensor:
-    """(N, heads, c, L, M) to contiguous (N * heads * M, L, c)."""
-    return x.permute(0, 1, 4, 3, 2).reshape(-1, x.shape[3], x.shape[2])
+    """(N, heads, c, L, M) to contiguous (N * heads * M, c, L)."""
+    return x.permute(0, 1, 4, 2, 3).reshape(-1, x.shape[2], x.shape[3])
 
 
 def _lanes_last(x: Tensor, n: int, heads: int, lanes: int) -> Tensor:
-    """(N * heads * M, L, c) to (N, heads, c, L, M)."""
-    return x.view(n, heads, lanes, x.shape[1], x.shape[2]).permute(0, 1, 4, 3, 2)
+    """(N * heads * M, c, L) to (N, heads, c, L, M)."""
+    return x.view(n, heads, lanes, x.shape[1], x.shape[2]).permute(0, 1, 3, 4, 2)
 
 
 class _ChunkedAttention(torch.autograd.Function):
-    """Lanes first: q, k (B, L, d), v (B, L, 2d); tables (L, d, L), (L, d, L), (L, 2d, L).
+    """Attention with the lanes first: q, k, q_pos, k_pos (B, d, L), v (B, 2d, L).
 
-    `q`, `q_pos`, `k_pos` carry their scales. Matrix products run per lane for the content terms
-    and per position for the position terms, so that none needs a copy of the logits, except the
-    key table's, whose position is the logits' last axis.
+    `q`, `q_pos` and `k_pos` carry their scales. The tables are (d, L, L), the value's (2d, L, L),
+    indexed [c, i, j], and a chunk of logits is [lane, i, j]. With so few channels a pass over the
+    chunk per channel beats a matrix product that would have to sum over j or copy the chunk.
     """
 
     @staticmethod
@@ -95,61 +91,91 @@ class _ChunkedAttention(torch.autograd.Function):
         table_k: Tensor | None,
         table_v: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
+        inputs = (q, k, v, q_pos, k_pos, table_q, table_k, table_v)
         value = torch.empty_like(v)
         position = None if table_v is None else torch.empty_like(v)
-        log_sum = v.new_empty(*v.shape[:2], 1)
+        log_sum = v.new_empty(v.shape[0], v.shape[2], 1)
         for lanes in _chunks(q):
-            logits = _logits(lanes, q, k, q_pos, k_pos, table_q, table_k)
+            logits = _logits(lanes, *inputs)
             peak = logits.amax(dim=2, keepdim=True)
-            probabilities = logits.sub_(peak).exp_()
-            total = probabilities.sum(dim=2, keepdim=True)
-            probabilities.div_(total)
+            weights = logits.sub_(peak).exp_()
+            total = weights.sum(dim=2, keepdim=True)
+            weights.div_(total)
             log_sum[lanes] = peak.add_(total.log_())
-            torch.bmm(probabilities, v[lanes], out=value[lanes])
+            _sum_over_keys(weights, v[lanes].unsqueeze(2), out=value[lanes])
             if position is not None and table_v is not None:
-                out = position[lanes].transpose(0, 1)
-                torch.bmm(probabilities.transpose(0, 1), table_v.transpose(1, 2), out=out)
-        ctx.save_for_backward(
-            q, k, v, q_pos, k_pos, table_q, table_k, table_v, value, position, log_sum
-        )
+                _sum_over_keys(weights, table_v, out=position[lanes])
+        ctx.save_for_backward(*inputs, value, position, log_sum)
         return value, position
 
     @staticmethod
     def backward(ctx: Any, d_value: Tensor, d_position: Tensor | None) -> tuple[Any, ...]:
-        q, k, v, q_pos, k_pos, table_q, table_k, table_v, value, position, log_sum = (
-            ctx.saved_tensors
-        )
+        *inputs, value, position, log_sum = ctx.saved_tensors
+        q, k, v, q_pos, k_pos, table_q, table_k, table_v = inputs
+        d_q, d_k, d_v, d_q_pos, d_k_pos = _like(torch.empty_like, *inputs[:5])
+        # These gradients are summed over chunks as [i, c, j], which suits a product per query.
+        by_query_q, by_query_v = _like(_zeros_by_query, table_q, table_v)
+        (d_table_k,) = _like(torch.zeros_like, table_k)
         d_value = d_value.contiguous()
         # The softmax's backward needs sum_j p_ij dp_ij, which is out_i . dout_i.
-        shared = (d_value * value).sum(dim=2, keepdim=True)
-        if d_position is not None and position is not None:
+        shared = (d_value * value).sum(dim=1)
+        if d_position is not None:
             d_position = d_position.contiguous()
-            shared += (d_position * position).sum(dim=2, keepdim=True)
-        d_q, d_k, d_v, d_q_pos, d_k_pos = _like(torch.empty_like, q, k, v, q_pos, k_pos)
-        d_table_q, d_table_k, d_table_v = _like(torch.zeros_like, table_q, table_k, table_v)
+            shared += (d_position * position).sum(dim=1)
         for lanes in _chunks(q):
-            probabilities = _logits(lanes, q, k, q_pos, k_pos, table_q, table_k)
-            probabilities.sub_(log_sum[lanes]).exp_()
-            torch.bmm(probabilities.transpose(1, 2), d_value[lanes], out=d_v[lanes])
-            gradient = torch.bmm(d_value[lanes], v[lanes].transpose(1, 2))
+            weights = _logits(lanes, *inputs).sub_(log_sum[lanes]).exp_()
+            torch.bmm(d_value[lanes], weights, out=d_v[lanes])
+            gradient = torch.bmm(d_value[lanes].transpose(1, 2), v[lanes])
             if d_position is not None:
-                by_query = d_position[lanes].transpose(0, 1)
-                d_table_v.baddbmm_(by_query.transpose(1, 2), probabilities.transpose(0, 1))
-                rows = gradient.transpose(0, 1)
-                torch.baddbmm(rows, by_query, table_v, out=rows)
-            gradient.sub_(shared[lanes]).mul_(probabilities)
-            torch.bmm(gradient, k[lanes], out=d_q[lanes])
-            torch.bmm(gradient.transpose(1, 2), q[lanes], out=d_k[lanes])
-            if q_pos is not None:
-                rows = gradient.transpose(0, 1)
-                out = d_q_pos[lanes].transpose(0, 1)
-                torch.bmm(rows, table_q.transpose(1, 2), out=out)
-                d_table_q.baddbmm_(q_pos[lanes].permute(1, 2, 0), rows)
-                columns = gradient.permute(2, 0, 1).contiguous()
-                out = d_k_pos[lanes].transpose(0, 1)
-                torch.bmm(columns, table_k.transpose(1, 2), out=out)
-                d_table_k.baddbmm_(k_pos[lanes].permute(1, 2, 0), columns)
+                for c in range(v.shape[1]):
+                    gradient.addcmul_(d_position[lanes, c, :, None], table_v[c])
+                per_query = d_position[lanes].permute(2, 1, 0).contiguous()
+                by_query_v.baddbmm_(per_query, weights.transpose(0, 1))
+            gradient.sub_(shared[lanes].unsqueeze(2)).mul_(weights)
+            _sum_over_keys(gradient, k[lanes].unsqueeze(2), out=d_q[lanes])
+            torch.bmm(q[lanes], gradient, out=d_k[lanes])
+            if d_position is not None:
+                _sum_over_keys(gradient, table_q, out=d_q_pos[lanes])
+                per_query = q_pos[lanes].permute(2, 1, 0).contiguous()
+                by_query_q.baddbmm_(per_query, gradient.transpose(0, 1))
+                for c in range(k.shape[1]):
+                    torch.sum(gradient * table_k[c], dim=1, out=d_k_pos[lanes, c])
+                    d_table_k[c] += (gradient * k_pos[lanes, c, None]).sum(dim=0)
+        d_table_q, d_table_v = _like(lambda t: t.transpose(0, 1), by_query_q, by_query_v)
         return d_q, d_k, d_v, d_q_pos, d_k_pos, d_table_q, d_table_k, d_table_v
+
+
+def _logits(
+    lanes: slice,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_pos: Tensor | None,
+    k_pos: Tensor | None,
+    table_q: Tensor | None,
+    table_k: Tensor | None,
+    table_v: Tensor | None,
+) -> Tensor:
+    """The logits [lane, i, j] of some lanes, from the inputs of `_ChunkedAttention`."""
+    logits = q[lanes, 0, :, None] * k[lanes, 0, None]
+    for c in range(1, q.shape[1]):
+        logits.addcmul_(q[lanes, c, :, None], k[lanes, c, None])
+    if q_pos is not None and k_pos is not None and table_q is not None and table_k is not None:
+        for c in range(q.shape[1]):
+            logits.addcmul_(q_pos[lanes, c, :, None], table_q[c])
+            logits.addcmul_(k_pos[lanes, c, None], table_k[c])
+    return logits
+
+
+def _sum_over_keys(weights: Tensor, x: Tensor, out: Tensor) -> None:
+    """out[b, c, i] = sum_j weights[b, i, j] x[b, c, i, j]; x may lack b, and have 1 for i."""
+    for c in range(out.shape[1]):
+        torch.sum(weights * x.select(-3, c), dim=2, out=out[:, c])
+
+
+def _zeros_by_query(table: Tensor) -> Tensor:
+    """Zeros [i, c, j] for a table [c, i, j]."""
+    return torch.zeros_like(table.transpose(0, 1), memory_format=torch.contiguous_format)
 
 
 def _like(make: Callable[[Tensor], Tensor], *tensors: Tensor | None) -> list[Any]:
@@ -160,24 +186,5 @@ def _like(make: Callable[[Tensor], Tensor], *tensors: Tensor | None) -> list[Any
 def _chunks(q: Tensor) -> list[slice]:
     """Slices of the lanes whose logits together have at most the chunk's elements."""
     elements = _CHUNK_ELEMENTS_CPU if q.device.type == "cpu" else _CHUNK_ELEMENTS_GPU
-    size = max(1, elements // q.shape[1] ** 2)
+    size = max(1, elements // q.shape[2] ** 2)
     return [slice(start, start + size) for start in range(0, q.shape[0], size)]
-
-
-def _logits(
-    lanes: slice,
-    q: Tensor,
-    k: Tensor,
-    q_pos: Tensor | None,
-    k_pos: Tensor | None,
-    table_q: Tensor | None,
-    table_k: Tensor | None,
-) -> Tensor:
-    """The logits (chunk, L, L) of some lanes."""
-    logits = torch.bmm(q[lanes], k[lanes].transpose(1, 2))
-    if q_pos is not None and k_pos is not None and table_q is not None and table_k is not None:
-        rows = logits.transpose(0, 1)
-        torch.baddbmm(rows, q_pos[lanes].transpose(0, 1), table_q, out=rows)
-        columns = torch.bmm(k_pos[lanes].transpose(0, 1), table_k)
-        logits.add_(columns.permute(1, 2, 0))
-    return logits

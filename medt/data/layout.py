@@ -1,0 +1,269 @@
+"""What a dataset is to the program, and how a prepared one lies on disk (see data/README.md)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medt.data.splits import SPLITS, check_groups, read_splits
+from medt.errors import UserError
+from medt.files import list_images, natural_key, write_text
+
+CARD = "dataset.yaml"
+
+
+@dataclass(frozen=True)
+class SegmentationClass:
+    """One class: ``id`` is its channel in the logits, 0 the background; ``color`` RGB, 0..255."""
+
+    id: int
+    name: str
+    color: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image with its mask.
+
+    Attributes:
+        name: unique in the dataset, without extension.
+        image: the image file.
+        mask: the file with one class value per pixel, or None where there is none.
+        instances: the file with one object number per pixel (0 = none), where the source has it.
+        group: patient or slide; cases of one group share a split. May be empty where it is not
+            known.
+        split: "train", "val" or "test".
+    """
+
+    name: str
+    image: Path
+    mask: Path | None
+    instances: Path | None
+    group: str
+    split: str
+
+
+@dataclass(frozen=True)
+class DatasetIndex:
+    """All cases of a dataset and how to read their masks.
+
+    Attributes:
+        classes: by id, 0 first.
+        channels: of the network's input.
+        label_map: mask value -> class id; None where the values are the ids.
+        ignore: the mask value that is neither trained on nor scored, or None.
+    """
+
+    name: str
+    classes: tuple[SegmentationClass, ...]
+    channels: int
+    cases: tuple[Case, ...]
+    label_map: Mapping[int, int] | None = None
+    ignore: int | None = None
+
+    def split(self, name: str) -> tuple[Case, ...]:
+        """The cases of one split, in natural order of their names.
+
+        Raises:
+            UserError: the split has no cases.
+        """
+        chosen = tuple(case for case in self.cases if case.split == name)
+        if not chosen:
+            there = ", ".join(f"{split} ({n})" for split, n in self.counts().items()) or "no cases"
+            raise UserError(
+                f"Dataset {self.name} has no cases in split {name!r}", f"there is: {there}"
+            )
+        return chosen
+
+    def counts(self) -> dict[str, int]:
+        """Number of cases of each split that has any."""
+        found = Counter(case.split for case in self.cases)
+        return {split: found[split] for split in SPLITS if found[split]}
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """The content of ``dataset.yaml``.
+
+    Attributes:
+        prepared: how the files were made: plain values, e.g. a description, or the numbers of a
+            generator.
+        absent: official cases that the archive at hand did not contain; a split file may name them.
+        checksums: SHA-256 of every file, by its path relative to the folder, with forward slashes.
+    """
+
+    name: str
+    classes: tuple[SegmentationClass, ...]
+    channels: int
+    licence: str
+    source: str
+    citation: str
+    prepared: Mapping[str, Any] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+    checksums: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What preparing a dataset came to.
+
+    Attributes:
+        counts: cases per split.
+        notes: whatever the user should know: what is missing, warnings.
+        existed: True if a complete copy was there already and nothing was written.
+    """
+
+    name: str
+    root: Path
+    counts: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+    existed: bool = False
+
+    def summary(self) -> str:
+        """A few lines for the terminal."""
+        state = "was already prepared" if self.existed else "prepared"
+        counts = ", ".join(f"{split} {n}" for split, n in self.counts.items())
+        return "\n".join((f"{self.name} {state} in {self.root}: {counts}", *self.notes))
+
+
+def write_card(root: Path, card: DatasetCard) -> None:
+    """Write ``dataset.yaml`` with the checksums of all files that lie in ``root`` now."""
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path.name != CARD)
+    content = {
+        "name": card.name,
+        "classes": [{"id": c.id, "name": c.name, "color": list(c.color)} for c in card.classes],
+        "channels": card.channels,
+        "licence": card.licence,
+        "source": card.source,
+        "citation": card.citation,
+        "prepared": dict(card.prepared),
+        "absent": list(card.absent),
+        "sha256": {path.relative_to(root).as_posix(): _checksum(path) for path in files},
+    }
+    write_text(root / CARD, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))
+
+
+def read_card(root: Path) -> DatasetCard:
+    """Read ``dataset.yaml``.
+
+    Raises:
+        UserError: the file is absent, is no YAML, or lacks a key.
+    """
+    path = root / CARD
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        classes = [
+            SegmentationClass(int(c["id"]), str(c["name"]), tuple(map(int, c["color"])))  # type: ignore[arg-type]
+            for c in content["classes"]
+        ]
+        if [c.id for c in classes] != list(range(len(classes))):
+            raise ValueError("class ids must be 0, 1, 2, ... in this order")
+        return DatasetCard(
+            name=str(content["name"]),
+            classes=tuple(classes),
+            channels=int(content["channels"]),
+            licence=str(content["licence"]),
+            source=str(content["source"]),
+            citation=str(content["citation"]),
+            prepared=dict(content["prepared"]),
+            absent=tuple(content.get("absent", ())),
+            checksums=dict(content["sha256"]),
+        )
+    except FileNotFoundError:
+        raise UserError(
+            f"No file {path}", "prepare the dataset first, see data/README.md"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        problem = " ".join(str(error).split())
+        raise UserError(
+            f"{path} is not a valid dataset description: {type(error).__name__}: {problem}",
+            f"delete {root} and prepare the dataset again",
+        ) from error
+
+
+def changed_files(root: Path, card: DatasetCard) -> list[str]:
+    """Files, relative to ``root``, that are missing or differ from their checksum. Reads all."""
+    return [
+        name
+        for name, checksum in card.checksums.items()
+        if not (root / name).is_file() or _checksum(root / name) != checksum
+    ]
+
+
+def open_prepared(root: Path, splits_file: Path) -> DatasetIndex:
+    """Index a dataset that lies prepared on disk.
+
+    Cases that the split file names and ``dataset.yaml`` lists as absent are left out.
+
+    Raises:
+        UserError: the dataset is not prepared, images and masks do not pair up, or the split file
+            names unknown cases, leaves some out, or puts one group into two splits. Every name at
+            fault is listed.
+    """
+    if not (root / CARD).is_file():
+        raise UserError(
+            f"Dataset {root.name} is not prepared: no {CARD} in {root}",
+            f"run: python scripts/prepare_data.py dataset={root.name} source=<archive or folder>",
+        )
+    card = read_card(root)
+    images, masks = _by_stem(root / "images"), _by_stem(root / "masks")
+    again = f"delete {root} and prepare the dataset again"
+    unpaired = [f"image without mask: {name}" for name in images if name not in masks]
+    unpaired += [f"mask without image: {name}" for name in masks if name not in images]
+    if unpaired:
+        raise UserError(f"{root}: {listed(unpaired, limit=None)}", again)
+    rows = [
+        row for row in read_splits(splits_file) if row.case in images or row.case not in card.absent
+    ]
+    check_groups(rows, splits_file)
+    planned = {row.case: row for row in rows}
+    faults = [f"no image of case {name}" for name in planned if name not in images]
+    faults += [f"no row for image {name}" for name in images if name not in planned]
+    if faults:
+        raise UserError(
+            f"{splits_file} does not fit {root}: {listed(faults, limit=None)}",
+            f"correct the split file, or {again}",
+        )
+    instances = _by_stem(root / "instances") if (root / "instances").is_dir() else {}
+    cases = tuple(
+        Case(
+            name, image, masks[name], instances.get(name), planned[name].group, planned[name].split
+        )
+        for name, image in images.items()
+    )
+    identity = {c.id: c.id for c in card.classes}
+    return DatasetIndex(card.name, card.classes, card.channels, cases, identity)
+
+
+def listed(items: Iterable[str], limit: int | None = 10) -> str:
+    """Items on one line; beyond ``limit`` the first ones and the count."""
+    every = sorted(items, key=natural_key)
+    if limit is None or len(every) <= limit:
+        return "; ".join(every)
+    return "; ".join(every[:limit]) + f"; ... {len(every)} in all"
+
+
+def default_classes(names: Sequence[str]) -> tuple[SegmentationClass, ...]:
+    """Classes with ids 0, 1, ... and colours that tell them apart; class 0 is black."""
+    palette = (
+        (0, 158, 115), (230, 159, 0), (86, 180, 233), (204, 121, 167),
+        (240, 228, 66), (0, 114, 178), (213, 94, 0), (148, 103, 189),
+    )  # fmt: skip
+    return tuple(
+        SegmentationClass(i, name, (0, 0, 0) if i == 0 else palette[(i - 1) % len(palette)])
+        for i, name in enumerate(names)
+    )
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in list_images(folder)}
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

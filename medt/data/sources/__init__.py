@@ -1,0 +1,81 @@
+"""Where datasets come from: one file per source, chosen by ``name``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medt.data.layout import DatasetIndex, Prepared, open_prepared
+from medt.data.sources import glas
+from medt.data.sources.folder import open_folder
+from medt.data.sources.synthetic import open_synthetic
+from medt.errors import UserError
+
+NAMES = ("glas", "synthetic", "folder")
+
+
+def open_dataset(settings: Mapping[str, Any]) -> DatasetIndex:
+    """Index the dataset that the settings name.
+
+    Args:
+        settings: plain values; ``name`` is "glas" (needs ``root``, ``splits_file``), "synthetic"
+            (needs ``root``; ``seed``, ``train``, ``val``, ``test``, ``size``) or "folder" (needs
+            ``images``, ``masks``; ``classes``, ``seed``, ``splits_file``, ``channels``,
+            ``ignore``). Other keys are left alone.
+
+    Raises:
+        UserError: an unknown name, a key without a value, or whatever is wrong with the data.
+    """
+    name = _name(settings)
+    if name == "synthetic":
+        numbers = ("seed", "train", "val", "test", "size")
+        return open_synthetic(_path(settings, "root"), **_given(settings, numbers))
+    if name == "folder":
+        splits_file = settings.get("splits_file")
+        return open_folder(
+            _path(settings, "images"),
+            _path(settings, "masks"),
+            splits_file=Path(splits_file) if splits_file else None,
+            **_given(settings, ("classes", "seed", "channels", "ignore")),
+        )
+    return open_prepared(_path(settings, "root"), _path(settings, "splits_file"))
+
+
+def prepare_dataset(settings: Mapping[str, Any], source: Path | None = None) -> Prepared:
+    """Bring a dataset into the layout on disk; the result's ``summary()`` is for the terminal.
+
+    Args:
+        settings: as for ``open_dataset``.
+        source: the published archive or folder; "synthetic" and "folder" need none.
+
+    Raises:
+        UserError: no source where one is needed, or whatever is wrong with it.
+    """
+    if _name(settings) == "glas":
+        if source is None:
+            raise UserError(
+                "Dataset glas needs its archive", f"give source=..., from {glas.SOURCE}"
+            )
+        return glas.prepare(source, _path(settings, "root"), _path(settings, "splits_file"))
+    index = open_dataset(settings)
+    root = _path(settings, "root" if index.name == "synthetic" else "images")
+    return Prepared(index.name, root, index.counts())
+
+
+def _name(settings: Mapping[str, Any]) -> str:
+    name = settings.get("name")
+    if name not in NAMES:
+        raise UserError(f"No dataset {name!r}", f"choose dataset= one of {', '.join(NAMES)}")
+    return str(name)
+
+
+def _path(settings: Mapping[str, Any], key: str) -> Path:
+    value = settings.get(key)
+    if not value:
+        raise UserError(f"dataset.{key} has no value", f"give dataset.{key}=<path>")
+    return Path(value)
+
+
+def _given(settings: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: settings[key] for key in keys if settings.get(key) is not None}

@@ -1,0 +1,206 @@
+"""Any two folders of images and masks: paired, checked and split before any work."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from medt.data.preprocessing import Preprocessing
+from medt.data.sources import open_dataset, prepare_dataset
+from medt.data.sources.folder import open_folder
+from medt.data.splits import SplitRow, read_splits, write_splits
+from medt.errors import UserError
+from medt.files import write_png
+
+NAMES = tuple(f"case {i}" for i in range(1, 13))
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    images, masks = tmp_path / "study" / "pictures", tmp_path / "study" / "labels"
+    images.mkdir(parents=True)
+    for name in NAMES:
+        cv2.imwrite(str(images / f"{name}.JPG"), np.zeros((6, 8, 3), np.uint8))
+        paint(masks, name, 0, 255)
+    return images, masks
+
+
+def paint(masks: Path, name: str, *values: int) -> None:
+    write_png(masks / f"{name}.png", np.resize(np.array(values, np.uint8), (6, 8)))
+
+
+def test_a_binary_folder_needs_no_settings(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    index = open_folder(images, masks)
+    assert index.name == "study"
+    assert [c.name for c in index.classes] == ["background", "foreground"]
+    assert index.label_map == {0: 0, 255: 1}
+    assert index.counts() == {"train": 8, "val": 2, "test": 2}
+    assert [case.name for case in index.cases] == list(NAMES)
+    case = index.cases[0]
+    assert case.mask is not None
+    ids = Preprocessing((6, 8), 3, (0.0,) * 3, (1.0,) * 3).mask(case.mask, index.label_map)
+    assert np.unique(ids).tolist() == [0, 1]
+
+
+def test_the_split_is_drawn_once_and_then_belongs_to_the_user(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    splits = images.parent / "pictures_splits.csv"
+    first = open_folder(images, masks, seed=1)
+    assert open_folder(images, masks, seed=2).cases == first.cases
+    rows = [SplitRow(name, "patient", "train") for name in NAMES]
+    write_splits(splits, rows)
+    assert open_folder(images, masks).counts() == {"train": 12}
+    assert read_splits(splits) == rows
+    elsewhere = images.parent / "other.csv"
+    assert open_folder(images, masks, splits_file=elsewhere, seed=2).cases != first.cases
+    assert elsewhere.exists()
+
+
+def test_cases_that_came_or_went_are_named(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    open_folder(images, masks)
+    (images / "case 1.JPG").rename(images / "new.JPG")
+    (masks / "case 1.png").rename(masks / "new.png")
+    with pytest.raises(UserError, match=r"added: new; removed: case 1 .*delete it"):
+        open_folder(images, masks)
+
+
+def test_a_patient_in_two_splits_is_refused(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    rows = [SplitRow(name, "p", "val" if name == NAMES[0] else "train") for name in NAMES]
+    write_splits(images.parent / "pictures_splits.csv", rows)
+    with pytest.raises(UserError, match="several splits: p"):
+        open_folder(images, masks)
+
+
+def test_unpaired_files_are_all_named(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    (masks / "case 2.png").unlink()
+    (images / "case 3.JPG").unlink()
+    write_png(images / "case 4.png", np.zeros((6, 8), np.uint8))
+    with pytest.raises(UserError) as caught:
+        open_folder(images, masks)
+    for fault in (
+        "image without mask: case 2.JPG",
+        "mask without image: case 3.png",
+        "case 4.JPG and",
+    ):
+        assert fault in caught.value.message
+    assert "\n" not in str(caught.value)
+
+
+def test_more_than_ten_faults_are_counted(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    for name in NAMES:
+        paint(masks, name, 0, 1, 2)
+    with pytest.raises(UserError, match=r"case 10\.png holds 2; \.\.\. 12 in all"):
+        open_folder(images, masks, classes=["background", "gland"])
+
+
+def test_broken_and_misfitting_files_are_listed_together(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    (images / "case 5.JPG").write_bytes(b"no image")
+    write_png(masks / "case 6.png", np.zeros((8, 6), np.uint8))
+    write_png(masks / "case 7.png", np.eye(3, dtype=np.uint8)[None].repeat(6, 0))
+    with pytest.raises(UserError) as caught:
+        open_folder(images, masks)
+    for fault in (
+        "case 5.JPG cannot be decoded",
+        "case 6.JPG is 8 x 6, its mask 6 x 8 pixels",
+        "case 7.png is painted in colours",
+    ):
+        assert fault in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"), [((0, 85, 170), "0, 85, 170"), ((0,), "0"), ((1, 2), "1, 2")]
+)
+def test_other_values_come_with_a_config_to_paste(
+    folders: tuple[Path, Path], values: tuple[int, ...], shown: str
+) -> None:
+    images, masks = folders
+    for name in NAMES:
+        paint(masks, name, *values)
+    with pytest.raises(UserError, match=f"the values {shown}: which") as caught:
+        open_folder(images, masks)
+    for value in values:
+        assert f"{{name:class_{value},value:{value}}}" in caught.value.hint
+
+
+def test_classes_by_name_or_by_value(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    for name in NAMES:
+        paint(masks, name, 0, 1, 2, 9)
+    index = open_folder(images, masks, classes=["background", "gland", "nerve"], ignore=9)
+    assert index.label_map == {0: 0, 1: 1, 2: 2}
+    assert index.ignore == 9
+    classes = [
+        {"name": "other", "value": 2},
+        {"name": "gland", "value": [0, 1]},
+        {"name": "nerve", "value": 9},
+    ]
+    index = open_folder(images, masks, classes=classes, channels=1)
+    assert index.label_map == {2: 0, 0: 1, 1: 1, 9: 2}
+    assert [(c.id, c.name) for c in index.classes] == [(0, "other"), (1, "gland"), (2, "nerve")]
+    assert index.channels == 1
+
+
+def test_an_ignored_value_is_no_class(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    for name in NAMES:
+        paint(masks, name, 0, 1, 255)
+    index = open_folder(images, masks, ignore=255)
+    assert index.label_map == {0: 0, 1: 1}
+
+
+def test_lossy_masks_are_recognised_and_mended_by_ranges(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    rng = np.random.default_rng(0)
+    for name in NAMES:
+        (masks / f"{name}.png").unlink()
+        noisy = rng.choice([0, 3, 250, 255], (6, 8)).astype(np.uint8)
+        cv2.imwrite(str(masks / f"{name}.jpg"), noisy)
+    with pytest.raises(UserError, match=r"value:\[0,127\]"):
+        open_folder(images, masks)
+    classes = [
+        {"name": "background", "value": [0, 127]},
+        {"name": "polyp", "value": [128, 255]},
+    ]
+    assert open_folder(images, masks, classes=classes).label_map is not None
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ([{"name": "a", "value": 0}, {"name": "b"}], "entry 1"),
+        ([{"name": "a", "value": 0}, {"name": "b", "value": "x"}], "entry 1"),
+        ([{"name": "a", "value": 0}, {"name": "b", "value": [9, 1]}], "entry 1"),
+        ([{"name": "a", "value": 0}, {"name": "b", "value": 0}], "twice"),
+        (["a", "a"], "twice"),
+        (["a"], "2 to 255"),
+    ],
+)
+def test_faulty_class_lists_are_refused(
+    folders: tuple[Path, Path], classes: list[object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        open_folder(*folders, classes=classes)  # type: ignore[arg-type]
+
+
+def test_an_empty_or_missing_folder_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"No images in .*empty"):
+        open_folder(tmp_path / "empty", folders[1])
+    with pytest.raises(UserError, match=r"No folder .*absent"):
+        open_folder(folders[0], tmp_path / "absent")
+
+
+def test_settings_reach_it(folders: tuple[Path, Path]) -> None:
+    images, masks = map(str, folders)
+    settings = {"name": "folder", "images": images, "masks": masks, "classes": None, "channels": 1}
+    assert open_dataset(settings).channels == 1
+    assert "train 8" in prepare_dataset(settings).summary()
+    with pytest.raises(UserError, match=r"dataset\.masks has no value"):
+        open_dataset({"name": "folder", "images": images})

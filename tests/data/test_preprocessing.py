@@ -1,0 +1,206 @@
+"""One way from a file to a tensor: any type, channels and size, in documented arithmetic."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from medt.data.layout import Case
+from medt.data.preprocessing import IMAGENET_MEAN, Preprocessing, class_ids, fit_normalization
+from medt.errors import UserError
+from medt.files import write_png
+from medt.metrics.pixel import IGNORE_INDEX
+
+
+def unit(size: tuple[int, int] = (8, 8), channels: int = 3) -> Preprocessing:
+    return Preprocessing(size, channels, (0.0,) * channels, (1.0,) * channels)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.data())
+def test_any_image_becomes_the_tensor_of_the_network(data: st.DataObject) -> None:
+    dtype = data.draw(st.sampled_from([np.uint8, np.uint16, np.float32, np.float64, np.bool_]))
+    shape = data.draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
+    source = data.draw(st.sampled_from([(), (1,), (2,), (3,), (4,)]))
+    target = 1 if source == (2,) else data.draw(st.sampled_from([1, 3]))
+    elements = st.floats(0, 1, width=32) if np.issubdtype(dtype, np.floating) else None
+    image = data.draw(arrays(dtype, shape + source, elements=elements))
+    size = data.draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
+    preprocessing = unit(size, target)
+    before = image.copy()
+    resized = preprocessing.image(image)
+    tensor = preprocessing.tensor(resized)
+    assert resized.dtype == np.uint8
+    assert resized.shape == (*size, target)
+    assert tensor.shape == (target, *size)
+    assert tensor.dtype == torch.float32
+    assert tensor.is_contiguous()
+    assert 0 <= tensor.min() <= tensor.max() <= 1
+    np.testing.assert_array_equal(image, before)
+    own_size = preprocessing.original(image)
+    assert own_size.shape == (*shape, target)
+    assert own_size.min() <= resized.min() <= resized.max() <= own_size.max()
+
+
+@pytest.mark.parametrize(
+    ("given_values", "expected"),
+    [
+        (np.array([[0, 7, 255]], np.uint8), [0, 7, 255]),
+        (np.array([[0, 257, 65535]], np.uint16), [0, 1, 255]),
+        (np.array([[0, 128, 129]], np.uint16), [0, 0, 1]),
+        (np.array([[0, 0.5, 1]], np.float32), [0, 128, 255]),
+        (np.array([[False, True, True]]), [0, 255, 255]),
+    ],
+)
+def test_types_are_scaled_to_full_range(given_values: np.ndarray, expected: list[int]) -> None:
+    assert unit(channels=1).original(given_values).ravel().tolist() == expected
+
+
+def test_channels_are_repeated_weighed_or_dropped() -> None:
+    grey = np.array([[10, 20]], np.uint8)
+    assert unit().original(grey).tolist() == [[[10, 10, 10], [20, 20, 20]]]
+    red_green_blue = np.eye(3, dtype=np.uint8)[None] * 255
+    assert unit(channels=1).original(red_green_blue).ravel().tolist() == [76, 150, 29]
+    rgba = np.array([[[1, 2, 3, 0]]], np.uint8)
+    assert unit().original(rgba).tolist() == [[[1, 2, 3]]]
+    assert unit(channels=4).original(rgba).tolist() == [[[1, 2, 3, 0]]]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4, 5), np.uint8),
+        np.zeros((4, 4), np.int32),
+        np.full((4, 4), 1.5, np.float32),
+        np.full((4, 4), np.nan, np.float32),
+        np.zeros((0, 4), np.uint8),
+        np.zeros((2, 4, 4, 3), np.uint8),
+    ],
+)
+def test_other_images_are_refused(image: np.ndarray) -> None:
+    with pytest.raises(UserError, match="Image the array"):
+        unit().image(image)
+
+
+def test_a_refused_file_is_named(tmp_path: Path) -> None:
+    write_png(tmp_path / "rgb.png", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(UserError, match=r"rgb\.png has 3 channels, the network takes 2"):
+        unit(channels=2).image(tmp_path / "rgb.png")
+
+
+def test_shrinking_averages_the_area() -> None:
+    dots = np.zeros((32, 32), np.uint8)
+    dots[::8, ::8] = 64
+    assert set(unit((4, 4)).image(dots).ravel()) == {1}
+    lines = np.zeros((32, 2), np.uint8)
+    lines[::8] = 80
+    assert set(unit((4, 8)).image(lines).ravel()) == {10}, "one side shrinks, the other grows"
+
+
+def test_a_file_and_its_array_give_the_same_tensor(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    write_png(tmp_path / "image.png", image)
+    preprocessing = Preprocessing((16, 16), 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    from_file = preprocessing.tensor(preprocessing.image(tmp_path / "image.png"))
+    assert torch.equal(from_file, preprocessing.tensor(preprocessing.image(image)))
+
+
+def test_the_tensor_is_standardised() -> None:
+    preprocessing = Preprocessing((1, 1), 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    tensor = preprocessing.tensor(np.array([[[255, 0, 51]]], np.uint8))
+    torch.testing.assert_close(tensor.ravel(), torch.tensor([2.5, -0.4 / 0.3, -0.1 / 0.4]))
+
+
+def test_a_mask_shrinks_in_register_with_its_image() -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, 30:34] = 1
+    image = unit((64 // 4 * 3, 24)).image(mask * np.uint8(255))[..., 0]
+    ids = unit((64 // 4 * 3, 24)).mask(mask)
+    columns = np.flatnonzero(ids[0])
+    centre = (image[0] * np.arange(24.0)).sum() / image[0].sum()
+    assert abs(columns.mean() - centre) < 0.01
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 3)),
+    st.tuples(st.integers(1, 12), st.integers(1, 12)),
+)
+def test_a_resized_mask_invents_no_class(mask: np.ndarray, size: tuple[int, int]) -> None:
+    resized = unit(size).mask(mask)
+    assert resized.shape == size
+    assert resized.dtype == np.uint8
+    assert set(np.unique(resized)) <= set(np.unique(mask))
+    if size == mask.shape:
+        np.testing.assert_array_equal(resized, mask)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64])
+def test_mask_values_are_translated(dtype: type) -> None:
+    mask = np.array([[0, 127, 99]], dtype)
+    ids = class_ids(mask, {0: 0, 127: 1}, ignore=99)
+    assert ids.tolist() == [[0, 1, IGNORE_INDEX]]
+
+
+def test_bool_and_negative_and_large_values() -> None:
+    assert class_ids(np.array([[False, True]]), None, None).tolist() == [[0, 1]]
+    large = np.array([[-1, 100_000]])
+    assert class_ids(large, {100_000: 2}, ignore=-1).tolist() == [[IGNORE_INDEX, 2]]
+
+
+def test_unknown_values_are_all_named(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    write_png(path, np.array([[0, 1, 7, 9]], np.uint8))
+    with pytest.raises(UserError, match=r"mask\.png holds values that are no class: 7, 9 .*0, 1;"):
+        unit().mask(path, {0: 0, 1: 1})
+    with pytest.raises(UserError, match="no class: 255"):
+        class_ids(np.array([[255]]), None, None)
+
+
+@pytest.mark.parametrize("mask", [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.float32)])
+def test_a_mask_is_a_plane_of_whole_numbers(mask: np.ndarray) -> None:
+    with pytest.raises(UserError, match=r"one plane \(H, W\)"):
+        class_ids(mask, None, None)
+
+
+def test_dataset_statistics_count_every_image_the_same(tmp_path: Path) -> None:
+    write_png(tmp_path / "a.png", np.full((4, 4), 51, np.uint8))
+    write_png(tmp_path / "b.png", np.full((40, 40), 153, np.uint8))
+    cases = [Case(name, tmp_path / f"{name}.png", None, None, "", "train") for name in "ab"]
+    mean, std = fit_normalization(cases, "dataset", 3)
+    assert mean == pytest.approx((0.4,) * 3)
+    assert std == pytest.approx((0.2,) * 3)
+    _, flat = fit_normalization(cases[:1], "dataset", 1)
+    assert flat == (0.01,), "a flat image must not blow up"
+
+
+def test_fixed_statistics() -> None:
+    assert fit_normalization([], "unit", 2) == ((0.0, 0.0), (1.0, 1.0))
+    assert fit_normalization([], "imagenet", 3)[0] == IMAGENET_MEAN
+    for normalize, channels in (("imagenet", 1), ("other", 3)):
+        with pytest.raises(UserError, match=normalize):
+            fit_normalization([], normalize, channels)
+    with pytest.raises(UserError, match="at least one training image"):
+        fit_normalization([], "dataset", 3)
+
+
+def test_plain_values_restore_it() -> None:
+    preprocessing = Preprocessing((16, 32), 1, (0.5,), (0.2,))
+    assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+    with pytest.raises(UserError, match="incomplete"):
+        Preprocessing.from_dict({"channels": 1})
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "mean", "std"),
+    [((8, 8), 3, (0.0,), (1.0,)), ((8, 8), 1, (0.0,), (0.0,)), ((0, 8), 1, (0.0,), (1.0,))],
+)
+def test_impossible_settings_are_refused(
+    size: tuple[int, int], channels: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    with pytest.raises(UserError):
+        Preprocessing(size, channels, mean, std)

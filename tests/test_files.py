@@ -1,0 +1,216 @@
+"""Files are read as they are, or refused by name; written whole, or not at all."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from medt.errors import UserError
+from medt.files import (
+    atomic_folder,
+    atomic_write,
+    decode_image,
+    list_images,
+    read_image,
+    read_mask,
+    write_png,
+    write_text,
+)
+
+RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+IDS = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("extension", "shape"),
+    [
+        (extension, shape)
+        for extension in (".png", ".tif")
+        for shape in ((5, 7), (5, 7, 3), (5, 7, 4))
+    ]
+    + [(".bmp", (5, 7)), (".bmp", (5, 7, 3))],
+)
+def test_reads_channels_in_rgb_order(
+    tmp_path: Path, extension: str, shape: tuple[int, ...]
+) -> None:
+    from PIL import Image
+
+    image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / f"image{extension}")
+    np.testing.assert_array_equal(read_image(tmp_path / f"image{extension}"), image)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from([np.uint8, np.uint16]).flatmap(
+        lambda dtype: st.sampled_from([(3, 5), (3, 5, 3), (3, 5, 4)]).flatmap(
+            lambda shape: arrays(dtype, shape)
+        )
+    )
+)
+def test_a_written_png_reads_back_the_same(
+    tmp_path_factory: pytest.TempPathFactory, image: np.ndarray
+) -> None:
+    path = tmp_path_factory.mktemp("png") / "image.png"
+    write_png(path, image)
+    found = read_image(path)
+    assert found.dtype == image.dtype
+    np.testing.assert_array_equal(found, image)
+
+
+def test_floating_point_tiff_keeps_its_values(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    cv2.imwrite(str(tmp_path / "a.tif"), values)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), values)
+
+
+@pytest.mark.parametrize("extension", [".png", ".tif", ".bmp"])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "group4"])
+def test_one_bit_images_are_black_and_white(
+    tmp_path: Path, extension: str, compression: str | None
+) -> None:
+    from PIL import Image
+
+    path = tmp_path / f"bits{extension}"
+    options = {"compression": compression} if extension == ".tif" else {}
+    Image.fromarray(IDS == 2).save(path, **options)
+    np.testing.assert_array_equal(read_image(path), np.where(IDS == 2, 255, 0))
+
+
+def test_separate_planes_of_a_tiff_become_channels(tmp_path: Path) -> None:
+    import tifffile
+
+    planes = np.moveaxis(RGB, 2, 0)
+    for name, photometric in (("rgb", "rgb"), ("any", "minisblack")):
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(path, planes, planarconfig="separate", photometric=photometric)
+        np.testing.assert_array_equal(read_image(path), RGB)
+
+
+def test_reads_names_outside_ascii(tmp_path: Path) -> None:
+    path = tmp_path / "Drüse 腺 1.png"
+    write_png(path, RGB)
+    np.testing.assert_array_equal(read_image(path), RGB)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"No file .*absent\.png"):
+        read_image(tmp_path / "absent.png")
+
+
+@pytest.mark.parametrize("extension", [".png", ".jpg", ".bmp", ".tif"])
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.95])
+def test_a_truncated_file_is_refused_by_name(tmp_path: Path, extension: str, kept: float) -> None:
+    encoding = [cv2.IMWRITE_TIFF_COMPRESSION, 1] if extension == ".tif" else []
+    data = cv2.imencode(extension, RGB, encoding)[1].tobytes()
+    path = tmp_path / f"part{extension}"
+    path.write_bytes(data[: int(kept * len(data))])
+    with pytest.raises(UserError, match=r"part\.\w+ cannot be decoded"):
+        read_image(path)
+
+
+def test_something_else_than_an_image_is_refused() -> None:
+    with pytest.raises(UserError, match="notes cannot be decoded"):
+        decode_image(b"these are notes", "notes")
+
+
+def test_a_stack_is_refused(tmp_path: Path) -> None:
+    cv2.imwritemulti(str(tmp_path / "stack.tif"), [IDS, IDS, IDS])
+    with pytest.raises(UserError, match=r"stack\.tif is a stack of 3 images"):
+        read_image(tmp_path / "stack.tif")
+
+
+def test_equal_channels_of_a_mask_become_one_plane(tmp_path: Path) -> None:
+    for channels in (3, 4):
+        grey = np.repeat(IDS[..., None], channels, axis=2)
+        grey[..., 3:] = 255
+        write_png(tmp_path / "mask.png", grey)
+        np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), IDS)
+
+
+@pytest.mark.parametrize("extension", [".png", ".bmp", ".tif"])
+def test_indices_of_a_palette_count_not_its_colours(tmp_path: Path, extension: str) -> None:
+    from PIL import Image
+
+    image = Image.fromarray(IDS)
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    image.save(tmp_path / f"mask{extension}")
+    np.testing.assert_array_equal(read_mask(tmp_path / f"mask{extension}"), IDS)
+
+
+def test_a_mask_in_colours_is_refused(tmp_path: Path) -> None:
+    write_png(tmp_path / "mask.png", RGB)
+    with pytest.raises(UserError, match=r"mask\.png is painted in colours"):
+        read_mask(tmp_path / "mask.png")
+
+
+def test_a_mask_of_floats_must_hold_whole_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "mask.tif"
+    cv2.imwrite(str(path), IDS.astype(np.float32))
+    found = read_mask(path)
+    assert found.dtype.kind == "i"
+    np.testing.assert_array_equal(found, IDS)
+    cv2.imwrite(str(path), IDS / np.float32(2))
+    with pytest.raises(UserError, match="fractional"):
+        read_mask(path)
+
+
+def test_images_are_listed_in_natural_order(tmp_path: Path) -> None:
+    for name in ("a10.PNG", "a2.tiff", "a1.jpeg", "b.GIF", ".hidden.png", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [p.name for p in list_images(tmp_path)] == ["a1.jpeg", "a2.tiff", "a10.PNG", "b.GIF"]
+    with pytest.raises(UserError, match="No folder"):
+        list_images(tmp_path / "absent")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.txt"
+    write_text(path, "old\n")
+
+    def fail() -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_bytes() == b"old\n"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_that_the_system_refuses_is_a_user_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"Cannot write .*below\.txt"):
+        write_text(tmp_path / "file" / "below.txt", "")
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    root = tmp_path / "folder"
+
+    def make(text: str, fails: bool = False) -> None:
+        with atomic_folder(root) as folder:
+            (folder / text).touch()
+            if fails:
+                raise RuntimeError
+
+    make("first")
+    with pytest.raises(RuntimeError):
+        make("broken", fails=True)
+    assert [path.name for path in root.iterdir()] == ["first"]
+    make("second")
+    assert [path.name for path in root.iterdir()] == ["second"]
+    assert list(tmp_path.iterdir()) == [root]
+
+
+def test_of_two_that_make_a_folder_at_once_the_first_stays(tmp_path: Path) -> None:
+    root = tmp_path / "folder"
+    with atomic_folder(root) as late:
+        (late / "late").touch()
+        with atomic_folder(root) as early:
+            (early / "early").touch()
+    assert [path.name for path in root.iterdir()] == ["early"]
+    assert list(tmp_path.iterdir()) == [root]
