@@ -7,7 +7,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -54,6 +55,18 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
 def plain(cfg: Any) -> Any:
     """A config, or part of one, resolved to dicts, lists and values."""
     return OmegaConf.to_container(cfg, resolve=True)
+
+
+@contextmanager
+def progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left, on a terminal; yields what to call with (done, in all)."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _guarded(action: Callable[[], int], config: str, overrides: list[str]) -> int:

@@ -1,0 +1,235 @@
+"""Masks made visible: outlines over images, filled masks, panels and contact sheets.
+
+Images are (H, W), (H, W, 1) or (H, W, C); masks are (H, W) class ids with 255 = ignored; ``colors``
+holds one RGB colour (0..255) per class id, background first. Everything drawn is uint8 RGB (H, W,
+3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Color = tuple[int, int, int]
+Picture = NDArray[np.uint8]
+
+IGNORED = 255
+IGNORED_COLOR = (128, 128, 128)
+TRUTH_COLOR = (255, 255, 255)
+PAGE_COLOR = (255, 255, 255)
+TEXT_COLOR = (30, 30, 30)
+
+GAP = 6  # pixels between the tiles of a panel
+LINE = 22  # pixels a line of text takes
+FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+
+
+def displayable(image: NDArray[Any]) -> Picture:
+    """Any image as uint8 RGB (H, W, 3).
+
+    One channel is shown as grey, two as the mean of both in grey, more than three by their first
+    three. uint8 is kept; any other type is stretched from its smallest to its largest finite value.
+    """
+    planes = image[..., None] if image.ndim == 2 else image
+    if planes.ndim != 3 or planes.shape[2] < 1:
+        raise ValueError(f"an image is (H, W) or (H, W, C), not {image.shape}")
+    if planes.dtype != np.uint8:
+        planes = _stretch(planes)
+    if planes.shape[2] < 3:
+        grey = planes.mean(axis=2, keepdims=True).round().astype(np.uint8)
+        planes = np.repeat(grey, 3, axis=2)
+    return np.ascontiguousarray(planes[..., :3])
+
+
+def outline(mask: NDArray[Any], thickness: int = 1) -> NDArray[np.bool_]:
+    """The inner border of every region of equal ids but 0 (and ignored), where it meets another id.
+
+    Args:
+        mask: (H, W) bool or ids of classes or instances; the image's edge is no border.
+        thickness: of the line in pixels.
+
+    Returns:
+        (H, W) bool.
+    """
+    ids = mask.astype(np.int64)
+    border = np.zeros(ids.shape, dtype=bool)
+    for axis in (0, 1):
+        step = np.diff(ids, axis=axis) != 0
+        before, after = [(0, 0), (0, 0)], [(0, 0), (0, 0)]
+        before[axis], after[axis] = (1, 0), (0, 1)
+        border |= np.pad(step, before) | np.pad(step, after)
+    shown = ids != 0
+    if mask.dtype != bool:
+        shown &= ids != IGNORED
+    border &= shown
+    if thickness > 1:
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * thickness - 1,) * 2)
+        border = cv2.dilate(border.astype(np.uint8), kernel).astype(bool) & shown
+    return border
+
+
+def fill(mask: NDArray[Any], colors: Sequence[Color]) -> Picture:
+    """Each class in its colour; ignored pixels in grey; an id without a colour raises
+    ValueError."""
+    ids = np.unique(mask)
+    strange = [int(i) for i in ids if not (0 <= i < len(colors) or i == IGNORED)]
+    if strange:
+        raise ValueError(f"the mask holds ids {strange}, but there are {len(colors)} colours")
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[: len(colors)] = colors
+    table[IGNORED] = IGNORED_COLOR
+    filled: Picture = table[mask.astype(np.uint8)]
+    return filled
+
+
+def overlay(
+    image: NDArray[Any], mask: NDArray[Any], colors: Sequence[Color], opacity: float = 0.25
+) -> Picture:
+    """The image with its mask: regions tinted and outlined in the colours of their classes.
+
+    Args:
+        image: any image that :func:`displayable` takes.
+        mask: (H, W) class ids, of the image's size.
+        colors: RGB per class id; the background is left as it is.
+        opacity: of the tint inside the outline, 0..1.
+    """
+    picture = displayable(image)
+    _check_size(picture, mask)
+    foreground = (mask != 0) & (mask != IGNORED)
+    painted = fill(mask, colors)
+    tinted = ((1 - opacity) * picture + opacity * painted).round().astype(np.uint8)
+    result = np.where(foreground[..., None], tinted, picture)
+    return _draw_outline(result, mask, painted, max(1, round(min(mask.shape) / 256)))
+
+
+def panel(
+    image: NDArray[Any],
+    truth: NDArray[Any] | None,
+    prediction: NDArray[Any],
+    colors: Sequence[Color],
+    caption: str = "",
+    height: int = 256,
+) -> Picture:
+    """One case side by side: image | truth | prediction, each tile captioned.
+
+    The image carries the truth's outlines, or the prediction's where there is no truth; the
+    prediction carries the truth's outline in white, so that what it misses and what it adds can be
+    seen.
+
+    Args:
+        image: any image that :func:`displayable` takes.
+        truth: (H, W) class ids of the image's size, or None: then its tile is left out.
+        prediction: (H, W) class ids of the image's size.
+        colors: RGB per class id.
+        caption: a line above the tiles, such as "case 7, Dice 0.87".
+        height: of a tile in pixels; the tiles keep the image's proportions.
+    """
+    picture = displayable(image)
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    masks = {"truth": truth, "prediction": prediction}
+    scaled: dict[str, NDArray[Any]] = {}
+    for name, mask in masks.items():
+        if mask is not None:
+            _check_size(picture, mask)
+            ids = mask.astype(np.uint8)
+            scaled[name] = cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST)
+    shrinks = height < picture.shape[0]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    picture = np.asarray(cv2.resize(picture, (width, height), interpolation=how), dtype=np.uint8)
+
+    marked = "truth" if truth is not None else "prediction"
+    thickness = max(1, height // 128)
+    outlined = _draw_outline(picture, scaled[marked], fill(scaled[marked], colors), thickness)
+    tiles = [(f"image, {marked} outlined", outlined)]
+    if truth is not None:
+        tiles.append(("truth", fill(scaled["truth"], colors)))
+    filled = fill(scaled["prediction"], colors)
+    if truth is not None:
+        white = np.full_like(filled, TRUTH_COLOR)
+        filled = _draw_outline(filled, scaled["truth"], white, thickness=1)
+    tiles.append(("prediction", filled))
+    return _with_caption(_row([_captioned(tile, name) for name, tile in tiles]), caption)
+
+
+def contact_sheet(panels: Sequence[Picture], columns: int = 1) -> Picture:
+    """Panels of any size in rows of ``columns``, on white; no panels raises ValueError."""
+    if not panels or columns < 1:
+        raise ValueError(f"cannot put {len(panels)} panels into {columns} columns")
+    rows = [list(panels[i : i + columns]) for i in range(0, len(panels), columns)]
+    widths = [max(row[i].shape[1] for row in rows if i < len(row)) for i in range(len(rows[0]))]
+    bands = []
+    for row in rows:
+        tall = max(p.shape[0] for p in row)
+        bands.append(_row([_page(p, tall, w) for p, w in zip(row, widths, strict=False)]))
+    width = sum(widths) + (len(widths) - 1) * GAP
+    separator = _page(np.empty((0, 0, 3), np.uint8), 2 * GAP, width)
+    pieces: list[Picture] = []
+    for band in bands:
+        pieces += [separator] if pieces else []
+        pieces.append(_page(band, band.shape[0], width))
+    return np.concatenate(pieces)
+
+
+def _stretch(image: NDArray[Any]) -> Picture:
+    values = image.astype(np.float64)
+    finite = np.isfinite(values)
+    low, high = (values[finite].min(), values[finite].max()) if finite.any() else (0.0, 1.0)
+    values = np.where(finite, values, low)
+    stretched: Picture = ((values - low) / (high - low or 1.0) * 255).round().astype(np.uint8)
+    return stretched
+
+
+def _check_size(picture: Picture, mask: NDArray[Any]) -> None:
+    if picture.shape[:2] != mask.shape:
+        raise ValueError(f"the image is {picture.shape[:2]}, its mask {mask.shape}")
+
+
+def _draw_outline(
+    picture: Picture, mask: NDArray[Any], painted: Picture, thickness: int
+) -> Picture:
+    """Lines in the colours of ``painted``, with a darkened rim outside: visible on any ground."""
+    line = outline(mask, thickness)
+    near: NDArray[Any] = cv2.dilate(line.astype(np.uint8), np.ones((3, 3), np.uint8))
+    rim = (near > 0) & (mask == 0)
+    result: Picture = picture.copy()
+    result[rim] = picture[rim] // 2
+    result[line] = painted[line]
+    return result
+
+
+def _page(picture: Picture, height: int, width: int) -> Picture:
+    page = np.full((height, width, 3), PAGE_COLOR, dtype=np.uint8)
+    page[: picture.shape[0], : picture.shape[1]] = picture
+    return page
+
+
+def _row(tiles: Sequence[Picture]) -> Picture:
+    gap = np.full((tiles[0].shape[0], GAP, 3), PAGE_COLOR, dtype=np.uint8)
+    pieces = [tiles[0]]
+    for tile in tiles[1:]:
+        pieces += [gap, tile]
+    return np.concatenate(pieces, axis=1)
+
+
+def _captioned(tile: Picture, text: str) -> Picture:
+    return np.concatenate([tile, _text_line(text, tile.shape[1])])
+
+
+def _with_caption(picture: Picture, text: str) -> Picture:
+    return np.concatenate([_text_line(text, picture.shape[1]), picture]) if text else picture
+
+
+def _text_line(text: str, width: int) -> Picture:
+    line = np.full((LINE, width, 3), PAGE_COLOR, dtype=np.uint8)
+    text = text.encode("ascii", "replace").decode()  # the font has no other characters
+    shown = text
+    while shown and cv2.getTextSize(shown, FONT, FONT_SCALE, 1)[0][0] > width - 4:
+        text = text[:-1]
+        shown = text + "..." if text else ""
+    where = (2, LINE - 7)
+    cv2.putText(line, shown, where, FONT, FONT_SCALE, TEXT_COLOR, 1, cv2.LINE_AA)
+    return line

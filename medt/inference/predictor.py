@@ -1,0 +1,148 @@
+"""From an image to class probabilities and class ids, at the image's own size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from medt.checkpoint import Checkpoint, load_checkpoint
+from medt.data.layout import SegmentationClass
+from medt.data.preprocessing import Preprocessing
+from medt.errors import UserError
+
+Image = str | Path | NDArray[Any]
+
+
+class Predictor:
+    """A network with the preprocessing it was trained with and the names of its classes.
+
+    Args:
+        model: maps float32 (N, C, H, W) to logits (N, classes, H, W); it is moved to ``device`` and
+            put into evaluation mode.
+        preprocessing: from an image to the network's input.
+        classes: in the order of the logits' channels, background first.
+        device: such as "cpu" or "cuda:0".
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preprocessing: Preprocessing,
+        classes: Sequence[SegmentationClass],
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.model = model.to(self.device).eval()
+        self.preprocessing = preprocessing
+        self.classes = tuple(classes)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        device: str | torch.device = "cpu",
+        allow: str | Sequence[str] = (),
+    ) -> Predictor:
+        """Build the predictor that a checkpoint describes; nothing but the file is needed.
+
+        Args:
+            path: a checkpoint file.
+            device: where the network shall run.
+            allow: full names of classes outside ``medt.models`` that the file may build.
+
+        Raises:
+            UserError: the file is missing or damaged, or names a class that is not allowed.
+        """
+        return cls.from_checkpoint(load_checkpoint(path, allow=allow), device)
+
+    @classmethod
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, device: str | torch.device = "cpu"
+    ) -> Predictor:
+        """Build the predictor that a loaded checkpoint describes; errors as in `load`."""
+        classes = [
+            SegmentationClass(int(c["id"]), str(c["name"]), _color(c["color"]))
+            for c in checkpoint.classes
+        ]
+        preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
+        return cls(checkpoint.build_model(), preprocessing, classes, device)
+
+    def logits(self, batch: Tensor) -> Tensor:
+        """Run the network.
+
+        Args:
+            batch: preprocessed images, float32 (N, C, H, W).
+
+        Returns:
+            Float32 (N, classes, H, W) on the predictor's device.
+
+        Raises:
+            UserError: the network's channels are not the classes.
+        """
+        with torch.inference_mode():
+            logits: Tensor = self.model(batch.to(self.device)).float()
+        if logits.shape[1] != len(self.classes):
+            raise UserError(
+                f"the network gives {logits.shape[1]} classes, but there are {len(self.classes)}: "
+                + ", ".join(c.name for c in self.classes),
+                "use the dataset's number of classes as the model's",
+            )
+        return logits
+
+    def probabilities(self, image: Image) -> NDArray[np.float32]:
+        """Class probabilities at the image's own size.
+
+        The softmax is taken at the network's size and enlarged bilinearly.
+
+        Args:
+            image: a path, or an array that ``Preprocessing.original`` takes: (H, W) or (H, W,
+            channels).
+
+        Returns:
+            (classes, H, W), 0..1, with sum 1 over the classes up to rounding.
+
+        Raises:
+            UserError: the image cannot be read, or its type or channels do not fit.
+        """
+        original = self.preprocessing.original(image)
+        small = self.preprocessing.tensor(self.preprocessing.image(original))
+        one: NDArray[np.float32]
+        (one,) = resized_probabilities(self.logits(small[None]), original.shape[:2])
+        return one
+
+    def predict(self, image: Image) -> NDArray[np.uint8]:
+        """The most probable class of each pixel: (H, W) ids at the image's own size.
+
+        Arguments and errors are those of :meth:`probabilities`.
+        """
+        return most_probable(self.probabilities(image))
+
+
+def resized_probabilities(logits: Tensor, size: Sequence[int]) -> NDArray[np.float32]:
+    """Softmax of logits (N, classes, h, w), resized bilinearly to (N, classes, H, W) = ``size``."""
+    with torch.inference_mode():
+        probabilities = logits.softmax(dim=1)
+        if tuple(probabilities.shape[2:]) != tuple(size):
+            probabilities = F.interpolate(
+                probabilities, size=tuple(size), mode="bilinear", align_corners=False
+            )
+    result: NDArray[np.float32] = probabilities.cpu().numpy()
+    return result
+
+
+def most_probable(probabilities: NDArray[Any]) -> NDArray[np.uint8]:
+    """(classes, H, W), probabilities or logits -> (H, W) class ids; the lower id wins a tie."""
+    ids: NDArray[np.uint8] = probabilities.argmax(axis=0).astype(np.uint8)
+    return ids
+
+
+def _color(values: Sequence[int]) -> tuple[int, int, int]:
+    red, green, blue = (int(v) for v in values)
+    return red, green, blue

@@ -1,0 +1,191 @@
+"""Scores that count pixels: Dice, intersection over union, precision and recall.
+
+Everything starts from one count of pixels per case, so a score per case and a score pooled over a
+split are the same function of different counts:
+
+    Dice = 2 tp / (2 tp + fp + fn)        IoU = tp / (tp + fp + fn)
+    precision = tp / (tp + fp)            recall = tp / (tp + fn)
+
+Definitions: Taha and Hanbury 2015, "Metrics for evaluating 3D medical image segmentation",
+https://doi.org/10.1186/s12880-015-0068-x (there: Dice, Jaccard, precision, sensitivity).
+What happens at a zero denominator is stated in :data:`RULES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+IGNORE_INDEX = 255
+
+RULES = """\
+Foreground: the mean over all classes but the first (the background).
+Two classes: a class absent from truth and prediction scores 1 (nothing to find, nothing found), \
+a class absent from one of the two scores 0.
+More classes: a class absent from truth and prediction is left out of that case's mean, and \
+counted under "left out"; a class absent from one of the two scores 0.
+These rules decide every zero denominator of Dice, IoU, precision and recall.
+Ignored pixels (255 in the truth) count nowhere; a case without any other pixel is left out.
+Mean over cases: each case is scored by itself, then the scores are averaged.
+Pooled: pixels are counted over all cases, then scored once."""
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PixelCounts:
+    """How many pixels of each class a prediction got right and wrong.
+
+    Attributes:
+        tp: int64 (classes,), pixels of the class in truth and prediction.
+        fp: int64 (classes,), pixels of the class in the prediction only.
+        fn: int64 (classes,), pixels of the class in the truth only.
+    """
+
+    tp: NDArray[np.int64]
+    fp: NDArray[np.int64]
+    fn: NDArray[np.int64]
+
+
+def count_pixels(
+    prediction: NDArray[np.integer[Any]], truth: NDArray[np.integer[Any]], classes: int
+) -> PixelCounts:
+    """Compare two masks pixel by pixel; pixels whose truth is 255 are left out.
+
+    Args:
+        prediction: (H, W) class ids, 0..classes-1.
+        truth: (H, W) class ids, 0..classes-1, or 255 = ignore.
+        classes: number of classes, background included.
+
+    Raises:
+        ValueError: if the shapes differ or a mask holds an id that is no class.
+    """
+    if prediction.shape != truth.shape:
+        raise ValueError(f"prediction has shape {prediction.shape}, truth {truth.shape}")
+    counted = truth != IGNORE_INDEX
+    predicted = prediction[counted].astype(np.int64)
+    true = truth[counted].astype(np.int64)
+    for name, ids in (("prediction", predicted), ("truth", true)):
+        if ids.size and (ids.min() < 0 or ids.max() >= classes):
+            strange = [int(i) for i in np.unique(ids) if not 0 <= i < classes]
+            raise ValueError(f"{name} holds ids {strange}, which are none of 0..{classes - 1}")
+    confusion = np.bincount(true * classes + predicted, minlength=classes * classes)
+    confusion = confusion.reshape(classes, classes)  # row: truth, column: prediction
+    tp = np.diag(confusion).astype(np.int64)
+    return PixelCounts(tp, fp=confusion.sum(axis=0) - tp, fn=confusion.sum(axis=1) - tp)
+
+
+def pool(counts: Sequence[PixelCounts]) -> PixelCounts:
+    """Add the counts of several cases, for a score over the whole split."""
+    return PixelCounts(
+        tp=np.sum([c.tp for c in counts], axis=0),
+        fp=np.sum([c.fp for c in counts], axis=0),
+        fn=np.sum([c.fn for c in counts], axis=0),
+    )
+
+
+def dice(counts: PixelCounts) -> Scores:
+    """2 tp / (2 tp + fp + fn) per class, 0..1; NaN for a class that is left out (:data:`RULES`)."""
+    return _score(counts, 2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
+
+
+def iou(counts: PixelCounts) -> Scores:
+    """tp / (tp + fp + fn) per class, 0..1; NaN for a class that is left out (:data:`RULES`)."""
+    return _score(counts, counts.tp, counts.tp + counts.fp + counts.fn)
+
+
+def precision(counts: PixelCounts) -> Scores:
+    """tp / (tp + fp) per class, 0..1; NaN for a class that is left out (:data:`RULES`).
+
+    Nothing predicted: 0 if the truth has the class, else as :data:`RULES` says of a class absent
+    from both.
+    """
+    return _score(counts, counts.tp, counts.tp + counts.fp)
+
+
+def recall(counts: PixelCounts) -> Scores:
+    """tp / (tp + fn) per class, 0..1; NaN for a class that is left out (:data:`RULES`).
+
+    Nothing to find: 0 if the class was predicted, else as :data:`RULES` says of a class absent from
+    both.
+    """
+    return _score(counts, counts.tp, counts.tp + counts.fn)
+
+
+def _score(
+    counts: PixelCounts, numerator: NDArray[np.int64], denominator: NDArray[np.int64]
+) -> Scores:
+    absent = counts.tp + counts.fp + counts.fn == 0
+    scores = np.zeros(len(denominator))
+    np.divide(numerator, denominator, out=scores, where=denominator > 0)
+    binary_with_pixels = len(absent) == 2 and not absent.all()
+    scores[absent] = 1.0 if binary_with_pixels else np.nan
+    return scores
+
+
+SCORES: Mapping[str, Callable[[PixelCounts], Scores]] = {
+    "dice": dice,
+    "iou": iou,
+    "precision": precision,
+    "recall": recall,
+}
+
+
+def foreground(scores: Scores) -> float:
+    """Mean over all classes but the first, without those left out; NaN if none remains."""
+    return mean_of_present(scores[1:])
+
+
+def mean_of_present(scores: Scores) -> float:
+    """Mean of what is not NaN; NaN if nothing is."""
+    present = scores[~np.isnan(scores)]
+    return float(present.mean()) if present.size else float("nan")
+
+
+def summarize(
+    counts: Sequence[PixelCounts],
+    class_names: Sequence[str],
+    scores: Mapping[str, Callable[[PixelCounts], Scores]] = SCORES,
+) -> dict[str, Any]:
+    """Reduce the counts of all cases to plain values, in both ways.
+
+    Args:
+        counts: one per case.
+        class_names: in the order of the class ids, background first.
+        scores: name -> function of the counts.
+
+    Returns:
+        ``{"cases": n, "mean_over_cases": {score: part}, "pooled": {score: part}}`` where a part is
+        ``{"foreground": x, "classes": {name: x}, "left_out": {"foreground": n, "classes": {name:
+        n}}}``; scores are 0..1, or NaN where everything was left out; ``left_out`` counts cases
+        (pooled: 0 or 1). The mean over cases of "foreground" averages each case's own foreground
+        mean.
+    """
+    if not counts:
+        raise ValueError("there are no cases to summarize")
+    return {
+        "cases": len(counts),
+        "mean_over_cases": {
+            name: _part(np.stack([score(c) for c in counts]), class_names)
+            for name, score in scores.items()
+        },
+        "pooled": {
+            name: _part(score(pool(counts))[None], class_names) for name, score in scores.items()
+        },
+    }
+
+
+def _part(table: Scores, class_names: Sequence[str]) -> dict[str, Any]:
+    headline = np.array([foreground(row) for row in table])
+    return {
+        "foreground": mean_of_present(headline),
+        "classes": {n: mean_of_present(table[:, i]) for i, n in enumerate(class_names)},
+        "left_out": {
+            "foreground": int(np.isnan(headline).sum()),
+            "classes": {n: int(np.isnan(table[:, i]).sum()) for i, n in enumerate(class_names)},
+        },
+    }

@@ -1,0 +1,57 @@
+"""Score a checkpoint: python scripts/evaluate.py checkpoint=runs/.../best.pt split=test"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from command import plain, progress, run
+from omegaconf import DictConfig
+
+from medt.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate as configs/evaluate.yaml and the overrides in `argv` say."""
+    return run(evaluate, "evaluate", argv)
+
+
+def evaluate(cfg: DictConfig) -> int:
+    from rich.console import Console
+
+    from medt.checkpoint import load_checkpoint
+    from medt.data.dataset import SegmentationDataset
+    from medt.data.sources import open_dataset
+    from medt.evaluation.evaluate import evaluate as score
+    from medt.evaluation.tables import render, write_evaluation
+    from medt.inference.device import choose_device
+    from medt.inference.predictor import Predictor
+
+    path = Path(cfg.checkpoint)
+    checkpoint = load_checkpoint(path, cfg.allow or ())
+    predictor = Predictor.from_checkpoint(checkpoint, choose_device(cfg.device))
+    settings = checkpoint.dataset if cfg.dataset is None else plain(cfg.dataset)
+    index = open_dataset(settings)
+    trained, present = ([c.name for c in owner.classes] for owner in (predictor, index))
+    if trained != present:
+        raise UserError(
+            f"{path} was trained on the classes {', '.join(trained)}, "
+            f"but dataset {index.name} has {', '.join(present)}",
+            "evaluate on a dataset with the same classes",
+        )
+    dataset = SegmentationDataset(
+        index.split(cfg.split), predictor.preprocessing, index.label_map, index.ignore
+    )
+    with progress(f"evaluating {index.name} {cfg.split}") as advance:
+        evaluation = score(predictor, dataset, cfg.protocol.name, cfg.batch_size, advance)
+    home = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    name = f"{index.name}-{cfg.split}-{cfg.protocol.name}"
+    folder = write_evaluation(evaluation, home / "evaluation" / name)
+    Console(soft_wrap=True).print(render(evaluation))
+    print(f"\n{path}, trained for {checkpoint.epoch} epochs\nwritten to {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

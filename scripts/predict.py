@@ -1,0 +1,37 @@
+"""Masks for images: python scripts/predict.py checkpoint=FILE input=FILE_OR_FOLDER output=FOLDER"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from command import plain, progress, run
+from omegaconf import DictConfig
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Predict as configs/predict.yaml and the overrides in `argv` say."""
+    return run(predict, "predict", argv)
+
+
+def predict(cfg: DictConfig) -> int:
+    from medt.inference.device import choose_device
+    from medt.inference.folder import find_inputs, predict_folder
+    from medt.inference.predictor import Predictor
+
+    output = Path(cfg.output)
+    predictor = Predictor.load(Path(cfg.checkpoint), choose_device(cfg.device), cfg.allow or ())
+    inputs = find_inputs(Path(cfg.input))
+    with progress("predicting") as advance:
+        failures = predict_folder(
+            predictor, inputs, output, plain(cfg)["values"], cfg.overlays, cfg.probabilities, advance
+        )
+    for failure in failures:
+        print(f"error: {failure.message}", file=sys.stderr)
+    print(f"{len(inputs) - len(failures)} of {len(inputs)} masks written to {output}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""Results on disk and in the terminal: strict, complete, never overwritten."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from medt.evaluation.evaluate import Evaluation
+from medt.evaluation.tables import render, write_evaluation
+from medt.metrics.pixel import RULES, SCORES, count_pixels, foreground, summarize
+
+NAMES = ("background", "gland", "tumour")
+
+
+def case_row(name, counts):
+    scores = {key: score(counts) for key, score in SCORES.items()}
+    return {
+        "case": name,
+        "group": "patient, 1",
+        "split": "test",
+        "height": 2,
+        "width": 3,
+        "foreground": {key: foreground(values) for key, values in scores.items()},
+        "classes": {
+            class_name: {
+                **{key: float(values[i]) for key, values in scores.items()},
+                "tp": int(counts.tp[i]),
+                "fp": int(counts.fp[i]),
+                "fn": int(counts.fn[i]),
+            }
+            for i, class_name in enumerate(NAMES)
+        },
+    }
+
+
+@pytest.fixture
+def evaluation():
+    truth = np.array([[0, 1, 1], [0, 1, 0]])
+    counts = [count_pixels(np.array(p), truth, 3) for p in ([[0, 1, 1], [0, 0, 0]], truth)]
+    summary = {
+        "protocol": "native",
+        "protocol_means": "each case at its own size",
+        "splits": ["test"],
+        "image_size": [128, 128],
+        **summarize(counts, NAMES),
+        "rules": RULES.split("\n"),
+    }
+    rows = [case_row(name, c) for name, c in zip(("ä_1", "b"), counts, strict=True)]
+    return Evaluation("native", NAMES, rows, summary)
+
+
+def no_constants(name):
+    raise AssertionError(f"{name} is no JSON")
+
+
+class TestFiles:
+    def test_are_two(self, evaluation, tmp_path):
+        folder = write_evaluation(evaluation, tmp_path / "test")
+        assert folder == tmp_path / "test"
+        assert sorted(p.name for p in folder.iterdir()) == ["metrics.json", "per_case.csv"]
+
+    def test_json_is_strict_and_holds_the_summary(self, evaluation, tmp_path):
+        folder = write_evaluation(evaluation, tmp_path / "test")
+        text = (folder / "metrics.json").read_text(encoding="utf-8")
+        stored = json.loads(text, parse_constant=no_constants)
+        assert stored["cases"] == 2
+        dice = stored["mean_over_cases"]["dice"]
+        assert dice["classes"]["gland"] == pytest.approx((4 / 5 + 1) / 2)
+        assert dice["classes"]["tumour"] is None
+        assert dice["left_out"]["classes"]["tumour"] == 2
+        assert stored["rules"] == RULES.split("\n")
+
+    def test_csv_has_a_line_per_case(self, evaluation, tmp_path):
+        folder = write_evaluation(evaluation, tmp_path / "test")
+        text = (folder / "per_case.csv").read_text(encoding="utf-8")
+        first, second = csv.DictReader(io.StringIO(text))
+        assert (first["case"], first["group"]) == ("ä_1", "patient, 1")
+        assert (first["height"], first["width"]) == ("2", "3")
+        assert float(first["dice_gland"]) == float(first["dice_foreground"]) == 0.8
+        assert (first["tp_gland"], first["fp_gland"], first["fn_gland"]) == ("2", "0", "1")
+        assert first["dice_tumour"] == ""
+        assert second["iou_gland"] == "1.000000"
+
+    def test_are_never_overwritten(self, evaluation, tmp_path):
+        folders = [write_evaluation(evaluation, tmp_path / "test") for _ in range(3)]
+        assert [f.name for f in folders] == ["test", "test-2", "test-3"]
+
+    def test_are_not_overwritten_in_the_current_folder_either(
+        self, evaluation, tmp_path, monkeypatch
+    ):
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        assert write_evaluation(evaluation, ".").resolve() == tmp_path / "here"
+        assert write_evaluation(evaluation, ".").resolve() == tmp_path / "here-2"
+
+    def test_go_into_a_folder_that_holds_no_result(self, evaluation, tmp_path):
+        (tmp_path / "test").mkdir()
+        (tmp_path / "test" / "notes.txt").touch()
+        assert write_evaluation(evaluation, tmp_path / "test") == tmp_path / "test"
+
+
+class TestTable:
+    def lines(self, evaluation, width=80):
+        text = io.StringIO()
+        Console(file=text, width=width).print(render(evaluation))
+        return text.getvalue().splitlines()
+
+    def row(self, lines, name, occurrence):
+        return [line for line in lines if line.strip().startswith(name)][occurrence]
+
+    def test_fits_80_columns_without_cutting_a_number(self, evaluation):
+        lines = self.lines(evaluation)
+        assert max(map(len, lines)) <= 80
+        assert not any("…" in line for line in lines)
+
+    def test_shows_both_reductions_of_every_class(self, evaluation):
+        lines = self.lines(evaluation)
+        assert "0.9000" in self.row(lines, "gland", 0)  # mean of 4/5 and 1
+        assert "0.9091" in self.row(lines, "gland", 1)  # pooled: 10 / 11
+        for title in ("mean over cases", "pooled over the split"):
+            assert any(line.startswith(title) for line in lines)
+
+    def test_shows_what_was_left_out(self, evaluation):
+        row = self.row(self.lines(evaluation), "tumour", 0)
+        assert row.split("|")[1].strip() == "-"
+        assert row.split("|")[-1].strip() == "2"
+
+    def test_says_what_was_measured_and_by_which_rules(self, evaluation):
+        text = " ".join(self.lines(evaluation))
+        assert "2 cases (test), network size 128 x 128" in text
+        assert "protocol native: each case at its own size" in text
+        assert " ".join(RULES.split()) in " ".join(text.split())
+
+    def test_reads_the_same_in_a_file_of_plain_ascii(self, evaluation):
+        assert all(line.isascii() for line in self.lines(evaluation))
+
+    def test_takes_long_names_and_brackets_as_they_are(self, evaluation):
+        names = ("background", "[red]" + "x" * 40, "tumour")
+        summary = json.loads(json.dumps(evaluation.summary).replace("gland", names[1]))
+        lines = self.lines(Evaluation("native", names, [], summary))
+        assert max(map(len, lines)) <= 80
+        assert any("[red]" in line for line in lines)

@@ -1,0 +1,157 @@
+"""Drawings: outlines that lie inside, tints that leave the background alone, sizes that fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medt.drawing import contact_sheet, displayable, fill, outline, overlay, panel
+
+COLORS = [(0, 0, 0), (200, 40, 0), (0, 0, 220)]
+
+
+def square(size=12, value=1):
+    mask = np.zeros((size, size), np.uint8)
+    mask[3:9, 3:9] = value
+    return mask
+
+
+class TestOutline:
+    def test_is_the_inner_border_of_a_region(self):
+        line = outline(square())
+        expected = square().astype(bool)
+        expected[4:8, 4:8] = False
+        np.testing.assert_array_equal(line, expected)
+
+    def test_separates_touching_instances(self):
+        mask = np.ones((4, 6), np.uint8)
+        mask[:, 3:] = 2
+        columns = [False, False, True, True, False, False]
+        np.testing.assert_array_equal(outline(mask), [columns] * 4)
+
+    def test_of_a_thick_line_stays_inside(self):
+        thick = outline(square(), thickness=2)
+        assert thick.sum() == 36 - 4
+        assert not thick[square() == 0].any()
+
+    @pytest.mark.parametrize("mask", [np.zeros((5, 5), int), np.ones((5, 5), int)])
+    def test_of_one_region_without_a_neighbour_is_empty(self, mask):
+        assert not outline(mask).any()
+
+    def test_does_not_go_around_ignored_pixels(self):
+        assert not outline(square(value=255)).any()
+
+    def test_takes_instance_ids_above_255(self):
+        assert outline(square().astype(np.uint16) * 300).sum() == 20
+
+
+class TestDisplayable:
+    def test_repeats_grey(self):
+        grey = np.arange(6, dtype=np.uint8).reshape(2, 3)
+        for image in (grey, grey[..., None]):
+            np.testing.assert_array_equal(displayable(image), np.dstack([grey] * 3))
+
+    def test_shows_the_first_three_of_many_channels(self):
+        image = np.random.default_rng(0).integers(0, 256, (3, 4, 5), dtype=np.uint8)
+        np.testing.assert_array_equal(displayable(image), image[..., :3])
+
+    def test_shows_the_mean_of_two_channels(self):
+        image = np.dstack([np.full((2, 2), 10, np.uint8), np.full((2, 2), 30, np.uint8)])
+        assert np.all(displayable(image) == 20)
+
+    def test_stretches_other_types(self):
+        image = np.array([[-1.0, 0.0], [1.0, np.nan]])
+        assert displayable(image)[..., 0].tolist() == [[0, 128], [255, 0]]
+
+    def test_survives_a_flat_image(self):
+        assert np.all(displayable(np.full((2, 2), 0.7)) == 0)
+
+
+class TestFill:
+    def test_paints_each_class_in_its_colour_and_ignored_pixels_grey(self):
+        painted = fill(np.array([[0, 1], [2, 255]]), COLORS)
+        assert painted.tolist() == [
+            [[0, 0, 0], [200, 40, 0]],
+            [[0, 0, 220], [128, 128, 128]],
+        ]
+
+    def test_refuses_a_class_without_colour(self):
+        with pytest.raises(ValueError, match=r"\[7\]"):
+            fill(np.array([[7]]), COLORS)
+
+
+class TestOverlay:
+    def test_draws_lines_in_the_class_colour_and_tints_the_inside(self):
+        image = np.full((12, 12, 3), 100, np.uint8)
+        drawn = overlay(image, square(), COLORS, opacity=0.5)
+        assert drawn[3, 3].tolist() == [200, 40, 0]
+        assert drawn[5, 5].tolist() == [150, 70, 50]
+
+    def test_leaves_the_background_but_for_the_rim(self):
+        image = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        drawn = overlay(image, square(), COLORS)
+        far = np.ones((12, 12), bool)
+        far[2:10, 2:10] = False
+        np.testing.assert_array_equal(drawn[far], image[far])
+        np.testing.assert_array_equal(drawn[2, 3:9], image[2, 3:9] // 2)
+
+    def test_does_not_change_its_arguments(self):
+        image, mask = np.full((12, 12, 3), 100, np.uint8), square()
+        overlay(image, mask, COLORS)
+        assert np.all(image == 100)
+        np.testing.assert_array_equal(mask, square())
+
+    def test_refuses_a_mask_of_another_size(self):
+        with pytest.raises(ValueError, match="its mask"):
+            overlay(np.zeros((4, 4, 3), np.uint8), square(), COLORS)
+
+
+class TestPanel:
+    IMAGE = np.full((12, 24, 3), 100, np.uint8)
+    MASK = np.hstack([square(), np.zeros((12, 12), np.uint8)])
+
+    def test_holds_image_truth_and_prediction_in_this_order(self):
+        drawn = panel(self.IMAGE, self.MASK, 2 * self.MASK, COLORS, height=120)
+        tile = 240
+        assert drawn.shape[1] == 3 * tile + 2 * 6
+        inside = (60, 60)
+        assert drawn[inside].tolist() == [100, 100, 100]
+        assert drawn[60, 60 + tile + 6].tolist() == list(COLORS[1])
+        assert drawn[60, 60 + 2 * (tile + 6)].tolist() == list(COLORS[2])
+
+    def test_without_truth_has_two_tiles(self):
+        drawn = panel(self.IMAGE, None, self.MASK, COLORS, height=120)
+        assert drawn.shape[1] == 2 * 240 + 6
+        assert drawn[60, 60 + 246].tolist() == list(COLORS[1])
+
+    def test_shows_what_is_missed_as_a_white_line(self):
+        drawn = panel(self.IMAGE, self.MASK, np.zeros_like(self.MASK), COLORS, height=120)
+        prediction = drawn[:120, -240:]
+        assert prediction[60, 30].tolist() == [255, 255, 255]
+        assert prediction[60, 60].tolist() == [0, 0, 0]
+
+    def test_writes_the_caption_above(self):
+        plain = panel(self.IMAGE, self.MASK, self.MASK, COLORS)
+        titled = panel(self.IMAGE, self.MASK, self.MASK, COLORS, caption="case 7, Dice 1.00")
+        above = titled.shape[0] - plain.shape[0]
+        np.testing.assert_array_equal(titled[above:], plain)
+        assert titled[:above].min() < 128
+
+    def test_cuts_a_caption_that_is_too_long(self):
+        drawn = panel(self.IMAGE, None, self.MASK, COLORS, caption="x" * 500, height=64)
+        assert drawn.shape[1] == 2 * 128 + 6
+
+
+class TestContactSheet:
+    def test_puts_panels_of_any_size_into_rows_on_white(self):
+        black, small = np.zeros((10, 20, 3), np.uint8), np.zeros((4, 6, 3), np.uint8)
+        sheet = contact_sheet([black, small, small], columns=2)
+        assert sheet.shape == (10 + 12 + 4, 20 + 6 + 6, 3)
+        assert (sheet == 0).all(axis=2).sum() == 200 + 24 + 24
+        assert sheet[-1, -1].tolist() == [255, 255, 255]
+
+    def test_needs_a_panel_and_a_column(self):
+        with pytest.raises(ValueError, match="0 panels"):
+            contact_sheet([])
+        with pytest.raises(ValueError, match="0 columns"):
+            contact_sheet([np.zeros((2, 2, 3), np.uint8)], columns=0)
