@@ -318,6 +318,24 @@ class PrepareDataConfig:
     source: str | None = None
 
 
+@dataclass
+class BenchmarkConfig:
+    """configs/benchmark.yaml.
+
+    Attributes:
+        image_size: in pixels: one number, or [height, width].
+        rounds: timed rounds; each runs every network once.
+        threads: threads of PyTorch; null keeps its own choice.
+        output: a JSON file for every time, the medians and the ratios; null writes none.
+    """
+
+    batch_size: int = 4
+    image_size: Any = 128
+    rounds: int = 10
+    threads: int | None = None
+    output: str | None = None
+
+
 GROUPS: dict[str, dict[str, type]] = {
     "dataset": {
         "prepared": PreparedConfig,
@@ -353,6 +371,7 @@ SCRIPTS: dict[str, type] = {
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
     "prepare_data": PrepareDataConfig,
+    "benchmark": BenchmarkConfig,
 }
 
 

@@ -54,7 +54,7 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
 
 def plain(cfg: Any) -> Any:
     """A config, or part of one, resolved to dicts, lists and values."""
-    return OmegaConf.to_container(cfg, resolve=True)
+    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 
 @contextmanager

@@ -25,7 +25,13 @@ def predict(cfg: DictConfig) -> int:
     inputs = find_inputs(Path(cfg.input))
     with progress("predicting") as advance:
         failures = predict_folder(
-            predictor, inputs, output, plain(cfg)["values"], cfg.overlays, cfg.probabilities, advance
+            predictor,
+            inputs,
+            output,
+            plain(cfg)["values"],
+            cfg.overlays,
+            cfg.probabilities,
+            advance,
         )
     for failure in failures:
         print(f"error: {failure.message}", file=sys.stderr)

@@ -66,7 +66,7 @@ class _Tissue:
             self.coverage = 0.0 if sparse > 0.17 else rng.uniform(0.08, 0.2)
         # Of the glands: the gap is relative to their radius, 0 lets them touch.
         self.gap = 0.0 if crowded else rng.uniform(0.08, 0.35)
-        self.radius = np.exp(rng.uniform(np.log(19), np.log(54)))
+        self.radius = np.exp(rng.uniform(np.log(19), np.log(40)))
         self.elongation = rng.uniform(1.0, 2.6)
         self.wobble = rng.uniform(0.05, 0.3)
         self.direction = rng.uniform(0, np.pi)  # radians; of fibres too

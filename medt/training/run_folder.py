@@ -15,6 +15,8 @@ from medt.checkpoint import Checkpoint, load_checkpoint
 from medt.errors import UserError
 from medt.files import write_text
 
+GATE_PREFIX = "gate."
+
 # Keys that say where and how a run is computed, not what: runs that differ in them are equal.
 _CIRCUMSTANCES: tuple[tuple[str, ...], ...] = (
     ("run_dir",),
@@ -66,14 +68,13 @@ class RunFolder:
         return dict(config)
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """One row an epoch; columns appear in the order in which they were first logged."""
-        columns = list(dict.fromkeys(key for row in rows for key in row))
+        """One row an epoch; the gates' columns come last."""
+        logged = dict.fromkeys(key for row in rows for key in row)
+        columns = sorted(logged, key=lambda name: name.startswith(GATE_PREFIX))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(
-            {key: f"{value:.6g}" for key, value in row.items() if value is not None} for row in rows
-        )
+        writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
         write_text(self.history, text.getvalue())
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ from medt.metrics.pixel import count_pixels, dice, foreground, pool
 from medt.models.axial_attention import AxialAttention
 from medt.training.precise_norm import reestimate_norms, tracked_norms
 from medt.training.progress import EpochBar, duration
-from medt.training.run_folder import RunFolder
+from medt.training.run_folder import GATE_PREFIX, RunFolder
 from medt.training.settings import TrainerSettings
 from medt.training.tensorboard import TensorBoardLog
 
@@ -303,7 +303,8 @@ class Trainer:
                 self.state.validations_without_best = 0
             else:
                 self.state.validations_without_best += 1
-        self.state.history.append({**row, **{f"gate.{k}": v for k, v in self.gates().items()}})
+        gates = {GATE_PREFIX + name: value for name, value in self.gates().items()}
+        self.state.history.append(row | gates)
         patience = self.settings.patience
         stopped = patience is not None and self.state.validations_without_best >= patience
         self.state.finished = stopped or self.state.epoch >= self.settings.epochs
@@ -346,11 +347,16 @@ class Trainer:
                 "finished": self.state.finished,
                 "monitor": self.settings.monitor,
                 "best_epoch": self.state.best_epoch,
-                "best": self.state.history[self.state.best_epoch - 1],
-                "last": self.state.history[-1],
+                "best": self.measurements(self.state.best_epoch),
+                "last": self.measurements(self.state.epoch),
                 "seconds": self.state.seconds,
             }
         )
+
+    def measurements(self, epoch: int) -> Row:
+        """What the history holds of an epoch, gates apart."""
+        row = self.state.history[epoch - 1]
+        return {name: value for name, value in row.items() if not name.startswith(GATE_PREFIX)}
 
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs to go on as if never interrupted."""

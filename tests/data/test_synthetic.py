@@ -9,7 +9,8 @@ from skimage.color import rgb2hed
 from medt.data.synthetic import SyntheticCase, synthetic_case
 
 SEED = 0
-TRAIN, TEST = slice(0, 48), slice(48, 72)
+# The cases of dataset=synthetic: 64 to train, 16 to validate, 32 to test.
+TRAIN, TEST = slice(0, 64), slice(80, 112)
 NETWORK_SIZE = 128
 SIGMAS = (0, 1, 2, 4, 8)
 THRESHOLDS = 256
@@ -111,7 +112,7 @@ def test_stains_vary_from_case_to_case(cases: list[SyntheticCase]) -> None:
 def test_calling_everything_gland_scores_low(masks: NDArray[np.bool_]) -> None:
     foreground = masks[TEST].sum(axis=(1, 2))
     dice = 2 * foreground / (foreground + NETWORK_SIZE**2)
-    assert dice.mean() <= 0.62
+    assert dice.mean() <= 0.65
 
 
 def test_no_smoothed_threshold_finds_the_glands(
@@ -126,7 +127,7 @@ def test_no_smoothed_threshold_finds_the_glands(
                 best_on_train = train.max()
                 its_test_score = scores[TEST].mean(axis=0)[train.argmax()]
     assert best_on_train >= 0.5  # the search itself works
-    assert its_test_score <= 0.66
+    assert its_test_score <= 0.70  # what the quickstart beats by 0.15
 
 
 def touching_pairs(instances: NDArray[np.uint16]) -> int:

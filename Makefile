@@ -1,0 +1,34 @@
+# make train   trains and tests MedT on synthetic glands; ARGS="seed=1" adds overrides
+# make test    runs the tests
+# make lint    runs ruff and mypy
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := runs/synthetic/medt/$(shell date +%Y-%m-%d_%H-%M-%S)
+
+.PHONY: train test lint
+.DELETE_ON_ERROR:
+
+train: .venv/installed
+	$(BIN)/python scripts/train.py experiment=quickstart run_dir=$(RUN) $(ARGS)
+	$(BIN)/python scripts/evaluate.py checkpoint=$(RUN)/checkpoints/best.pt split=test
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "error: $(PYTHON) is older than 3.10 (choose another: make PYTHON=python3.12)"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/installed-dev: pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@

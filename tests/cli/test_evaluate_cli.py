@@ -1,0 +1,81 @@
+"""scripts/evaluate.py: a checkpoint's scores on the terminal and in the run folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import evaluate
+import pytest
+from conftest import DATA
+
+
+@pytest.fixture
+def run(tiny_run: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny run, to be written into."""
+    return Path(shutil.copytree(tiny_run, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("protocol", ["native", "paper", "paper_official"])
+def test_scores_are_printed_and_written(
+    run: Path, capsys: pytest.CaptureFixture[str], protocol: str
+) -> None:
+    checkpoint = run / "checkpoints/best.pt"
+    assert evaluate.main([f"checkpoint={checkpoint}", "split=test", f"protocol={protocol}"]) == 0
+    printed = capsys.readouterr().out
+    folder = run / "evaluation" / f"synthetic-test-{protocol}"
+    assert {p.name for p in folder.iterdir()} == {"metrics.json", "per_case.csv"}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    foreground = metrics["mean_over_cases"]["dice"]["foreground"]
+    assert f"{foreground:.4f}" in printed
+    for words in ("mean over cases", "pooled over the split", "Recall", protocol, str(folder)):
+        assert words in printed
+    assert "left out" in printed  # the rules stand with the table
+    rows = list(csv.DictReader((folder / "per_case.csv").open()))
+    assert [row["case"] for row in rows] == ["test_1", "test_2"]
+    assert float(rows[0]["height"]) == (64 if protocol == "native" else 32)
+
+
+def test_a_result_is_never_overwritten(run: Path) -> None:
+    arguments = [f"checkpoint={run}/checkpoints/best.pt"]
+    assert evaluate.main(arguments) == evaluate.main(arguments) == 0
+    names = {p.name for p in (run / "evaluation").iterdir()}
+    assert names == {"synthetic-val-native", "synthetic-val-native-2"}
+
+
+def test_another_dataset_with_the_same_classes_can_be_named(run: Path) -> None:
+    overrides = ["dataset=folder", f"dataset.images={DATA}/synthetic/images"]
+    overrides += [f"dataset.masks={DATA}/synthetic/masks", "dataset.classes=[background,gland]"]
+    overrides += [f"dataset.splits_file={run}/splits.csv", "split=train"]
+    assert evaluate.main([f"checkpoint={run}/checkpoints/best.pt", *overrides]) == 0
+    # A folder dataset is called by the folder that its images lie in.
+    metrics = json.loads((run / "evaluation/synthetic-train-native/metrics.json").read_text())
+    assert metrics["cases"] == 6
+
+
+def test_other_classes_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["dataset=folder", f"dataset.images={DATA}/synthetic/images"]
+    overrides += [f"dataset.masks={DATA}/synthetic/masks", "dataset.classes=[stroma,nerve]"]
+    overrides += [f"dataset.splits_file={run}/splits.csv", "split=train"]
+    assert evaluate.main([f"checkpoint={run}/checkpoints/best.pt", *overrides]) == 1
+    assert "was trained on the classes background, gland" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("checkpoint=nowhere.pt", "there is no checkpoint nowhere.pt"),
+        ("split=exam", "exam"),
+        ("protocol=papre", "protocol=papre is not known (did you mean paper"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(
+    run: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
+) -> None:
+    assert evaluate.main([f"checkpoint={run}/checkpoints/best.pt", override]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (run / "evaluation").exists()

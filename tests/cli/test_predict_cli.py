@@ -1,0 +1,98 @@
+"""scripts/predict.py and medt.load: masks for images, with nothing but a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import predict
+import pytest
+from conftest import DATA
+
+import medt
+from medt.files import read_image, read_mask
+
+
+def arguments(run: Path, source: Path, output: Path) -> list[str]:
+    return [f"checkpoint={run}/checkpoints/best.pt", f"input={source}", f"output={output}"]
+
+
+def test_a_folder_gets_one_mask_per_image_at_its_own_size(tiny_run: Path, tmp_path: Path) -> None:
+    images = DATA / "synthetic/images"
+    assert predict.main(arguments(tiny_run, images, tmp_path / "masks")) == 0
+    written = sorted(p.name for p in (tmp_path / "masks").iterdir())
+    assert written == sorted(p.name for p in images.iterdir())
+    mask = read_mask(tmp_path / "masks" / "test_1.png")
+    assert mask.shape == (64, 64)
+    assert set(np.unique(mask)) <= {0, 255}
+
+
+def test_python_gives_the_same_mask(tiny_run: Path, tmp_path: Path) -> None:
+    image = DATA / "synthetic/images/test_1.png"
+    assert predict.main([*arguments(tiny_run, image, tmp_path), "values=[0,1]"]) == 0
+    predictor = medt.load(tiny_run / "checkpoints/best.pt")
+    expected = read_mask(tmp_path / "test_1.png")
+    np.testing.assert_array_equal(predictor.predict(image), expected)
+    np.testing.assert_array_equal(predictor.predict(read_image(image)), expected)
+    assert not predictor.model.training
+
+
+def test_overlays_and_probabilities_on_request(tiny_run: Path, tmp_path: Path) -> None:
+    image = DATA / "synthetic/images/test_1.png"
+    more = ["overlays=true", "probabilities=true"]
+    assert predict.main([*arguments(tiny_run, image, tmp_path), *more]) == 0
+    assert read_image(tmp_path / "overlays/test_1.png").shape == (64, 64, 3)
+    probabilities = np.load(tmp_path / "probabilities/test_1.npz")["probabilities"]
+    np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=2e-3)
+
+
+def test_the_masks_can_be_trained_on(tiny_run: Path, tmp_path: Path) -> None:
+    from medt.data.sources import open_dataset
+
+    images = DATA / "synthetic/images"
+    assert predict.main(arguments(tiny_run, images, tmp_path / "masks")) == 0
+    settings = {"name": "folder", "images": images, "masks": tmp_path / "masks"}
+    index = open_dataset({**settings, "splits_file": tmp_path / "splits.csv"})
+    assert len(index.cases) == 10
+    assert dict(index.label_map or {}) == {0: 0, 255: 1}
+
+
+def test_a_broken_image_is_named_and_the_others_are_predicted(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (DATA / "synthetic/images/test_1.png").read_bytes()
+    source = tmp_path / "images"
+    source.mkdir()
+    (source / "good one.png").write_bytes(whole)
+    (source / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    assert predict.main(arguments(tiny_run, source, tmp_path / "masks")) == 1
+    captured = capsys.readouterr()
+    assert "truncated.png" in captured.err
+    assert captured.err.count("\n") == 1
+    assert "1 of 2 masks written" in captured.out
+    assert [p.name for p in (tmp_path / "masks").iterdir()] == ["good one.png"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("input=nowhere", "nowhere"),
+        ("values=[0,1,2]", "3 values, but there are 2 classes"),
+        ("checkpoint=README.md", "README.md"),
+        ("outptu=x", "there is no key outptu (did you mean output?)"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(
+    tiny_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    override: str,
+    message: str,
+) -> None:
+    given = arguments(tiny_run, DATA / "synthetic/images", tmp_path / "masks")
+    kept = [a for a in given if a.partition("=")[0] != override.partition("=")[0]]
+    assert predict.main([*kept, override]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "masks").exists()

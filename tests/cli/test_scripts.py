@@ -1,0 +1,61 @@
+"""Each script once as a user starts it, in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import DATA, tiny
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+COMMANDS = ("train", "evaluate", "predict", "prepare_data", "benchmark")
+
+
+def start(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPTS / f"{script}.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("script", COMMANDS)
+def test_help_lists_the_config_without_loading_torch(script: str) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import {script}; "
+        f"code = {script}.main(['--help']); assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "The config:" in done.stdout
+
+
+def test_train_evaluate_and_predict_from_the_shell(tmp_path: Path) -> None:
+    done = start("train", *tiny(tmp_path, f"run_dir={tmp_path}/run", "trainer.epochs=1"))
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1/1" in done.stdout
+    checkpoint = tmp_path / "run/checkpoints/best.pt"
+    done = start("evaluate", f"checkpoint={checkpoint}")
+    assert done.returncode == 0, done.stderr
+    assert "pooled over the split" in done.stdout
+    image = DATA / "synthetic/images/val_1.png"
+    masks = tmp_path / "masks"
+    done = start("predict", f"checkpoint={checkpoint}", f"input={image}", f"output={masks}")
+    assert done.returncode == 0, done.stderr
+    assert (masks / "val_1.png").is_file()
+
+
+def test_prepare_data_tells_what_it_needs(tmp_path: Path) -> None:
+    root = f"dataset.root={tmp_path}/glas"
+    done = start("prepare_data", "dataset=glas", f"source={tmp_path}/nowhere.zip", root)
+    assert done.returncode == 1
+    assert "nowhere.zip" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "glas").exists()
+
+
+def test_prepare_data_makes_the_synthetic_images(tmp_path: Path) -> None:
+    numbers = ["dataset.train=2", "dataset.val=1", "dataset.test=1", "dataset.size=64"]
+    done = start("prepare_data", f"dataset.root={tmp_path}/glands", *numbers)
+    assert done.returncode == 0, done.stderr
+    assert "train 2, val 1, test 1" in done.stdout
+    assert len(list((tmp_path / "glands/images").iterdir())) == 4

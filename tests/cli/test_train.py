@@ -1,0 +1,367 @@
+"""scripts/train.py: from a config to a run folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import train
+import yaml
+from conftest import DATA, tiny
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from medt.checkpoint import load_checkpoint
+
+
+def run(folder: Path, *more: str) -> Path:
+    """Train below `folder` into `folder`/run."""
+    assert train.main(tiny(folder, f"run_dir={folder}/run", *more)) == 0
+    return folder / "run"
+
+
+def test_a_run_folder_holds_exactly_what_is_promised(tiny_run: Path) -> None:
+    files = {str(p.relative_to(tiny_run)) for p in tiny_run.rglob("*") if p.is_file()}
+    events = {name for name in files if name.startswith("tensorboard/events.")}
+    assert len(events) == 1
+    assert files - events == {
+        "config.yaml",
+        "checkpoints/best.pt",
+        "checkpoints/last.pt",
+        "metrics.json",
+        "history.csv",
+        "train.log",
+    }
+
+
+def test_the_resolved_config_is_kept(tiny_run: Path) -> None:
+    config = yaml.safe_load((tiny_run / "config.yaml").read_text())
+    assert config["dataset"]["num_classes"] == config["model"]["classes"] == 2
+    assert config["dataset"]["channels"] == config["model"]["channels"] == 3
+    assert config["model"]["image_size"] == 32
+    assert "${" not in (tiny_run / "config.yaml").read_text()
+
+
+def test_history_has_a_row_an_epoch_with_scores_and_gates(tiny_run: Path) -> None:
+    rows = list(csv.DictReader((tiny_run / "history.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    for row in rows:
+        assert float(row["train_loss"]) > 0
+        assert 0 <= float(row["val_dice_gland"]) <= 1
+        assert float(row["gate.branch.stages.0.0.height.qr"]) == pytest.approx(0.1)
+
+
+def test_metrics_name_the_best_epoch(tiny_run: Path) -> None:
+    metrics = json.loads((tiny_run / "metrics.json").read_text())
+    assert metrics["finished"] is True
+    rows = list(csv.DictReader((tiny_run / "history.csv").open()))
+    best = max(rows, key=lambda row: float(row["val_dice"]))
+    assert metrics["best"]["val_dice"] == pytest.approx(float(best["val_dice"]), rel=1e-5)
+    assert load_checkpoint(tiny_run / "checkpoints/best.pt").epoch == metrics["best_epoch"]
+
+
+def test_tensorboard_shows_curves_gates_and_panels(tiny_run: Path) -> None:
+    events = EventAccumulator(str(tiny_run / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    scalars = set(events.Tags()["scalars"])
+    assert {
+        "loss/train",
+        "loss/val",
+        "dice/train",
+        "dice/val",
+        "dice/val/gland",
+        "iou/val/gland",
+        "step/learning_rate",
+        "step/gradient_norm",
+        "speed/images_per_second",
+        "gates/branch/stages/0/0/height/qr",
+    } <= scalars
+    assert [event.step for event in events.Scalars("loss/train")] == [1, 2]
+    assert [event.step for event in events.Images("panels/val")] == [1, 2]
+
+
+def test_the_log_tells_each_epoch(tiny_run: Path) -> None:
+    log = (tiny_run / "train.log").read_text()
+    assert "epoch 1/2" in log
+    assert "images/s" in log
+    assert " left" in log
+
+
+def test_a_run_is_reproducible_and_resumes_as_if_never_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from medt.training.trainer import Trainer
+
+    more = ["trainer.epochs=4", "trainer.gate_epoch=1", "trainer.ema=0.9", "trainer.accumulate=2"]
+    whole = run(tmp_path / "whole", *more)
+
+    write = Trainer.report
+
+    def interrupt(self: Trainer, row: dict[str, float], is_best: bool) -> None:
+        write(self, row, is_best)
+        if self.state.epoch == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "report", interrupt)
+    folder = tmp_path / "parts"
+    assert train.main(tiny(folder, f"run_dir={folder}/run", *more)) == 130
+    assert f"resume={folder}/run" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert load_checkpoint(folder / "run/checkpoints/last.pt").epoch == 2
+    assert train.main([f"resume={folder}/run"]) == 0
+
+    expected = load_checkpoint(whole / "checkpoints/last.pt")
+    resumed = load_checkpoint(folder / "run/checkpoints/last.pt")
+    assert resumed.epoch == 4
+    for name, value in expected.weights.items():
+        torch.testing.assert_close(resumed.weights[name], value, rtol=0, atol=0)
+    timeless = [
+        {k: v for k, v in row.items() if k.split("_")[0] not in ("images", "loader", "norm")}
+        for path in (whole, folder / "run")
+        for row in csv.DictReader((path / "history.csv").open())
+    ]
+    assert timeless[:4] == timeless[4:]
+
+
+def test_resume_auto_finds_the_unfinished_run_with_this_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from medt.training.trainer import Trainer
+
+    write = Trainer.report
+
+    def interrupt(self: Trainer, row: dict[str, float], is_best: bool) -> None:
+        write(self, row, is_best)
+        if self.state.epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "report", interrupt)
+    runs = tmp_path / "runs"
+    assert train.main(tiny(tmp_path, f"run_dir={runs}/a")) == 130
+    monkeypatch.undo()
+
+    assert train.main(tiny(tmp_path, f"run_dir={runs}/other", "resume=auto", "seed=1")) == 0
+    assert "starting afresh" in capsys.readouterr().out
+    assert train.main(tiny(tmp_path, f"run_dir={runs}/b", "resume=auto")) == 0
+    assert f"resumed after epoch 1: {runs}/a" in capsys.readouterr().out
+    assert not (runs / "b").exists()
+    assert train.main(tiny(tmp_path, f"run_dir={runs}/c", "resume=auto")) == 0
+    assert "starting afresh" in capsys.readouterr().out
+
+
+def test_a_resumed_run_keeps_its_config(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main([f"resume={tiny_run}", "trainer.epochs=9"]) == 1
+    assert "has ended" in capsys.readouterr().err
+    assert train.main([f"resume={tmp_path}"]) == 1
+    assert f"there is no run at {tmp_path}" in capsys.readouterr().err
+
+
+def test_an_existing_run_is_not_overwritten(
+    tiny_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (tiny_run / "config.yaml").stat().st_mtime_ns
+    assert train.main(tiny(tiny_run.parents[1], f"run_dir={tiny_run}")) == 1
+    assert "holds a run already" in capsys.readouterr().err
+    assert (tiny_run / "config.yaml").stat().st_mtime_ns == before
+
+
+def test_training_starts_from_given_weights_and_names_a_changed_head(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tiny_run / "checkpoints/best.pt"
+    run(tmp_path, f"model.weights={weights}", "optimizer.lr=0", "trainer.epochs=1")
+    started = load_checkpoint(tmp_path / "run/checkpoints/last.pt").weights
+    given = load_checkpoint(weights).weights
+    for name in ("head.weight", "branch.stem.conv1.weight"):
+        torch.testing.assert_close(started[name], given[name])
+    assert "starts afresh" not in capsys.readouterr().out
+
+    images, masks = three_classes(tmp_path)
+    assert (
+        train.main(
+            [
+                *(
+                    o
+                    for o in tiny(tmp_path)
+                    if not o.startswith(("dataset.t", "dataset.v", "dataset.size"))
+                ),
+                "dataset=folder",
+                f"dataset.images={images}",
+                f"dataset.masks={masks}",
+                "dataset.classes=[background,gland,lumen]",
+                f"model.weights={weights}",
+                f"run_dir={tmp_path}/three",
+            ]
+        )
+        == 0
+    )
+    assert (
+        "the class head differs and starts afresh: head.weight, head.bias"
+        in capsys.readouterr().out
+    )
+
+
+def three_classes(folder: Path) -> tuple[Path, Path]:
+    """Six images with masks of the classes 0, 1 and 2."""
+    import numpy as np
+
+    from medt.files import write_png
+
+    generator = np.random.default_rng(0)
+    for number in range(6):
+        mask = np.zeros((40, 36), np.uint8)
+        mask[5:25, 5:25], mask[10:15, 10:15] = 1, 2
+        image = (mask[..., None] * 60 + generator.integers(0, 60, (40, 36, 3))).astype(np.uint8)
+        write_png(folder / "images" / f"{number}.png", image)
+        write_png(folder / "masks" / f"{number}.png", mask)
+    return folder / "images", folder / "masks"
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_cases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from medt.losses import DiceCrossEntropyLoss
+
+    forward = DiceCrossEntropyLoss.forward
+    calls = 0
+
+    def breaks(
+        self: DiceCrossEntropyLoss, logits: torch.Tensor, target: torch.Tensor
+    ) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        loss = forward(self, logits, target)
+        return loss * float("nan") if calls == 4 else loss  # 2 training batches, 1 validation batch
+
+    monkeypatch.setattr(DiceCrossEntropyLoss, "forward", breaks)
+    assert train.main(tiny(tmp_path, f"run_dir={tmp_path}/run")) == 1
+    error = capsys.readouterr().err
+    assert "the loss is nan in epoch 2, step 3, cases " in error
+    assert "the last good checkpoint is" in error
+    assert error.count("\n") == 1
+    assert any(path.stem in error for path in (DATA / "synthetic/images").iterdir())
+    assert load_checkpoint(tmp_path / "run/checkpoints/last.pt").epoch == 1
+
+
+def test_early_stopping_is_off_by_default_and_counts_validations(tmp_path: Path) -> None:
+    folder = run(tmp_path, "trainer.epochs=6", "trainer.patience=1", "optimizer.lr=0")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["finished"] is True
+    assert metrics["epoch"] < 6
+
+
+@pytest.mark.parametrize("monitor", ["iou", "loss"])
+def test_the_monitor_chooses_the_best_checkpoint(tmp_path: Path, monitor: str) -> None:
+    folder = run(tmp_path, f"trainer.monitor={monitor}", "trainer.epochs=3")
+    rows = list(csv.DictReader((folder / "history.csv").open()))
+    scores = [float(row[f"val_{monitor}"]) for row in rows]
+    best = scores.index(min(scores) if monitor == "loss" else max(scores)) + 1
+    assert load_checkpoint(folder / "checkpoints/best.pt").epoch == best
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "dice", "focal", "tversky"])
+@pytest.mark.parametrize("optimizer", ["sgd"])
+def test_every_loss_trains(tmp_path: Path, loss: str, optimizer: str) -> None:
+    run(tmp_path, f"loss={loss}", f"optimizer={optimizer}", "trainer.epochs=1")
+
+
+@pytest.mark.parametrize("scheduler", ["constant", "polynomial"])
+def test_every_schedule_trains(tmp_path: Path, scheduler: str) -> None:
+    run(tmp_path, f"scheduler={scheduler}", "optimizer=adam", "trainer.epochs=1")
+
+
+@pytest.mark.parametrize("augmentation", ["none", "histology"])
+def test_every_augmentation_trains(tmp_path: Path, augmentation: str) -> None:
+    run(tmp_path, f"augmentation={augmentation}", "trainer.epochs=1")
+
+
+def test_workers_change_nothing(tiny_run: Path, tmp_path: Path) -> None:
+    folder = run(tmp_path, "dataset.workers=2")
+    expected = load_checkpoint(tiny_run / "checkpoints/last.pt").weights
+    for name, value in load_checkpoint(folder / "checkpoints/last.pt").weights.items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("model", ["medt", "logo"])
+def test_two_branch_models_train_at_their_size(tmp_path: Path, model: str) -> None:
+    smaller = ["model.grid=[2,2]", "model.local_depths=[1,1]", "model.global_depths=[1,1]"]
+    overrides = [o for o in tiny(tmp_path) if not o.startswith("model")]
+    overrides += [f"model={model}", *smaller, f"run_dir={tmp_path}/run", "trainer.epochs=1"]
+    assert train.main(overrides) == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.epoch=3", "there is no key trainer.epoch (did you mean trainer.epochs"),
+        ("lr=3", "there is no key lr (did you mean optimizer.lr?)"),
+        ("model=medtt", "model=medtt is not known (did you mean medt?)"),
+        ("experiment=nope", "experiment=nope is not known (choose one of debug, paper_glas"),
+        (
+            "trainer.epochs=many",
+            "trainer.epochs: Value 'many' of type 'str' could not be converted",
+        ),
+        ("model.depths=4", "model.depths: Invalid value assigned: int is not a ListConfig"),
+        ("+extra=1", "+extra=1 adds a key"),
+        (
+            "trainer.monitor=dise",
+            "trainer.monitor=dise is not known (choose one of dice, iou, loss)",
+        ),
+        ("trainer.device=cuda:7", "no device cuda:7"),
+        ("dataset.image_size=100", "image size 100 x 100 does not fit"),
+        ("dataset=folder", "dataset.images"),
+    ],
+)
+def test_a_wrong_override_is_one_line_that_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
+) -> None:
+    changed = override.partition("=")[0]
+    kept = [o for o in tiny(tmp_path) if o.partition("=")[0] != changed]
+    if override == "dataset=folder":
+        kept = [o for o in kept if not o.startswith("dataset.") or "image_size" in o]
+    assert train.main([*kept, f"run_dir={tmp_path}/run", override]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run" / "checkpoints" / "last.pt").exists()
+
+
+def test_debug_shows_the_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MEDT_DEBUG", "1")
+    assert train.main(["trainer.epoch=3"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_paper_glas_is_the_papers_recipe(tmp_path: Path) -> None:
+    from command import CONFIGS
+    from hydra import compose, initialize_config_dir
+
+    from medt.config import register_schema
+
+    register_schema()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("train", ["experiment=paper_glas"])
+    assert cfg.dataset.name == "glas"
+    assert cfg.dataset.image_size == cfg.model.image_size == 128
+    assert cfg.loss._target_ == "medt.losses.CrossEntropyLoss"
+    assert (cfg.optimizer._target_, cfg.optimizer.lr) == ("torch.optim.Adam", 1e-3)
+    assert cfg.optimizer.weight_decay == 1e-5
+    assert cfg.scheduler._target_ == "medt.training.schedules.Constant"
+    assert cfg.augmentation._target_ == "medt.data.augmentation.Flip"
+    assert (cfg.trainer.batch_size, cfg.trainer.epochs, cfg.trainer.gate_epoch) == (4, 400, 10)
+
+
+def test_glas_without_data_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(["dataset=glas", f"dataset.root={tmp_path}/glas"]) == 1
+    error = capsys.readouterr().err
+    assert "prepare_data.py dataset=glas" in error
+    assert error.count("\n") == 1

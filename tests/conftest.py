@@ -1,0 +1,53 @@
+"""What several test files share: a tiny run trained once, and where the shared material lies."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+import train
+
+torch.set_num_threads(1)
+
+DATA = Path(tempfile.mkdtemp(prefix="medt-tests-"))
+atexit.register(shutil.rmtree, DATA, ignore_errors=True)
+
+
+def tiny(folder: Path, *more: str) -> list[str]:
+    """Overrides for a training of seconds, whose runs lie in `folder`; the images are made once."""
+    return [
+        f"paths.data={DATA}",
+        f"paths.runs={folder}/runs",
+        "dataset.train=6",
+        "dataset.val=2",
+        "dataset.test=2",
+        "dataset.size=64",
+        "dataset.image_size=32",
+        "model=gated_axial_unet",
+        "model.depths=[1,1]",
+        "augmentation=flip",
+        "trainer.epochs=2",
+        "trainer.device=cpu",
+        *more,
+    ]
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a finished tiny training; tests only read it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    assert train.main(tiny(folder, f"run_dir={folder}/runs/tiny")) == 0
+    return folder / "runs" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real images and golden values, named by MEDT_SHARED."""
+    if "MEDT_SHARED" not in os.environ:
+        pytest.skip("MEDT_SHARED is not set: it names the folder of real images")
+    return Path(os.environ["MEDT_SHARED"])

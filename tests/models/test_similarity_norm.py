@@ -1,0 +1,81 @@
+"""The scales of the attention logits: what they track, and that they behave as torch's norms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from medt.models.similarity_norm import SimilarityNorm
+
+TERMS, HEADS = 3, 2
+
+
+def batches(count=3, elements=20):
+    torch.manual_seed(0)
+    return [5 + 3 * torch.randn(elements, TERMS * HEADS) for _ in range(count)]
+
+
+def track(norm, batch):
+    """Show the norm the biased moments of (elements, TERMS * HEADS) values."""
+    variance, mean = torch.var_mean(batch, dim=0, correction=0)
+    norm.track(mean.view(TERMS, HEADS), variance.view(TERMS, HEADS), count=batch.shape[0])
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.7, None])
+def test_running_statistics_are_those_of_a_batch_norm(momentum):
+    ours = SimilarityNorm(TERMS, HEADS, momentum=momentum)
+    reference = nn.BatchNorm1d(TERMS * HEADS, momentum=momentum)
+    for batch in batches():
+        track(ours, batch)
+        reference(batch)
+    torch.testing.assert_close(ours.running_mean.flatten(), reference.running_mean)
+    torch.testing.assert_close(ours.running_var.flatten(), reference.running_var)
+    assert ours.num_batches_tracked == reference.num_batches_tracked == 3
+
+
+def test_momentum_none_is_the_average_over_all_batches():
+    norm = SimilarityNorm(TERMS, HEADS, momentum=None)
+    for batch in batches():
+        track(norm, batch)
+    mean = torch.stack([batch.mean(0) for batch in batches()]).mean(0)
+    torch.testing.assert_close(norm.running_mean, mean.view(TERMS, HEADS))
+
+
+def test_the_unbiased_variance_is_stored():
+    norm = SimilarityNorm(TERMS, HEADS, momentum=1.0)
+    (batch,) = batches(1, elements=4)
+    track(norm, batch)
+    torch.testing.assert_close(norm.running_var, batch.var(0, correction=1).view(TERMS, HEADS))
+
+
+def test_a_single_element_does_not_divide_by_zero():
+    norm = SimilarityNorm(TERMS, HEADS)
+    track(norm, batches(1, elements=1)[0])
+    assert norm.running_var.isfinite().all()
+
+
+def test_reset_makes_the_statistics_those_of_a_new_norm():
+    norm = SimilarityNorm(TERMS, HEADS)
+    for batch in batches():
+        track(norm, batch)
+    norm.reset_running_stats()
+    torch.testing.assert_close(norm.state_dict(), SimilarityNorm(TERMS, HEADS).state_dict())
+
+
+def test_only_the_weight_is_a_parameter_and_the_bias_is_a_buffer():
+    norm = SimilarityNorm(TERMS, HEADS)
+    assert [name for name, _ in norm.named_parameters()] == ["weight"]
+    assert "bias" in dict(norm.named_buffers())
+
+
+def test_the_state_has_the_names_of_a_batch_norm():
+    assert set(SimilarityNorm(TERMS, HEADS).state_dict()) == set(nn.BatchNorm1d(1).state_dict())
+
+
+def test_the_scale_is_the_weight_over_the_deviation():
+    norm = SimilarityNorm(TERMS, HEADS, eps=0.5)
+    with torch.no_grad():
+        norm.weight.copy_(torch.randn(TERMS, HEADS))
+    variance = torch.rand(TERMS, HEADS)
+    torch.testing.assert_close(norm.scale(variance), norm.weight / (variance + 0.5).sqrt())

@@ -1,0 +1,96 @@
+"""Rules of the repository that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "medt"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MAX_LINES = 400
+
+# A file imports from medt only its own folder and what stands above it in this list.
+ORDER = (
+    "errors",
+    "files",
+    "drawing",
+    "ops",
+    "metrics",
+    "losses",
+    "data",
+    "models",
+    "checkpoint",
+    "inference",
+    "evaluation",
+    "training",
+    "config",
+)
+
+
+def part(path):
+    """The entry of the order that a module belongs to."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports(path):
+    """Full names of what a module imports, wherever in the file it does."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: line {node.lineno} is a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def importers(*packages):
+    """The modules that import one of these packages."""
+    return {
+        path.relative_to(PACKAGE).as_posix()
+        for path in MODULES
+        if any(name.split(".")[0] in packages for name in imports(path))
+    }
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_go_one_way(path):
+    if path == PACKAGE / "__init__.py":
+        return  # its one import is lazy, inside `load`
+    own = part(path)
+    assert own in ORDER, f"{own} has no place in the order"
+    allowed = ORDER[: ORDER.index(own) + 1]
+    parts = [name.split(".")[1:2] for name in imports(path) if name.split(".")[0] == "medt"]
+    assert [name for name in parts if name[0] not in allowed] == []
+
+
+def test_the_package_itself_imports_its_parts_only_inside_functions():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    found = [n.module for n in tree.body if isinstance(n, ast.ImportFrom | ast.Import)]
+    assert all(not name.startswith("medt") for name in found)
+
+
+def test_only_the_config_knows_hydra():
+    assert importers("hydra", "omegaconf") == {"config.py"}
+
+
+def test_only_the_augmentation_knows_albumentations():
+    assert importers("albumentations") == {"data/augmentation.py"}
+
+
+def test_no_file_is_longer_than_can_be_read_at_a_sitting():
+    files = [
+        path for folder in ("medt", "scripts", "tests") for path in (ROOT / folder).rglob("*.py")
+    ]
+    lines = {path.relative_to(ROOT): len(path.read_bytes().splitlines()) for path in files}
+    assert {path: count for path, count in lines.items() if count > MAX_LINES} == {}
+
+
+def test_the_config_does_not_import_torch():
+    """So that --help answers at once."""
+    code = "import sys, medt, medt.config; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
