@@ -172,10 +172,13 @@ class Trainer:
                 losses.append(value)
                 predicted = logits.detach().argmax(dim=1).to("cpu", torch.uint8).numpy()
                 counts.append(count_pixels(predicted, batch["mask"].numpy(), len(self.classes)))
-                images = (index + 1) * self.settings.batch_size
-                rate = images / (time.perf_counter() - started)
-                self.bar.advance(f"loss {np.mean(losses):.4f}  {rate:.1f} images/s")
                 asked = time.perf_counter()
+                rate = (index + 1) / (asked - started)
+                self.bar.advance(
+                    f"loss {np.mean(losses):.4f}  dice {foreground(dice(pool(counts))):.4f}  "
+                    f"{rate * self.settings.batch_size:.1f} images/s  "
+                    f"{duration(self.batches_left(index + 1) / rate)} left"
+                )
         seconds = time.perf_counter() - started
         return {
             "epoch": self.state.epoch,
@@ -186,6 +189,10 @@ class Trainer:
             "images_per_second": len(self.train_set) / seconds,
             "loader_wait": waited / seconds,
         }
+
+    def batches_left(self, done: int) -> int:
+        """Training batches to come when `done` of this epoch's are worked off."""
+        return (self.settings.epochs - self.state.epoch + 1) * len(self.batches) - done
 
     def accumulate(self, batch: dict[str, Any], index: int) -> tuple[Tensor, float]:
         """Add a batch's gradient, weighted as its share of the optimizer step."""

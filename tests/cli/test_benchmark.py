@@ -39,7 +39,7 @@ def test_writes_times_and_ratios(tmp_path, monkeypatch, capsys):
             for pair in ("naive/medt", "naive/basic_unet", "medt/basic_unet")
         }
     printed = capsys.readouterr().out
-    assert "Features" not in printed
+    assert "BasicUNet features" not in printed
     assert all(name in printed for name in report["parameters"])
     last = printed.splitlines()[-1]
     assert last.startswith("valid" if report["valid"] else "not valid")
