@@ -33,8 +33,10 @@ class Checkpoint:
         dataset: the config of the dataset it was trained on.
         config: the whole resolved config of the run.
         epoch: the last epoch it was trained for, from 1.
-        scores: validation scores of these weights; empty if they were not validated.
+        scores: validation scores of these weights.
+        training_cases: the names of the cases it was trained on.
         training: what the trainer needs to go on; None if the file is only for use.
+        allow: full names outside `medt.models` that may be built; not part of the file.
     """
 
     model: dict[str, Any]
@@ -45,6 +47,7 @@ class Checkpoint:
     config: dict[str, Any]
     epoch: int
     scores: dict[str, float]
+    training_cases: list[str]
     training: dict[str, Any] | None = None
     allow: tuple[str, ...] = ()
 
@@ -90,7 +93,7 @@ def build_model(spec: Mapping[str, Any], allow: Sequence[str] = ()) -> nn.Module
     arguments = {key: value for key, value in spec.items() if key != "_target_"}
     try:
         built = network(**arguments)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError, IndexError, RuntimeError) as error:
         raise UserError(f"{target} cannot be built: {error}", "see the model's config") from error
     if not isinstance(built, nn.Module):
         raise UserError(f"{target} is not a network")
@@ -133,7 +136,13 @@ def load_checkpoint(path: str | Path, allow: str | Sequence[str] = ()) -> Checkp
         )
     del content["format"]
     names = (allow,) if isinstance(allow, str) else tuple(allow)
-    return Checkpoint(**content, allow=names)
+    try:
+        return Checkpoint(**content, allow=names)
+    except TypeError as error:
+        raise UserError(
+            f"{path} is not a whole checkpoint of this version of medt: {error}",
+            "use the version that wrote it",
+        ) from error
 
 
 def load_weights(model: nn.Module, path: Path) -> list[str]:

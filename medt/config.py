@@ -61,7 +61,7 @@ class SyntheticConfig(DatasetConfig):
 
     root: str = "${paths.data}/${dataset.name}"
     seed: int = 0
-    train: int = 64
+    train: int = 160
     val: int = 16
     test: int = 32
     size: int = 256

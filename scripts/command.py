@@ -24,6 +24,11 @@ from medt.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 INTERRUPTED = 130
+PATH_KEYS = {
+    *("source", "checkpoint", "input", "output", "run_dir", "resume", "model.weights"),
+    *("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file"),
+    *("paths.root", "paths.data", "paths.runs"),
+}
 
 
 def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | None) -> int:
@@ -33,7 +38,7 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
         The exit code: the task's, or 1 after an error, of which one line went to stderr.
         With MEDT_DEBUG=1 in the environment its traceback goes there too.
     """
-    overrides = list(sys.argv[1:] if argv is None else argv)
+    overrides = [_quoted(text) for text in (sys.argv[1:] if argv is None else argv)]
     register_schema()
     codes: list[int] = []
 
@@ -83,8 +88,11 @@ def _guarded(action: Callable[[], int], config: str, overrides: list[str]) -> in
 
 
 def _one_line(error: Exception, config: str, overrides: list[str]) -> str:
-    if isinstance(error, UserError):
-        return str(error)
+    cause: BaseException | None = error
+    while cause is not None:  # Hydra wraps what a class that it builds raises
+        if isinstance(cause, UserError):
+            return str(cause)
+        cause = cause.__cause__
     if isinstance(error, MissingMandatoryValue):
         key = error.full_key
         return f"{key} has no value (give it as {key}=...)"
@@ -112,6 +120,16 @@ def _composition_error(error: Exception, config: str, overrides: list[str]) -> s
     if match := re.search(wrong_value, text):
         return f"{match[2]}: {match[1]}"
     return text
+
+
+def _quoted(override: str) -> str:
+    """Quote the value of a key that is a path, so that any path can be given as it is."""
+    key, equals, value = override.partition("=")
+    plain_path = re.fullmatch(r"[\w./\\:@%+-]*", value, re.ASCII)
+    if not equals or key not in PATH_KEYS or plain_path or value[0] in "'\"":
+        return override
+    escaped = str(Path(value).expanduser()).replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 def _refuse_additions(overrides: list[str]) -> None:

@@ -14,7 +14,13 @@ from medt.errors import UserError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate as configs/evaluate.yaml and the overrides in `argv` say."""
-    return run(evaluate, "evaluate", argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    if any(a.startswith("dataset.") for a in given) and not any(
+        a.startswith("dataset=") for a in given
+    ):
+        print("error: dataset.* needs dataset=NAME (synthetic, glas or folder)", file=sys.stderr)
+        return 1
+    return run(evaluate, "evaluate", given)
 
 
 def evaluate(cfg: DictConfig) -> int:
@@ -49,6 +55,9 @@ def evaluate(cfg: DictConfig) -> int:
     name = f"{index.name}-{cfg.split}-{cfg.protocol.name}"
     folder = write_evaluation(evaluation, home / "evaluation" / name)
     Console(soft_wrap=True).print(render(evaluation))
+    seen = set(checkpoint.training_cases) & {case.name for case in dataset.cases}
+    if seen and cfg.split != "train" and index.name == checkpoint.dataset["name"]:
+        print(f"\nwarning: {len(seen)} of these cases were trained on, such as {min(seen)}")
     print(f"\n{path}, trained for {checkpoint.epoch} epochs\nwritten to {folder}")
     return 0
 

@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING, Any
 from command import plain, run
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from medt.errors import UserError
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import nn
 
     from medt.checkpoint import Checkpoint
     from medt.data.layout import DatasetIndex
     from medt.training.run_folder import RunFolder
     from medt.training.trainer import Trainer
 
-# With resume=PATH the run's own config counts; these keys say only how it is computed.
+# With resume=PATH the run's own config counts; these keys say only where and how it is computed.
 FREE_ON_RESUME = ("resume", "trainer.device", "dataset.workers", "dataset.cache")
+FREE_ON_RESUME += ("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file")
+FOLDER_KEYS = ("root", "images", "masks", "splits_file")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,18 +48,24 @@ def train(cfg: DictConfig) -> int:
         index = open_dataset(plain(cfg.dataset))
         config, run_folder, checkpoint = run_of_config(cfg, index)
     console = Console()
+    model, fresh = build_network(config)
+    trainer = build_trainer(config, index, model, checkpoint, run_folder, console)
+    if checkpoint is None:
+        run_folder.create(config)
     with logging_to(console, run_folder.log):
-        trainer = build_trainer(config, index, run_folder, console)
         if checkpoint is not None:
             trainer.load_state_dict(checkpoint.training or {})
             log.info(f"resumed after epoch {checkpoint.epoch}: {run_folder.root}")
         elif cfg.resume == "auto":
             log.info("no unfinished run has this config: starting afresh")
+        if fresh:
+            log.info(f"the class head differs and starts afresh: {', '.join(fresh)}")
         log.info(trainer.describe())
         try:
             state = trainer.fit()
         except KeyboardInterrupt:
-            log.info(f"interrupted; continue with resume={run_folder.root}")
+            if run_folder.last.is_file():
+                log.info(f"interrupted; continue with resume={run_folder.root}")
             raise
         log.info(
             f"best {trainer.settings.monitor} {state.best_score:.4f} in epoch {state.best_epoch}\n"
@@ -82,7 +91,7 @@ def run_of_resume(cfg: DictConfig) -> tuple[dict[str, Any], RunFolder, Checkpoin
             )
         if key != "resume":
             group, _, name = key.partition(".")
-            config[group][name] = plain(cfg[group])[name]
+            config[group][name] = OmegaConf.select(cfg, key)
     return config, run_folder, checkpoint
 
 
@@ -90,52 +99,80 @@ def run_of_config(
     cfg: DictConfig, index: DatasetIndex
 ) -> tuple[dict[str, Any], RunFolder, Checkpoint | None]:
     """A new run with the composed config or, with resume=auto, the newest unfinished like it."""
-    from medt.checkpoint import load_checkpoint
     from medt.training.run_folder import RunFolder, newest_unfinished
 
     cfg.dataset.channels = cfg.dataset.channels or index.channels
     cfg.dataset.num_classes = len(index.classes)
     config = plain(cfg)
+    for key in FOLDER_KEYS:
+        if config["dataset"].get(key):
+            config["dataset"][key] = str(Path(config["dataset"][key]).resolve())
+    for key in ("channels", "classes"):
+        wanted = config["dataset"]["num_classes" if key == "classes" else key]
+        if config["model"][key] != wanted:
+            raise UserError(
+                f"model.{key}={config['model'][key]} differs from the dataset's {wanted}",
+                "leave it out: the model follows the dataset",
+            )
+    run_dir = Path(cfg.run_dir)
     if cfg.resume == "auto":
-        unfinished = newest_unfinished(Path(cfg.paths.runs), config)
+        unfinished = newest_unfinished([Path(cfg.paths.runs), run_dir], config)
         if unfinished is not None:
-            return config, unfinished, load_checkpoint(unfinished.last)
-    return config, RunFolder.create(Path(cfg.run_dir), config), None
+            run_folder, checkpoint = unfinished
+            return run_folder.read_config(), run_folder, checkpoint
+    return config, RunFolder(run_dir), None
 
 
-def build_trainer(
-    config: dict[str, Any], index: DatasetIndex, run_folder: RunFolder, console: Console
-) -> Trainer:
-    """The trainer that a resolved config describes."""
+def build_network(config: dict[str, Any]) -> tuple[nn.Module, list[str]]:
+    """The network that a resolved config describes, and what of it does not start from weights."""
     import torch
 
     from medt.checkpoint import build_model, load_weights
+
+    torch.manual_seed(config["seed"])
+    spec = {k: v for k, v in config["model"].items() if k not in ("name", "weights")}
+    model = build_model(spec, allow=(spec["_target_"],))
+    weights = config["model"]["weights"]
+    return model, load_weights(model, Path(weights)) if weights else []
+
+
+def build_trainer(
+    config: dict[str, Any],
+    index: DatasetIndex,
+    model: nn.Module,
+    checkpoint: Checkpoint | None,
+    run_folder: RunFolder,
+    console: Console,
+) -> Trainer:
+    """The trainer that a resolved config describes; a resumed run keeps its preprocessing."""
     from medt.data.dataset import SegmentationDataset
     from medt.data.preprocessing import Preprocessing, fit_normalization
     from medt.inference.device import choose_device
     from medt.models.sizes import as_size
-    from medt.training.progress import log
     from medt.training.settings import TrainerSettings
     from medt.training.trainer import Trainer
 
-    device = choose_device(config["trainer"]["device"])
-    torch.manual_seed(config["seed"])
-    spec = {k: v for k, v in config["model"].items() if k not in ("name", "weights")}
-    model = build_model(spec, allow=(spec["_target_"],))
-    if config["model"]["weights"]:
-        kept = load_weights(model, Path(config["model"]["weights"]))
-        if kept:
-            log.info(f"the class head differs and starts afresh: {', '.join(kept)}")
-
+    settings = TrainerSettings(**config["trainer"])
+    device = choose_device(settings.device)
     train_cases, val_cases = index.split("train"), index.split("val")
-    if config["overfit"]:
+    if config["overfit"] is not None:
+        if config["overfit"] < 1:
+            raise UserError(f"overfit={config['overfit']} is out of range", "give at least 1")
         train_cases = val_cases = train_cases[: config["overfit"]]
-    channels = config["dataset"]["channels"]
-    mean, std = fit_normalization(train_cases, config["dataset"]["normalize"], channels)
-    preprocessing = Preprocessing(as_size(config["dataset"]["image_size"]), channels, mean, std)
-    augmentation = (
-        instantiate(config["augmentation"]) if config["augmentation"]["_target_"] else None
-    )
+    if checkpoint is None:
+        channels = config["dataset"]["channels"]
+        mean, std = fit_normalization(train_cases, config["dataset"]["normalize"], channels)
+        size = as_size(config["dataset"]["image_size"])
+        preprocessing = Preprocessing(size, channels, mean, std)
+    else:
+        preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
+        if [case.name for case in train_cases] != checkpoint.training_cases:
+            raise UserError(
+                f"the training cases are no longer those of {run_folder.root}",
+                "restore the dataset and its split file, or start a new run",
+            )
+    drawn = config["augmentation"]
+    augmentation = instantiate(drawn) if drawn["_target_"] else None
     cache = config["dataset"]["cache"]
     labels = (index.label_map, index.ignore)
     return Trainer(
@@ -148,7 +185,7 @@ def build_trainer(
         ),
         val_set=SegmentationDataset(val_cases, preprocessing, *labels, cache_megabytes=cache),
         classes=index.classes,
-        settings=TrainerSettings(**config["trainer"]),
+        settings=settings,
         run=run_folder,
         config=config,
         device=device,

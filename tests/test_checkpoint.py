@@ -25,6 +25,7 @@ def checkpoint(model: AxialUNet, target: str = "medt.models.AxialUNet") -> Check
         config={},
         epoch=7,
         scores={"val_dice": 0.5},
+        training_cases=["one", "two"],
     )
 
 

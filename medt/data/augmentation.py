@@ -153,27 +153,6 @@ class Histology(Augmentation):
         ]
 
 
-def build_augmentation(name: str, **settings: Any) -> Augmentation:
-    """Make an augmentation by name: "none", "flip" or "histology", with the settings of its class.
-
-    Raises:
-        UserError: an unknown name or setting.
-    """
-    kinds: dict[str, type[Augmentation]] = {
-        "none": Augmentation,
-        "flip": Flip,
-        "histology": Histology,
-    }
-    if name not in kinds:
-        raise UserError(f"No augmentation {name!r}", f"choose one of {', '.join(kinds)}")
-    try:
-        return kinds[name](**settings)
-    except TypeError as error:
-        raise UserError(
-            f"Augmentation {name}: {error}", "see the arguments of its class"
-        ) from error
-
-
 class _ColorJitter(A.ImageOnlyTransform):  # type: ignore[misc]
     """x -> mean + (x - mean) (1 + gain n1) + shift std n2 with normal n1 and n2, per channel."""
 

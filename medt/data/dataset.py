@@ -135,7 +135,6 @@ class EpochBatches(Sampler[list[Key]]):
         batch_size: cases per batch.
         seed: of the order.
         shuffle: a new order every epoch; else 0, 1, 2, ...
-        drop_last: leave out a last batch that is not full.
 
     Raises:
         UserError: there would not be a single batch.
@@ -147,15 +146,14 @@ class EpochBatches(Sampler[list[Key]]):
         batch_size: int,
         seed: int = 0,
         shuffle: bool = True,
-        drop_last: bool = False,
     ) -> None:
-        if batch_size < 1 or size < (batch_size if drop_last else 1):
+        if batch_size < 1 or size < 1:
             raise UserError(
                 f"{size} cases make no batch of {batch_size}",
                 "use a smaller batch size or more cases",
             )
         self.size, self.batch_size, self.seed = size, batch_size, seed
-        self.shuffle, self.drop_last = shuffle, drop_last
+        self.shuffle = shuffle
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -175,7 +173,7 @@ class EpochBatches(Sampler[list[Key]]):
 
     def __len__(self) -> int:
         whole, rest = divmod(self.size, self.batch_size)
-        return whole + (rest > 0 and not self.drop_last)
+        return whole + (rest > 0)
 
 
 class CaseLoader(DataLoader[dict[str, Any]]):

@@ -96,7 +96,7 @@ def _free_folder(folder: Path) -> Path:
 def _per_case_csv(evaluation: Evaluation) -> str:
     scores = list(evaluation.summary["pooled"])
     facts = ["case", "group", "split", "height", "width"]
-    columns = facts + [f"{score}_foreground" for score in scores]
+    columns = facts + scores
     columns += [f"{key}_{name}" for name in evaluation.class_names for key in (*scores, *COUNTS)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

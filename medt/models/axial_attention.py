@@ -129,7 +129,7 @@ class AxialAttention(nn.Module):
         if self.position == "gated":
             gates = torch.cat([gates[:1], self.gates[:2, None]])
         inner = gates if self.gate == "before_norm" else torch.ones_like(gates)
-        if not self.training:
+        if not norm.training:
             return gates * norm.scale(norm.running_var)
         mean, variance = similarity_moments(q, k, tables)
         mean, variance = inner * mean, inner**2 * variance

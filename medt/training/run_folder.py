@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import yaml
 from medt.checkpoint import Checkpoint, load_checkpoint
 from medt.errors import UserError
 from medt.files import write_text
+
+log = logging.getLogger("medt")
 
 GATE_PREFIX = "gate."
 
@@ -41,31 +44,39 @@ class RunFolder:
         self.tensorboard = root / "tensorboard"
         self.log = root / "train.log"
 
-    @classmethod
-    def create(cls, root: Path, config: Mapping[str, Any]) -> RunFolder:
-        """Make the folder with its config; where a run exists already, raises UserError."""
-        run = cls(root)
-        if run.config.exists():
+    def create(self, config: Mapping[str, Any]) -> None:
+        """Make the folder with its config.
+
+        Raises:
+            UserError: it holds a run that left a checkpoint, or it cannot be made.
+        """
+        if self.last.exists():
             raise UserError(
-                f"{root} holds a run already",
-                f"continue it with resume={root}, or choose another run_dir",
+                f"{self.root} holds a run already",
+                f"continue it with resume={self.root}, or choose another run_dir",
             )
         try:
-            run.last.parent.mkdir(parents=True, exist_ok=True)
+            self.last.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"the run folder {root} cannot be made: {error.strerror}",
+                f"the run folder {self.root} cannot be made: {error.strerror}",
                 "choose another with run_dir=...",
             ) from error
-        write_text(run.config, yaml.safe_dump(dict(config), sort_keys=False))
-        return run
+        write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False))
 
     def read_config(self) -> dict[str, Any]:
+        """The run's config.
+
+        Raises:
+            UserError: config.yaml is missing or damaged.
+        """
         try:
-            config = yaml.safe_load(self.config.read_text())
-        except OSError as error:
-            raise UserError(f"{self.root} holds no run: config.yaml is missing") from error
-        return dict(config)
+            config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            config = None
+        if not isinstance(config, dict):
+            raise UserError(f"{self.config} is missing or damaged", "start the run again")
+        return config
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         """One row an epoch; the gates' columns come last."""
@@ -78,7 +89,9 @@ class RunFolder:
         write_text(self.history, text.getvalue())
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        write_text(self.metrics, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        """Write the metrics; a score that is not a number, as none was due, becomes null."""
+        known = json.loads(json.dumps(metrics), parse_constant=lambda _: None)
+        write_text(self.metrics, json.dumps(known, indent=2) + "\n")
 
 
 def run_to_resume(path: Path) -> tuple[RunFolder, Checkpoint]:
@@ -104,16 +117,22 @@ def run_to_resume(path: Path) -> tuple[RunFolder, Checkpoint]:
     return run, checkpoint
 
 
-def newest_unfinished(runs: Path, config: Mapping[str, Any]) -> RunFolder | None:
-    """The newest run below `runs` that has not ended and whose config equals `config`."""
+def newest_unfinished(
+    folders: Sequence[Path], config: Mapping[str, Any]
+) -> tuple[RunFolder, Checkpoint] | None:
+    """The newest run in or below `folders` that has not ended and whose config equals `config`."""
     wanted = _without_circumstances(config)
-    found = sorted(runs.rglob("checkpoints/last.pt"), key=lambda p: p.stat().st_mtime, reverse=True)
-    for last in found:
+    found = {last for folder in folders for last in folder.rglob("checkpoints/last.pt")}
+    for last in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
         run = RunFolder(last.parent.parent)
-        if run.config.is_file() and _without_circumstances(run.read_config()) == wanted:
-            training = load_checkpoint(last).training
-            if training is not None and not training["finished"]:
-                return run
+        try:
+            equal = _without_circumstances(run.read_config()) == wanted
+            checkpoint = load_checkpoint(last) if equal else None
+        except UserError as error:
+            log.warning(f"passed over: {error}")
+            continue
+        if checkpoint and checkpoint.training and not checkpoint.training["finished"]:
+            return run, checkpoint
     return None
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from medt.errors import UserError
+
+MONITORS = ("dice", "iou", "loss")
+
 
 @dataclass
 class TrainerSettings:
@@ -23,6 +27,9 @@ class TrainerSettings:
         patience: stop after so many validations without a better score; null never stops.
         panels: validation cases that TensorBoard shows.
         device: auto, cpu, cuda, cuda:N or mps.
+
+    Raises:
+        UserError: a value out of its range.
     """
 
     epochs: int = 120
@@ -37,3 +44,17 @@ class TrainerSettings:
     patience: int | None = None
     panels: int = 4
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for key in ("epochs", "batch_size", "accumulate", "validate_every"):
+            self._check(key, getattr(self, key) >= 1, "at least 1")
+        for key in ("gate_epoch", "precise_norm_cases", "panels"):
+            self._check(key, getattr(self, key) >= 0, "at least 0")
+        self._check("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0, or null")
+        self._check("ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1, or null")
+        self._check("patience", self.patience is None or self.patience >= 1, "at least 1, or null")
+        self._check("monitor", self.monitor in MONITORS, f"one of {', '.join(MONITORS)}")
+
+    def _check(self, key: str, holds: bool, wanted: str) -> None:
+        if not holds:
+            raise UserError(f"trainer.{key}={getattr(self, key)} is out of range", f"give {wanted}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from medt.data.layout import SegmentationClass
 from medt.errors import UserError
 from medt.evaluation.evaluate import evaluate
 from medt.inference.predictor import Predictor
-from medt.metrics.pixel import count_pixels, dice, foreground, pool
+from medt.metrics.pixel import IGNORE_INDEX, PixelCounts, count_pixels, dice, foreground, pool
 from medt.models.axial_attention import AxialAttention
 from medt.training.precise_norm import reestimate_norms, tracked_norms
 from medt.training.progress import EpochBar, duration
@@ -35,7 +35,6 @@ log = logging.getLogger("medt")
 
 GATE_NAMES = ("qr", "kr", "sv", "sve")
 NORM_BATCH = 8
-LOWER_IS_BETTER = {"dice": False, "iou": False, "loss": True}
 
 Row = dict[str, float]
 
@@ -71,7 +70,7 @@ class Trainer:
         console: where the progress bar is drawn.
 
     Raises:
-        UserError: settings that exclude each other or do not fit the data.
+        UserError: no validation case shows a foreground class.
     """
 
     def __init__(
@@ -89,10 +88,10 @@ class Trainer:
         device: torch.device,
         console: Console,
     ) -> None:
-        if settings.monitor not in LOWER_IS_BETTER:
+        if not any((val_set.pair(i)[1] % IGNORE_INDEX).any() for i in range(len(val_set))):
             raise UserError(
-                f"trainer.monitor={settings.monitor} is not known",
-                f"choose one of {', '.join(LOWER_IS_BETTER)}",
+                "no validation case shows a foreground class, so there is nothing to score",
+                "put cases with foreground into the val split",
             )
         self.model = model.to(device)
         self.loss = loss.to(device)
@@ -158,34 +157,38 @@ class Trainer:
         """One pass over the training cases; returns the epoch's measurements."""
         self.model.train()
         self.batches.set_epoch(self.state.epoch)
-        losses: list[float] = []
-        norms: list[float] = []
-        counts = []
+        losses = norms = 0.0
+        cases: list[str] = []
+        none = np.zeros(len(self.classes), np.int64)
+        counts = PixelCounts(none, none, none)
         waited = 0.0
         started = asked = time.perf_counter()
         with self.bar.epoch(f"epoch {self.state.epoch}/{self.settings.epochs}", len(self.batches)):
             for index, batch in enumerate(self.loader):
                 waited += time.perf_counter() - asked
                 logits, value = self.accumulate(batch, index)
+                cases += batch["case"]
                 if self.closes_step(index):
-                    norms.append(self.step(batch))
-                losses.append(value)
+                    norms += self.step(cases)
+                    cases.clear()
+                losses += value
                 predicted = logits.detach().argmax(dim=1).to("cpu", torch.uint8).numpy()
-                counts.append(count_pixels(predicted, batch["mask"].numpy(), len(self.classes)))
+                masks = batch["mask"].numpy()
+                counts = pool([counts, count_pixels(predicted, masks, len(self.classes))])
                 asked = time.perf_counter()
                 rate = (index + 1) / (asked - started)
                 self.bar.advance(
-                    f"loss {np.mean(losses):.4f}  dice {foreground(dice(pool(counts))):.4f}  "
+                    f"loss {losses / (index + 1):.4f}  dice {foreground(dice(counts)):.4f}  "
                     f"{rate * self.settings.batch_size:.1f} images/s  "
                     f"{duration(self.batches_left(index + 1) / rate)} left"
                 )
         seconds = time.perf_counter() - started
         return {
             "epoch": self.state.epoch,
-            "train_loss": float(np.mean(losses)),
-            "train_dice": foreground(dice(pool(counts))),
+            "train_loss": losses / len(self.batches),
+            "train_dice": foreground(dice(counts)),
             "lr": self.optimizer.param_groups[0]["lr"],
-            "gradient_norm": float(np.mean(norms)),
+            "gradient_norm": norms / self.steps_per_epoch,
             "images_per_second": len(self.train_set) / seconds,
             "loader_wait": waited / seconds,
         }
@@ -202,7 +205,7 @@ class Trainer:
         loss: Tensor = self.loss(logits, masks)
         value = float(loss.detach())
         if not np.isfinite(value):
-            self.stop_not_finite(f"loss is {value}", batch)
+            self.stop_not_finite(f"loss is {value}", f"cases {', '.join(batch['case'])}")
         first = index - index % self.settings.accumulate
         parts = min(self.settings.accumulate, len(self.batches) - first)
         (loss / parts).backward()  # type: ignore[no-untyped-call]
@@ -212,8 +215,8 @@ class Trainer:
         """Whether the optimizer steps after the batch of this index."""
         return (index + 1) % self.settings.accumulate == 0 or index + 1 == len(self.batches)
 
-    def step(self, batch: dict[str, Any]) -> float:
-        """One optimizer step; returns the gradient's norm before clipping."""
+    def step(self, cases: Sequence[str]) -> float:
+        """One optimizer step on the gradient of `cases`; returns its norm before clipping."""
         if self.state.epoch <= self.settings.gate_epoch:
             for layer in self.layers.values():
                 layer.gates.grad = None
@@ -221,7 +224,7 @@ class Trainer:
         parameters = list(self.model.parameters())
         norm = float(clip_grad_norm_(parameters, float("inf") if limit is None else limit))
         if not np.isfinite(norm):
-            self.stop_not_finite(f"gradient's norm is {norm}", batch)
+            self.stop_not_finite(f"gradient's norm is {norm}", f"cases {', '.join(cases)}")
         factor = self.schedule(self.state.step, self.settings.epochs * self.steps_per_epoch)
         for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
             group["lr"] = peak * factor
@@ -232,11 +235,10 @@ class Trainer:
         self.state.step += 1
         return norm
 
-    def stop_not_finite(self, what: str, batch: dict[str, Any]) -> None:
+    def stop_not_finite(self, what: str, where: str) -> None:
         kept = f"the last good checkpoint is {self.run.last}" if self.run.last.is_file() else ""
         raise UserError(
-            f"the {what} in epoch {self.state.epoch}, step {self.state.step + 1}, "
-            f"cases {', '.join(batch['case'])}",
+            f"the {what} in epoch {self.state.epoch}, step {self.state.step + 1}, {where}",
             "; ".join(filter(None, ["look at these images, or lower optimizer.lr", kept])),
         )
 
@@ -253,18 +255,19 @@ class Trainer:
         network = copy.deepcopy(source).requires_grad_(False)
         if self.settings.precise_norm_cases and tracked_norms(network):
             started = time.perf_counter()
-            groups = torch.split(self.norm_images(), NORM_BATCH)
-            reestimate_norms(network, (group.to(self.device) for group in groups))
+            reestimate_norms(network, self.norm_batches())
             row["norm_seconds"] = time.perf_counter() - started
         return network.eval()
 
-    def norm_images(self) -> Tensor:
-        """Training images without augmentation, drawn anew each epoch: (cases, C, H, W)."""
+    def norm_batches(self) -> Iterator[Tensor]:
+        """Training images without augmentation, drawn anew each epoch, in batches."""
         generator = np.random.default_rng((int(self.config["seed"]), self.state.epoch, 1))
         drawn = generator.permutation(len(self.train_set))[: self.settings.precise_norm_cases]
-        preprocessing = self.train_set.preprocessing
-        pairs = (self.train_set.pair(index) for index in drawn.tolist())
-        return torch.stack([preprocessing.tensor(image) for image, _ in pairs])
+        to_tensor = self.train_set.preprocessing.tensor
+        for start in range(0, len(drawn), NORM_BATCH):
+            indices = drawn[start : start + NORM_BATCH].tolist()
+            images = [to_tensor(self.train_set.pair(index)[0]) for index in indices]
+            yield torch.stack(images).to(self.device)
 
     def validate(self, network: nn.Module) -> Row:
         """Score a network on the validation cases at its own input size."""
@@ -274,11 +277,8 @@ class Trainer:
             part = evaluation.summary["mean_over_cases"][score]
             row[f"val_{score}"] = part["foreground"]
             row |= {f"val_{score}_{name}": value for name, value in part["classes"].items()}
-        if np.isnan(row["val_dice"]):
-            raise UserError(
-                "no validation case shows a foreground class, in truth or prediction",
-                "put cases with foreground into the val split",
-            )
+        if not np.isfinite(row["val_loss"]):
+            self.stop_not_finite(f"validation loss is {row['val_loss']}", "validation cases")
         return {name: value for name, value in row.items() if not np.isnan(value)}
 
     def predictor(self, network: nn.Module) -> Predictor:
@@ -303,7 +303,7 @@ class Trainer:
         if "val_dice" in row:
             score = row[f"val_{self.settings.monitor}"]
             best = self.state.best_score
-            lower = LOWER_IS_BETTER[self.settings.monitor]
+            lower = self.settings.monitor == "loss"
             is_best = best is None or (score < best if lower else score > best)
             if is_best:
                 self.state.best_score, self.state.best_epoch = score, self.state.epoch
@@ -343,6 +343,7 @@ class Trainer:
             config=self.config,
             epoch=self.state.epoch,
             scores={key: value for key, value in row.items() if key.startswith("val_")},
+            training_cases=[case.name for case in self.train_set.cases],
         )
         if is_best:
             save_checkpoint(checkpoint, self.run.best)

@@ -69,6 +69,7 @@ def test_other_classes_are_refused(run: Path, capsys: pytest.CaptureFixture[str]
         ("checkpoint=nowhere.pt", "there is no checkpoint nowhere.pt"),
         ("split=exam", "exam"),
         ("protocol=papre", "protocol=papre is not known (did you mean paper"),
+        ("dataset.root=/elsewhere", "dataset.* needs dataset=NAME"),
     ],
 )
 def test_a_wrong_argument_is_one_line(
@@ -79,3 +80,17 @@ def test_a_wrong_argument_is_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert not (run / "evaluation").exists()
+
+
+def test_scoring_cases_that_were_trained_on_is_a_warning(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    splits = (DATA / "synthetic/splits.csv").read_text()
+    leaking = tmp_path / "data"
+    shutil.copytree(DATA / "synthetic", leaking)
+    swapped = splits.replace(",train\n", ",swap\n").replace(",test\n", ",train\n")
+    (leaking / "splits.csv").write_text(swapped.replace(",swap\n", ",test\n"))
+    arguments = [f"checkpoint={run}/checkpoints/best.pt", "split=test", "dataset=synthetic"]
+    numbers = ["dataset.train=6", "dataset.val=2", "dataset.test=2", "dataset.size=64"]
+    assert evaluate.main([*arguments, f"dataset.root={leaking}", *numbers]) == 0
+    assert "warning: 6 of these cases were trained on" in capsys.readouterr().out

@@ -59,3 +59,21 @@ def test_prepare_data_makes_the_synthetic_images(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "train 2, val 1, test 1" in done.stdout
     assert len(list((tmp_path / "glands/images").iterdir())) == 4
+
+
+def test_any_path_can_be_given_as_it_is(tiny_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "Warwick QU (Released 2016_07_08) = données, l'été"
+    folder.mkdir()
+    image = folder / "a b.png"
+    image.write_bytes((DATA / "synthetic/images/val_1.png").read_bytes())
+    checkpoint = tiny_run / "checkpoints/best.pt"
+    masks = folder / "masks"
+    done = start("predict", f"checkpoint={checkpoint}", f"input={folder}", f"output={masks}")
+    assert done.returncode == 0, done.stderr
+    assert (masks / "a b.png").is_file()
+
+
+@pytest.mark.parametrize("experiment", ["debug", "quickstart", "paper_glas"])
+def test_every_experiment_composes(experiment: str) -> None:
+    done = start("train", f"experiment={experiment}", "--cfg", "job", "--resolve")
+    assert done.returncode == 0, done.stderr

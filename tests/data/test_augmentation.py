@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from medt.data.augmentation import Flip, Histology, build_augmentation
+from medt.data.augmentation import Flip, Histology
 from medt.data.synthetic import synthetic_case
 from medt.errors import UserError
 
@@ -28,12 +28,6 @@ def test_importing_it_asks_no_package_index() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "1"
-
-
-def test_none_changes_nothing() -> None:
-    image, mask = build_augmentation("none")(CASE.image, MASK, 0)
-    np.testing.assert_array_equal(image, CASE.image)
-    np.testing.assert_array_equal(mask, MASK)
 
 
 def test_the_two_flips_are_independent() -> None:
@@ -140,7 +134,3 @@ def test_faulty_settings_are_refused() -> None:
         Histology(noise_probability=2)
     with pytest.raises(UserError, match=r"augmentation\.zoom"):
         Histology(zoom=(1.2, 0.8))
-    with pytest.raises(UserError, match="none, flip, histology"):
-        build_augmentation("colour")
-    with pytest.raises(UserError, match="strength"):
-        build_augmentation("flip", strength=1)

@@ -164,10 +164,7 @@ def test_order_varies_by_epoch_and_seed() -> None:
     assert one.batches(0) != EpochBatches(20, 4, seed=1).batches(0)
 
 
-def test_an_incomplete_batch_may_be_dropped_but_not_the_only_one() -> None:
-    batches = EpochBatches(10, 4, drop_last=True)
-    assert len(batches) == 2
-    assert [len(keys) for keys in batches] == [4, 4]
-    for size, drop_last in ((3, True), (0, False)):
-        with pytest.raises(UserError, match=f"{size} cases make no batch of 4"):
-            EpochBatches(size, 4, drop_last=drop_last)
+def test_the_last_batch_may_be_smaller_but_there_must_be_one() -> None:
+    assert [len(keys) for keys in EpochBatches(10, 4)] == [4, 4, 2]
+    with pytest.raises(UserError, match="0 cases make no batch of 4"):
+        EpochBatches(0, 4)

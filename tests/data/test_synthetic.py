@@ -9,8 +9,8 @@ from skimage.color import rgb2hed
 from medt.data.synthetic import SyntheticCase, synthetic_case
 
 SEED = 0
-# The cases of dataset=synthetic: 64 to train, 16 to validate, 32 to test.
-TRAIN, TEST = slice(0, 64), slice(80, 112)
+# The cases of dataset=synthetic: 160 to train, 16 to validate, 32 to test.
+TRAIN, TEST = slice(0, 160), slice(176, 208)
 NETWORK_SIZE = 128
 SIGMAS = (0, 1, 2, 4, 8)
 THRESHOLDS = 256

@@ -115,8 +115,10 @@ def _is_complete(root: Path, cases: list[str]) -> bool:
             )
         return False
     card = read_card(root)
+    if card.name != "glas":
+        raise UserError(f"{root} holds the dataset {card.name}", "choose another root")
     written = {Path(name).stem for name in card.checksums if name.startswith("images/")}
-    return card.name == "glas" and written == set(cases) and not changed_files(root, card)
+    return written == set(cases) and not changed_files(root, card)
 
 
 def _convert(files: Mapping[str, bytes], cases: list[str], root: Path) -> None:

@@ -26,7 +26,7 @@ GENERATOR = 1  # raise it when medt/data/synthetic.py draws other images from th
 
 
 def open_synthetic(
-    root: Path, seed: int = 0, train: int = 64, val: int = 16, test: int = 32, size: int = 256
+    root: Path, seed: int = 0, train: int = 160, val: int = 16, test: int = 32, size: int = 256
 ) -> DatasetIndex:
     """Index the synthetic dataset of these numbers; make it if ``root`` holds none or another.
 
