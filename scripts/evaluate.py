@@ -47,7 +47,11 @@ def evaluate(cfg: DictConfig) -> int:
             "evaluate on a dataset with the same classes",
         )
     dataset = SegmentationDataset(
-        index.split(cfg.split), predictor.preprocessing, index.label_map, index.ignore
+        index.split(cfg.split),
+        predictor.preprocessing,
+        index.label_map,
+        index.ignore,
+        cache_megabytes=0,  # each case is read once
     )
     with progress(f"evaluating {index.name} {cfg.split}") as advance:
         evaluation = score(predictor, dataset, cfg.protocol.name, cfg.batch_size, advance)

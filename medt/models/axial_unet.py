@@ -32,6 +32,8 @@ class AxialUNet(nn.Module):
 
     Raises:
         UserError: for a size that the strides do not divide, here and in `forward`.
+        ValueError: for channels that the heads do not divide, and in `forward` for an image larger
+            than `image_size`.
     """
 
     def __init__(

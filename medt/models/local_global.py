@@ -38,6 +38,8 @@ class LocalGlobalNet(nn.Module):
 
     Raises:
         UserError: for a size that the strides and the grid do not divide, here and in `forward`.
+        ValueError: for channels that the heads do not divide, and in `forward` for an image larger
+            than `image_size`.
     """
 
     def __init__(

@@ -81,7 +81,7 @@ class TestFiles:
         first, second = csv.DictReader(io.StringIO(text))
         assert (first["case"], first["group"]) == ("ä_1", "patient, 1")
         assert (first["height"], first["width"]) == ("2", "3")
-        assert float(first["dice_gland"]) == float(first["dice_foreground"]) == 0.8
+        assert float(first["dice_gland"]) == float(first["dice"]) == 0.8
         assert (first["tp_gland"], first["fp_gland"], first["fn_gland"]) == ("2", "0", "1")
         assert first["dice_tumour"] == ""
         assert second["iou_gland"] == "1.000000"
