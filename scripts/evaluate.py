@@ -60,7 +60,7 @@ def evaluate(cfg: DictConfig) -> int:
     folder = write_evaluation(evaluation, home / "evaluation" / name)
     Console(soft_wrap=True).print(render(evaluation))
     seen = set(checkpoint.training_cases) & {case.name for case in dataset.cases}
-    if seen and cfg.split != "train" and index.name == checkpoint.dataset["name"]:
+    if seen and cfg.split != "train" and settings["name"] == checkpoint.dataset["name"]:
         print(f"\nwarning: {len(seen)} of these cases were trained on, such as {min(seen)}")
     print(f"\n{path}, trained for {checkpoint.epoch} epochs\nwritten to {folder}")
     return 0
