@@ -187,6 +187,24 @@ def read_card(root: Path) -> DatasetCard:
         ) from error
 
 
+def existing_card(root: Path, name: str) -> DatasetCard | None:
+    """The card of dataset ``name`` in ``root``; None if ``root`` is absent or empty.
+
+    Raises:
+        UserError: ``root`` holds anything else.
+    """
+    if not root.is_dir() or not any(root.iterdir()):
+        return None
+    if not (root / CARD).is_file():
+        raise UserError(
+            f"{root} exists and is no prepared dataset", "move it away, or choose another root"
+        )
+    card = read_card(root)
+    if card.name != name:
+        raise UserError(f"{root} holds the dataset {card.name}", "choose another root")
+    return card
+
+
 def changed_files(root: Path, card: DatasetCard) -> list[str]:
     """Files, relative to ``root``, that are missing or differ from their checksum. Reads all."""
     return [

@@ -76,7 +76,11 @@ def _add_section(
         table.add_row(Text(f"  {name}"), *values, str(left_out["classes"][name]))
     values = [_shown(part["foreground"]) for part in scores.values()]
     table.add_row(
-        Text("  foreground mean"), *values, str(left_out["foreground"]), style="bold", end_section=True
+        Text("  foreground mean"),
+        *values,
+        str(left_out["foreground"]),
+        style="bold",
+        end_section=True,
     )
 
 

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from medt.data.layout import (
-    CARD,
     DatasetCard,
     Prepared,
     changed_files,
     default_classes,
+    existing_card,
     listed,
-    read_card,
     write_card,
 )
 from medt.data.sources.archive import read_archive
@@ -108,15 +107,9 @@ def _draw(
 
 def _is_complete(root: Path, cases: list[str]) -> bool:
     """Whether ``root`` holds exactly these cases, unchanged since they were written."""
-    if not (root / CARD).is_file():
-        if root.is_dir() and any(root.iterdir()):
-            raise UserError(
-                f"{root} exists and is no prepared dataset", "move it away, or choose another root"
-            )
+    card = existing_card(root, "glas")
+    if card is None:
         return False
-    card = read_card(root)
-    if card.name != "glas":
-        raise UserError(f"{root} holds the dataset {card.name}", "choose another root")
     written = {Path(name).stem for name in card.checksums if name.startswith("images/")}
     return written == set(cases) and not changed_files(root, card)
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from medt.data.layout import (
-    CARD,
     DatasetCard,
     DatasetIndex,
     default_classes,
+    existing_card,
     open_prepared,
-    read_card,
     write_card,
 )
 from medt.data.splits import SplitRow, write_splits
@@ -52,16 +51,8 @@ def open_synthetic(
 
 
 def _holds(root: Path, numbers: dict[str, int]) -> bool:
-    if not (root / CARD).is_file():
-        if root.is_dir() and any(root.iterdir()):
-            raise UserError(
-                f"{root} exists and is no dataset", "move it away, or choose another root"
-            )
-        return False
-    card = read_card(root)
-    if card.name != "synthetic":
-        raise UserError(f"{root} holds the dataset {card.name}", "choose another root")
-    return card.prepared == numbers
+    card = existing_card(root, "synthetic")
+    return card is not None and card.prepared == numbers
 
 
 def _make(root: Path, numbers: dict[str, int]) -> None:

@@ -53,7 +53,7 @@ def test_other_numbers_replace_it(tmp_path: Path) -> None:
 
 def test_nothing_else_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
-    with pytest.raises(UserError, match="is no dataset"):
+    with pytest.raises(UserError, match="is no prepared dataset"):
         open_synthetic(tmp_path, **NUMBERS)
     assert (tmp_path / "thesis.txt").exists()
 
