@@ -135,6 +135,7 @@ class TestLoad:
             config={},
             epoch=1,
             scores={},
+            training_cases=[],
         )
         save_checkpoint(checkpoint, tmp_path / "best.pt")
         return tmp_path / "best.pt"
