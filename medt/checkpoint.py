@@ -68,6 +68,11 @@ class Checkpoint:
         return model.eval()
 
 
+def model_spec(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What `build_model` takes, from the `model` group of a config."""
+    return {key: value for key, value in config.items() if key not in ("name", "weights")}
+
+
 def build_model(spec: Mapping[str, Any], allow: Sequence[str] = ()) -> nn.Module:
     """Build the network that `spec` names: `_target_` and keyword arguments.
 

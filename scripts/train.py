@@ -48,7 +48,7 @@ def train(cfg: DictConfig) -> int:
         index = open_dataset(plain(cfg.dataset))
         config, run_folder, checkpoint = run_of_config(cfg, index)
     console = Console()
-    model, fresh = build_network(config)
+    model, fresh = build_network(config, resumed=checkpoint is not None)
     trainer = build_trainer(config, index, model, checkpoint, run_folder, console)
     if checkpoint is None:
         run_folder.create(config)
@@ -119,20 +119,27 @@ def run_of_config(
         unfinished = newest_unfinished([Path(cfg.paths.runs), run_dir], config)
         if unfinished is not None:
             run_folder, checkpoint = unfinished
-            return run_folder.read_config(), run_folder, checkpoint
+            stored = run_folder.read_config()
+            stored["trainer"]["device"] = config["trainer"]["device"]
+            for key in ("workers", "cache"):
+                stored["dataset"][key] = config["dataset"][key]
+            return stored, run_folder, checkpoint
     return config, RunFolder(run_dir), None
 
 
-def build_network(config: dict[str, Any]) -> tuple[nn.Module, list[str]]:
-    """The network that a resolved config describes, and what of it does not start from weights."""
+def build_network(config: dict[str, Any], resumed: bool) -> tuple[nn.Module, list[str]]:
+    """The network that a resolved config describes, and what of it does not start from weights.
+
+    A resumed run has its own weights and does not need those it once started from.
+    """
     import torch
 
-    from medt.checkpoint import build_model, load_weights
+    from medt.checkpoint import build_model, load_weights, model_spec
 
     torch.manual_seed(config["seed"])
-    spec = {k: v for k, v in config["model"].items() if k not in ("name", "weights")}
+    spec = model_spec(config["model"])
     model = build_model(spec, allow=(spec["_target_"],))
-    weights = config["model"]["weights"]
+    weights = None if resumed else config["model"]["weights"]
     return model, load_weights(model, Path(weights)) if weights else []
 
 

@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from medt.checkpoint import Checkpoint, save_checkpoint
+from medt.checkpoint import Checkpoint, model_spec, save_checkpoint
 from medt.data.dataset import EpochBatches, SegmentationDataset, make_loader
 from medt.data.layout import SegmentationClass
 from medt.errors import UserError
@@ -333,9 +333,8 @@ class Trainer:
 
     def save(self, network: nn.Module, row: Row, is_best: bool) -> None:
         """Write the run's checkpoints and tables."""
-        model = {k: v for k, v in self.config["model"].items() if k not in ("name", "weights")}
         checkpoint = Checkpoint(
-            model=model,
+            model=model_spec(self.config["model"]),
             weights={name: value.cpu() for name, value in network.state_dict().items()},
             preprocessing=self.val_set.preprocessing.to_dict(),
             classes=[{"id": c.id, "name": c.name, "color": list(c.color)} for c in self.classes],

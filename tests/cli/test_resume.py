@@ -91,6 +91,25 @@ def test_resume_auto_looks_into_run_dir_too(
     assert f"resumed after epoch 1: {interrupted}" in capsys.readouterr().out
 
 
+def test_a_resumed_run_does_not_need_the_weights_it_started_from(
+    interrupted: Path, tmp_path: Path
+) -> None:
+    config = yaml.safe_load((interrupted / "config.yaml").read_text())
+    config["model"]["weights"] = f"{tmp_path}/deleted.pt"
+    (interrupted / "config.yaml").write_text(yaml.safe_dump(config))
+    assert train.main([f"resume={interrupted}"]) == 0
+
+
+def test_resume_auto_takes_the_device_and_workers_of_the_command(
+    interrupted: Path, tmp_path: Path
+) -> None:
+    overrides = tiny(tmp_path, f"run_dir={tmp_path}/runs/b", "resume=auto", "dataset.workers=1")
+    assert train.main(overrides) == 0
+    kept = load_checkpoint(interrupted / "checkpoints/last.pt")
+    assert kept.epoch == 2
+    assert kept.config["dataset"]["workers"] == 1
+
+
 def test_a_resumed_run_needs_the_cases_it_was_trained_on(
     interrupted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
