@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
 from torch import Tensor, nn
 
 from medt.errors import UserError
-from medt.files import atomic_write
+from medt.files import atomic_write, read_tensors
 
 FORMAT = "medt-checkpoint-1"
 OWN_MODELS = "medt.models."
+# Keys of the model's config that say what it starts from or is called, not what it is.
+NOT_ARGUMENTS = ("name", "weights", "encoder_weights")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Checkpoint:
 
 def model_spec(config: Mapping[str, Any]) -> dict[str, Any]:
     """What `build_model` takes, from the `model` group of a config."""
-    return {key: value for key, value in config.items() if key not in ("name", "weights")}
+    return {key: value for key, value in config.items() if key not in NOT_ARGUMENTS}
 
 
 def build_model(spec: Mapping[str, Any], allow: Sequence[str] = ()) -> nn.Module:
@@ -123,17 +123,7 @@ def load_checkpoint(path: str | Path, allow: str | Sequence[str] = ()) -> Checkp
     Raises:
         UserError: the file is missing, damaged, or no checkpoint of ours.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(
-            f"there is no checkpoint {path}", "give the path of a best.pt or last.pt of a run"
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{path} is damaged or not a checkpoint of medt", "copy it again or use another"
-        ) from error
+    content = read_tensors(path, "checkpoint of medt")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(
             f"{path} is not a checkpoint of medt",

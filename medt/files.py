@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import re
 import shutil
 import uuid
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -189,6 +191,29 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file with ``\\n`` line ends, whole or not at all."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode())
+
+
+def read_tensors(path: str | Path, kind: str) -> Any:
+    """Read what ``torch.save`` wrote: tensors and plain values; nothing in the file is executed.
+
+    Args:
+        path: the file.
+        kind: what an error says the file should be, such as "checkpoint of medt".
+
+    Raises:
+        UserError: the file is missing, damaged, or holds anything else.
+    """
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no file {path}", f"give the path of a {kind}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{path} is damaged or not a {kind}", "copy it again or use another"
+        ) from error
 
 
 def _read_bytes(path: Path) -> bytes:

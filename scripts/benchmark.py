@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import platform
 import statistics
@@ -72,15 +71,12 @@ def benchmark(cfg: DictConfig) -> int:
 
 def build_networks(size: tuple[int, int]) -> dict[str, nn.Module]:
     """The networks to compare, with the weights of `naive` equal to those of `medt`."""
-    from monai.networks.nets import BasicUNet
     from naive import naive_network
 
-    from medt.models import MedT
+    from medt.models import Baseline, MedT
 
     medt = MedT(image_size=size)
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its widths
-        unet = BasicUNet(spatial_dims=2, in_channels=3, out_channels=2)
-    return {"medt": medt, "naive": naive_network(medt), REFERENCE: unet}
+    return {"medt": medt, "naive": naive_network(medt), REFERENCE: Baseline("unet")}
 
 
 def measure(

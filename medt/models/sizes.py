@@ -22,15 +22,24 @@ def as_size(image_size: int | Sequence[int]) -> tuple[int, int]:
     return values[0], values[1]
 
 
-def check_size(size: tuple[int, int], multiples: tuple[int, int], network: str) -> None:
-    """Raises UserError, naming the nearest sizes that fit, unless `multiples` divide `size`."""
-    if size[0] % multiples[0] == 0 and size[1] % multiples[1] == 0:
+def check_size(
+    size: tuple[int, int], multiples: tuple[int, int], network: str, smallest: int = 1
+) -> None:
+    """Raises UserError, naming the nearest sizes that fit, unless `multiples` divide `size`.
+
+    Neither side may be below `smallest`, which the multiples divide.
+    """
+    if all(s % m == 0 and s >= smallest for s, m in zip(size, multiples, strict=True)):
         return
-    below = tuple(max(m, s // m * m) for s, m in zip(size, multiples, strict=True))
-    above = tuple(-(-s // m) * m for s, m in zip(size, multiples, strict=True))
+    least = [max(m, smallest) for m in multiples]
+    sides = list(zip(size, multiples, least, strict=True))
+    below = tuple(max(low, s // m * m) for s, m, low in sides)
+    above = tuple(max(low, -(-s // m) * m) for s, m, low in sides)
     nearest = " or ".join(f"{h} x {w}" for h, w in dict.fromkeys((below, above)))
+    needed = f"multiples of {multiples[0]} x {multiples[1]}"
+    if smallest > 1:
+        needed += f", at least {smallest} x {smallest}"
     raise UserError(
-        f"image size {size[0]} x {size[1]} does not fit {network}, which needs multiples of "
-        f"{multiples[0]} x {multiples[1]}",
+        f"image size {size[0]} x {size[1]} does not fit {network}, which needs {needed}",
         f"the nearest that fit: {nearest}",
     )

@@ -1,0 +1,218 @@
+"""Networks of other libraries to compare with, behind one adapter.
+
+MONAI's and torchvision's come with the installation; segmentation_models_pytorch is the optional
+extra ``medt[smp]``. The libraries take seconds to import, so each is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medt.errors import UserError
+from medt.models.sizes import as_size, check_size
+from medt.models.state_dicts import read_state_dict
+
+# Below this the deepest feature map has one pixel, over which no norm can be taken.
+SMALLEST = 32
+REFERENCE_CHANNELS, REFERENCE_CLASSES = 3, 2
+UNET_FEATURES = (32, 32, 64, 128, 256, 32)
+RES_UNET_FEATURES = (16, 32, 64, 128, 256)
+
+Builder = Callable[..., nn.Module]
+
+
+class Baseline(nn.Module):
+    """A network of another library: an image (N, channels, H, W) to logits (N, classes, H, W).
+
+    Every parameter takes part in the logits.
+
+    Args:
+        architecture: "fcn" (ResNet-50, torchvision), "unet" (BasicUNet), "unet_plus_plus"
+            (BasicUNetPlusPlus), "res_unet" (UNet with residual units), "attention_unet"
+            (AttentionUnet, all MONAI) or "smp_unet" (Unet of segmentation_models_pytorch).
+        channels: channels of the image.
+        classes: classes, background included.
+        image_size: the size in pixels that will be given, checked at once; None checks it in
+            ``forward`` only.
+        parameters: learnable parameters that the network must have when it is built with these
+            options for 3 channels and 2 classes, so that another version of the library is not
+            taken for the same network; None does not check.
+        options: ``features``, the channels of MONAI's networks from stage to stage (see there), or
+            ``encoder``, the encoder of ``smp_unet``.
+
+    Raises:
+        UserError: an unknown architecture or encoder, a library that is not installed, another
+            number of parameters, or a size that does not fit, here and in ``forward``.
+        TypeError: for an option that the architecture does not have.
+    """
+
+    def __init__(
+        self,
+        architecture: str,
+        channels: int = 3,
+        classes: int = 2,
+        image_size: int | Sequence[int] | None = None,
+        parameters: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if architecture not in BUILDERS:
+            raise UserError(
+                f"there is no baseline {architecture}", f"choose one of {', '.join(BUILDERS)}"
+            )
+        self.architecture = architecture
+        self.multiples = (MULTIPLES.get(architecture, 1),) * 2
+        if image_size is not None:
+            self._check_size(as_size(image_size))
+        given = {name: value for name, value in options.items() if value is not None}
+        if parameters is not None:
+            self._check_parameters(parameters, given)
+        self.network = BUILDERS[architecture](channels, classes, **given)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check_size((x.shape[2], x.shape[3]))
+        output = self.network(x)
+        if isinstance(output, dict):
+            output = output["out"]
+        elif isinstance(output, list):
+            (output,) = output
+        logits: Tensor = output
+        return logits
+
+    def _check_size(self, size: tuple[int, int]) -> None:
+        check_size(size, self.multiples, self.architecture, SMALLEST)
+
+    def _check_parameters(self, expected: int, options: dict[str, Any]) -> None:
+        with torch.device("meta"):
+            network = BUILDERS[self.architecture](REFERENCE_CHANNELS, REFERENCE_CLASSES, **options)
+        found = sum(parameter.numel() for parameter in network.parameters())
+        if found != expected:
+            raise UserError(
+                f"model.parameters={expected}, but {self.architecture} has {found} with 3 channels "
+                "and 2 classes",
+                f"if that is meant, give model.parameters={found} or null; "
+                "else install the version of the library that has the former",
+            )
+
+
+def load_encoder(model: nn.Module, path: Path) -> None:
+    """Start the encoder of a ``smp_unet`` from a file of its weights, such as torchvision's.
+
+    Args:
+        model: a `Baseline`.
+        path: a state dict of the encoder, or of the classifier that it is part of.
+
+    Raises:
+        UserError: the network has no encoder, the file is unreadable, or its names or shapes are
+            not the encoder's; the first of them are named.
+    """
+    encoder = getattr(getattr(model, "network", None), "encoder", None)
+    if encoder is None:
+        raise UserError("this model has no encoder to load", "leave model.encoder_weights out")
+    weights = read_state_dict(path)
+    own = encoder.state_dict()
+    wrong = [f"{name} is missing" for name in own if name not in weights]
+    wrong += [
+        f"{name} is {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    if wrong:
+        raise UserError(
+            f"{path} does not fit this encoder: {'; '.join(wrong[:3])} ({len(wrong)} in all)",
+            "use weights of the same encoder and number of image channels",
+        )
+    encoder.load_state_dict({name: weights[name] for name in own})
+
+
+def _fcn(channels: int, classes: int) -> nn.Module:
+    from torchvision.models.segmentation import fcn_resnet50
+
+    network: nn.Module = fcn_resnet50(
+        weights=None, weights_backbone=None, num_classes=classes, aux_loss=False
+    )
+    if channels != 3:
+        first = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(first.weight, mode="fan_out", nonlinearity="relu")
+        network.get_submodule("backbone").conv1 = first
+    return network
+
+
+def _unet(channels: int, classes: int, features: Sequence[int] = UNET_FEATURES) -> nn.Module:
+    from monai.networks.nets.basic_unet import BasicUNet
+
+    return _quietly(BasicUNet, 2, channels, classes, tuple(features))
+
+
+def _unet_plus_plus(
+    channels: int, classes: int, features: Sequence[int] = UNET_FEATURES
+) -> nn.Module:
+    from monai.networks.nets.basic_unetplusplus import BasicUNetPlusPlus
+
+    network = _quietly(BasicUNetPlusPlus, 2, channels, classes, tuple(features))
+    for depth in (1, 2, 3):  # the heads of deep supervision, which is off
+        setattr(network, f"final_conv_0_{depth}", nn.Identity())
+    return network
+
+
+def _res_unet(
+    channels: int, classes: int, features: Sequence[int] = RES_UNET_FEATURES
+) -> nn.Module:
+    from monai.networks.nets.unet import UNet
+
+    strides = (2,) * (len(features) - 1)
+    network: nn.Module = UNet(2, channels, classes, tuple(features), strides, num_res_units=2)
+    return network
+
+
+def _attention_unet(
+    channels: int, classes: int, features: Sequence[int] = RES_UNET_FEATURES
+) -> nn.Module:
+    from monai.networks.nets.attentionunet import AttentionUnet
+
+    strides = (2,) * (len(features) - 1)
+    network: nn.Module = AttentionUnet(2, channels, classes, tuple(features), strides)
+    return network
+
+
+def _smp_unet(channels: int, classes: int, encoder: str = "resnet34") -> nn.Module:
+    try:
+        import segmentation_models_pytorch as smp
+    except ImportError as error:
+        raise UserError(
+            f"model=smp_unet needs segmentation_models_pytorch: {error}",
+            "pip install -e '.[smp]'",
+        ) from error
+    known = smp.encoders.get_encoder_names()
+    if encoder not in known:
+        near = difflib.get_close_matches(encoder, known, n=3) or known[:10]
+        raise UserError(f"there is no encoder {encoder}", f"such as {', '.join(near)}")
+    network: nn.Module = smp.Unet(
+        encoder, encoder_weights=None, in_channels=channels, classes=classes
+    )
+    return network
+
+
+def _quietly(network: Builder, *arguments: Any) -> nn.Module:
+    with contextlib.redirect_stdout(io.StringIO()):  # these networks print their widths
+        return network(*arguments)
+
+
+BUILDERS: dict[str, Builder] = {
+    "fcn": _fcn,
+    "unet": _unet,
+    "unet_plus_plus": _unet_plus_plus,
+    "res_unet": _res_unet,
+    "attention_unet": _attention_unet,
+    "smp_unet": _smp_unet,
+}
+# What height and width must be multiples of, where not any size will do.
+MULTIPLES = {"res_unet": 16, "attention_unet": 16}
