@@ -25,7 +25,8 @@ from medt.errors import UserError
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 INTERRUPTED = 130
 PATH_KEYS = {
-    *("source", "checkpoint", "input", "output", "run_dir", "resume", "model.weights"),
+    *("source", "checkpoint", "input", "output", "run_dir", "resume"),
+    *("weights", "model.weights", "model.encoder_weights"),
     *("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file"),
     *("paths.root", "paths.data", "paths.runs"),
 }

@@ -54,19 +54,20 @@ def train(cfg: DictConfig) -> int:
         run_folder.create(config)
     with logging_to(console, run_folder.log):
         if checkpoint is not None:
-            trainer.load_state_dict(checkpoint.training or {})
-            log.info(f"resumed after epoch {checkpoint.epoch}: {run_folder.root}")
+            trainer.resume(checkpoint)
+            log.info(f"resumed {trainer.position()}: {run_folder.root}")
         elif cfg.resume == "auto":
             log.info("no unfinished run has this config: starting afresh")
         if fresh:
             log.info(f"the class head differs and starts afresh: {', '.join(fresh)}")
         log.info(trainer.describe())
-        try:
-            state = trainer.fit()
-        except KeyboardInterrupt:
-            if run_folder.last.is_file():
-                log.info(f"interrupted; continue with resume={run_folder.root}")
-            raise
+        state = trainer.fit()
+        if not state.finished:
+            log.info(
+                f"stopped {trainer.position()}, and saved\n"
+                f"to go on: python scripts/train.py resume={run_folder.root}"
+            )
+            return 128 + (trainer.stop.signal or 0)
         log.info(
             f"best {trainer.settings.monitor} {state.best_score:.4f} in epoch {state.best_epoch}\n"
             f"checkpoint   {run_folder.best}\n"
@@ -135,11 +136,16 @@ def build_network(config: dict[str, Any], resumed: bool) -> tuple[nn.Module, lis
     import torch
 
     from medt.checkpoint import build_model, load_weights, model_spec
+    from medt.models.baselines import load_encoder
 
     torch.manual_seed(config["seed"])
     spec = model_spec(config["model"])
     model = build_model(spec, allow=(spec["_target_"],))
-    weights = None if resumed else config["model"]["weights"]
+    if resumed:
+        return model, []
+    if encoder_weights := config["model"].get("encoder_weights"):
+        load_encoder(model, Path(encoder_weights))
+    weights = config["model"]["weights"]
     return model, load_weights(model, Path(weights)) if weights else []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -154,11 +155,11 @@ class EpochBatches(Sampler[list[Key]]):
             )
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.shuffle = shuffle
-        self.epoch = 0
+        self.epoch = self.skip = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        """Choose the epoch of the next iteration, and how many of its batches are left out."""
+        self.epoch, self.skip = epoch, skip
 
     def batches(self, epoch: int) -> list[list[Key]]:
         """All batches of an epoch, a pure function of (seed, epoch)."""
@@ -169,7 +170,7 @@ class EpochBatches(Sampler[list[Key]]):
         return [keys[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
 
     def __iter__(self) -> Iterator[list[Key]]:
-        return iter(self.batches(self.epoch))
+        return iter(self.batches(self.epoch)[self.skip :])
 
     def __len__(self) -> int:
         whole, rest = divmod(self.size, self.batch_size)
@@ -222,3 +223,4 @@ def sample_seed(seed: int, epoch: int, case: str) -> int:
 
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # workers are the parallelism
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training process decides when to stop

@@ -6,13 +6,16 @@ what was trained (arXiv 2105.07576, section 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from medt.data.dataset import SegmentationDataset
 from medt.models.similarity_norm import SimilarityNorm
+
+BATCH = 8
 
 
 def tracked_norms(model: nn.Module) -> list[_BatchNorm | SimilarityNorm]:
@@ -45,3 +48,12 @@ def reestimate_norms(model: nn.Module, batches: Iterable[Tensor]) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.eval()
+
+
+def image_batches(
+    dataset: SegmentationDataset, indices: Sequence[int], device: torch.device
+) -> Iterator[Tensor]:
+    """The images of these cases, not augmented, as batches (N, C, H, W) of up to 8."""
+    for start in range(0, len(indices), BATCH):
+        images = [dataset.pair(index)[0] for index in indices[start : start + BATCH]]
+        yield torch.stack([dataset.preprocessing.tensor(image) for image in images]).to(device)

@@ -65,9 +65,9 @@ class EpochBar:
             finally:
                 self._progress.remove_task(self._task)
 
-    def advance(self, state: str) -> None:
-        """One batch more; `state` stands behind the bar."""
-        self._progress.update(self._task, advance=1, state=state)
+    def advance(self, done: int, state: str) -> None:
+        """`done` batches are worked off; `state` stands behind the bar."""
+        self._progress.update(self._task, completed=done, state=state)
 
 
 def duration(seconds: float) -> str:

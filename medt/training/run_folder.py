@@ -15,6 +15,7 @@ import yaml
 from medt.checkpoint import Checkpoint, load_checkpoint
 from medt.errors import UserError
 from medt.files import write_text
+from medt.training.state import Row, TrainingState
 
 log = logging.getLogger("medt")
 
@@ -78,8 +79,12 @@ class RunFolder:
             raise UserError(f"{self.config} is missing or damaged", "start the run again")
         return config
 
-    def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """One row an epoch; the gates' columns come last."""
+    def write_tables(self, state: TrainingState, monitor: str) -> None:
+        """Write history.csv, a row an epoch, the gates' columns last, and metrics.json.
+
+        A score that is not a number, as none was due, is null in metrics.json.
+        """
+        rows = state.history
         logged = dict.fromkeys(key for row in rows for key in row)
         columns = sorted(logged, key=lambda name: name.startswith(GATE_PREFIX))
         text = io.StringIO()
@@ -87,9 +92,15 @@ class RunFolder:
         writer.writeheader()
         writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
         write_text(self.history, text.getvalue())
-
-    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Write the metrics; a score that is not a number, as none was due, becomes null."""
+        metrics = {
+            "epoch": state.epoch,
+            "finished": state.finished,
+            "monitor": monitor,
+            "best_epoch": state.best_epoch,
+            "best": _without_gates(rows[state.best_epoch - 1]),
+            "last": _without_gates(rows[-1]),
+            "seconds": state.seconds,
+        }
         known = json.loads(json.dumps(metrics), parse_constant=lambda _: None)
         write_text(self.metrics, json.dumps(known, indent=2) + "\n")
 
@@ -121,12 +132,12 @@ def newest_unfinished(
     folders: Sequence[Path], config: Mapping[str, Any]
 ) -> tuple[RunFolder, Checkpoint] | None:
     """The newest run in or below `folders` that has not ended and whose config equals `config`."""
-    wanted = _without_circumstances(config)
+    wanted = without_circumstances(config)
     found = {last for folder in folders for last in folder.rglob("checkpoints/last.pt")}
     for last in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
         run = RunFolder(last.parent.parent)
         try:
-            equal = _without_circumstances(run.read_config()) == wanted
+            equal = without_circumstances(run.read_config()) == wanted
             checkpoint = load_checkpoint(last) if equal else None
         except UserError as error:
             log.warning(f"passed over: {error}")
@@ -136,7 +147,8 @@ def newest_unfinished(
     return None
 
 
-def _without_circumstances(config: Mapping[str, Any]) -> dict[str, Any]:
+def without_circumstances(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a run's config without the keys that say only where and how it is computed."""
     copy = json.loads(json.dumps(dict(config)))
     for *parents, key in _CIRCUMSTANCES:
         node = copy
@@ -144,3 +156,7 @@ def _without_circumstances(config: Mapping[str, Any]) -> dict[str, Any]:
             node = node.get(parent, {})
         node.pop(key, None)
     return dict(copy)
+
+
+def _without_gates(row: Row) -> Row:
+    return {name: value for name, value in row.items() if not name.startswith(GATE_PREFIX)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +50,13 @@ class TensorBoardLog:
             self.writer.add_scalar(f"gates/{name.replace('.', '/')}", value, epoch)
 
     def write_panels(
-        self, epoch: int, predictor: Predictor, dataset: SegmentationDataset, cases: Sequence[int]
+        self, epoch: int, predictor: Predictor, dataset: SegmentationDataset, count: int
     ) -> None:
-        """image | truth | prediction of some cases at the network's size."""
-        if not cases:
+        """image | truth | prediction of `count` cases, always the same, at the network's size."""
+        if not count:
             return
+        spread = np.linspace(0, len(dataset) - 1, min(count, len(dataset)))
+        cases = [int(index) for index in spread.round()]
         pairs = [dataset.pair(index) for index in cases]
         preprocessing = predictor.preprocessing
         logits = predictor.logits(torch.stack([preprocessing.tensor(image) for image, _ in pairs]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,34 +23,19 @@ from medt.data.layout import SegmentationClass
 from medt.errors import UserError
 from medt.evaluation.evaluate import evaluate
 from medt.inference.predictor import Predictor
-from medt.metrics.pixel import IGNORE_INDEX, PixelCounts, count_pixels, dice, foreground, pool
+from medt.metrics.pixel import IGNORE_INDEX, count_pixels
 from medt.models.axial_attention import AxialAttention
-from medt.training.precise_norm import reestimate_norms, tracked_norms
+from medt.training.interruption import StopRequest, stop_request
+from medt.training.precise_norm import image_batches, reestimate_norms, tracked_norms
 from medt.training.progress import EpochBar, duration
 from medt.training.run_folder import GATE_PREFIX, RunFolder
 from medt.training.settings import TrainerSettings
+from medt.training.state import EpochSums, Row, TrainingState
 from medt.training.tensorboard import TensorBoardLog
 
 log = logging.getLogger("medt")
 
 GATE_NAMES = ("qr", "kr", "sv", "sve")
-NORM_BATCH = 8
-
-Row = dict[str, float]
-
-
-@dataclass
-class TrainingState:
-    """Where a run stands, apart from its tensors."""
-
-    epoch: int = 0
-    step: int = 0
-    best_score: float | None = None
-    best_epoch: int = 0
-    validations_without_best: int = 0
-    seconds: float = 0.0
-    finished: bool = False
-    history: list[Row] = field(default_factory=list)
 
 
 class Trainer:
@@ -70,7 +55,8 @@ class Trainer:
         console: where the progress bar is drawn.
 
     Raises:
-        UserError: no validation case shows a foreground class.
+        UserError: a batch is larger than the training set, or no validation case shows a
+            foreground class.
     """
 
     def __init__(
@@ -88,6 +74,12 @@ class Trainer:
         device: torch.device,
         console: Console,
     ) -> None:
+        if settings.batch_size > len(train_set):
+            raise UserError(
+                f"trainer.batch_size={settings.batch_size} is larger than the training set, which "
+                f"has {len(train_set)} cases",
+                f"give at most {len(train_set)}, or more cases",
+            )
         if not any((val_set.pair(i)[1] % IGNORE_INDEX).any() for i in range(len(val_set))):
             raise UserError(
                 "no validation case shows a foreground class, so there is nothing to score",
@@ -119,26 +111,35 @@ class Trainer:
             if isinstance(module, AxialAttention) and module.position == "gated"
         }
         self.bar = EpochBar(console)
+        self.clock = 0.0  # when the run would have begun without pauses
         self.state = TrainingState()
+        self.stop = StopRequest()
+        self.validated: Checkpoint | None = None
 
     def fit(self) -> TrainingState:
-        """Train to the last epoch, or until `patience` runs out."""
-        board = TensorBoardLog(self.run.tensorboard, self.state.epoch)
-        while not self.state.finished:
-            started = time.perf_counter()
-            self.state.epoch += 1
-            row = self.train_epoch()
-            network = self.network_for_use(row) if self.validation_due() else None
-            if network is not None:
-                row |= self.validate(network)
-            self.state.seconds += time.perf_counter() - started
-            is_best = self.update_state(row)
-            self.report(row, is_best)
-            board.write_epoch(row, self.gates())
-            if network is not None:
-                self.save(network, row, is_best)
-                shown = self.panel_cases()
-                board.write_panels(self.state.epoch, self.predictor(network), self.val_set, shown)
+        """Train to the last epoch, until `patience` runs out, or until a signal asks to stop.
+
+        In the last case the run is saved where it stands and `state.finished` is False.
+        """
+        board = TensorBoardLog(self.run.tensorboard, len(self.state.history))
+        self.clock = time.perf_counter() - self.state.seconds
+        with stop_request() as self.stop:
+            while not self.state.finished and self.stop.signal is None:
+                row = self.train_epoch()
+                if row is None:
+                    break
+                network = self.network_for_use(row) if self.validation_due() else None
+                if network is not None:
+                    row |= self.validate(network)
+                is_best = self.update_state(row)
+                self.report(row, is_best)
+                board.write_epoch(row, self.gates())
+                if network is not None:
+                    self.save(network, row, is_best)
+                    predictor, shown = self.predictor(network), self.settings.panels
+                    board.write_panels(self.state.epoch, predictor, self.val_set, shown)
+            if not self.state.finished:
+                self.save_interrupted()
         board.close()
         return self.state
 
@@ -153,49 +154,58 @@ class Trainer:
             f"{self.steps_per_epoch} steps an epoch"
         )
 
-    def train_epoch(self) -> Row:
-        """One pass over the training cases; returns the epoch's measurements."""
+    def train_epoch(self) -> Row | None:
+        """One pass over the training cases, or what is left of it; returns its measurements.
+
+        None if a signal asked to stop; `state.sums` then says how far the epoch has come.
+        """
+        if self.state.sums is None:
+            self.state.epoch += 1
+            self.state.sums = EpochSums.of(len(self.classes))
+        sums, total = self.state.sums, len(self.batches)
         self.model.train()
-        self.batches.set_epoch(self.state.epoch)
-        losses = norms = 0.0
+        self.batches.set_epoch(self.state.epoch, skip=sums.batches)
         cases: list[str] = []
-        none = np.zeros(len(self.classes), np.int64)
-        counts = PixelCounts(none, none, none)
-        waited = 0.0
-        started = asked = time.perf_counter()
-        with self.bar.epoch(f"epoch {self.state.epoch}/{self.settings.epochs}", len(self.batches)):
-            for index, batch in enumerate(self.loader):
-                waited += time.perf_counter() - asked
-                logits, value = self.accumulate(batch, index)
+        earlier, started = sums.seconds, time.perf_counter()
+        asked = started
+        with self.bar.epoch(f"epoch {self.state.epoch}/{self.settings.epochs}", total):
+            for index, batch in enumerate(self.loader, start=sums.batches):
+                waited = time.perf_counter() - asked
+                logits, loss = self.accumulate(batch, index)
                 cases += batch["case"]
+                norm = 0.0
                 if self.closes_step(index):
-                    norms += self.step(cases)
+                    norm = self.step(cases)
                     cases.clear()
-                losses += value
                 predicted = logits.detach().argmax(dim=1).to("cpu", torch.uint8).numpy()
-                masks = batch["mask"].numpy()
-                counts = pool([counts, count_pixels(predicted, masks, len(self.classes))])
+                counts = count_pixels(predicted, batch["mask"].numpy(), len(self.classes))
+                sums.add(loss, counts, norm, waited)
                 asked = time.perf_counter()
-                rate = (index + 1) / (asked - started)
-                self.bar.advance(
-                    f"loss {losses / (index + 1):.4f}  dice {foreground(dice(counts)):.4f}  "
-                    f"{rate * self.settings.batch_size:.1f} images/s  "
-                    f"{duration(self.batches_left(index + 1) / rate)} left"
-                )
-        seconds = time.perf_counter() - started
+                sums.seconds = earlier + asked - started
+                self.show(sums)
+                if self.stop.signal is not None and not cases and index + 1 < total:
+                    return None
+        self.state.sums = None
         return {
             "epoch": self.state.epoch,
-            "train_loss": losses / len(self.batches),
-            "train_dice": foreground(dice(counts)),
+            "train_loss": sums.mean_loss,
+            "train_dice": sums.dice,
             "lr": self.optimizer.param_groups[0]["lr"],
-            "gradient_norm": norms / self.steps_per_epoch,
-            "images_per_second": len(self.train_set) / seconds,
-            "loader_wait": waited / seconds,
+            "gradient_norm": sums.gradient_norm / self.steps_per_epoch,
+            "images_per_second": len(self.train_set) / sums.seconds,
+            "loader_wait": sums.waited / sums.seconds,
         }
 
-    def batches_left(self, done: int) -> int:
-        """Training batches to come when `done` of this epoch's are worked off."""
-        return (self.settings.epochs - self.state.epoch + 1) * len(self.batches) - done
+    def show(self, sums: EpochSums) -> None:
+        """Move the bar of the running epoch on."""
+        total = len(self.batches)
+        left = (self.settings.epochs - self.state.epoch + 1) * total - sums.batches
+        rate = sums.batches / sums.seconds
+        self.bar.advance(
+            sums.batches,
+            f"loss {sums.mean_loss:.4f}  dice {sums.dice:.4f}  "
+            f"{rate * self.settings.batch_size:.1f} images/s  {duration(left / rate)} left",
+        )
 
     def accumulate(self, batch: dict[str, Any], index: int) -> tuple[Tensor, float]:
         """Add a batch's gradient, weighted as its share of the optimizer step."""
@@ -255,19 +265,12 @@ class Trainer:
         network = copy.deepcopy(source).requires_grad_(False)
         if self.settings.precise_norm_cases and tracked_norms(network):
             started = time.perf_counter()
-            reestimate_norms(network, self.norm_batches())
+            draw = (int(self.config["seed"]), self.state.epoch, 1)
+            indices = np.random.default_rng(draw).permutation(len(self.train_set))
+            drawn = indices[: self.settings.precise_norm_cases].tolist()
+            reestimate_norms(network, image_batches(self.train_set, drawn, self.device))
             row["norm_seconds"] = time.perf_counter() - started
         return network.eval()
-
-    def norm_batches(self) -> Iterator[Tensor]:
-        """Training images without augmentation, drawn anew each epoch, in batches."""
-        generator = np.random.default_rng((int(self.config["seed"]), self.state.epoch, 1))
-        drawn = generator.permutation(len(self.train_set))[: self.settings.precise_norm_cases]
-        to_tensor = self.train_set.preprocessing.tensor
-        for start in range(0, len(drawn), NORM_BATCH):
-            indices = drawn[start : start + NORM_BATCH].tolist()
-            images = [to_tensor(self.train_set.pair(index)[0]) for index in indices]
-            yield torch.stack(images).to(self.device)
 
     def validate(self, network: nn.Module) -> Row:
         """Score a network on the validation cases at its own input size."""
@@ -283,11 +286,6 @@ class Trainer:
 
     def predictor(self, network: nn.Module) -> Predictor:
         return Predictor(network, self.val_set.preprocessing, self.classes, self.device)
-
-    def panel_cases(self) -> list[int]:
-        """Indices of the validation cases that TensorBoard shows, the same every time."""
-        wanted = min(self.settings.panels, len(self.val_set))
-        return [int(i) for i in np.linspace(0, len(self.val_set) - 1, wanted).round()]
 
     def gates(self) -> Row:
         """The value of every gate, by layer."""
@@ -312,6 +310,7 @@ class Trainer:
                 self.state.validations_without_best += 1
         gates = {GATE_PREFIX + name: value for name, value in self.gates().items()}
         self.state.history.append(row | gates)
+        self.state.seconds = time.perf_counter() - self.clock
         patience = self.settings.patience
         stopped = patience is not None and self.state.validations_without_best >= patience
         self.state.finished = stopped or self.state.epoch >= self.settings.epochs
@@ -332,43 +331,41 @@ class Trainer:
         log.info("  ".join(parts) + ("  (best)" if is_best else ""))
 
     def save(self, network: nn.Module, row: Row, is_best: bool) -> None:
-        """Write the run's checkpoints and tables."""
-        checkpoint = Checkpoint(
+        """Write the checkpoints and tables of a validated epoch."""
+        self.validated = self.checkpoint(network, row)
+        if is_best:
+            save_checkpoint(self.validated, self.run.best)
+        save_checkpoint(replace(self.validated, training=self.state_dict()), self.run.last)
+        self.run.write_tables(self.state, self.settings.monitor)
+
+    def save_interrupted(self) -> None:
+        """Write last.pt so that the run goes on from this very step.
+
+        The network for use stays the last validated one; where there is none yet, it is the network
+        as it stands.
+        """
+        self.state.seconds = time.perf_counter() - self.clock
+        kept = self.validated or self.checkpoint(self.model, {})
+        save_checkpoint(replace(kept, training=self.state_dict()), self.run.last)
+
+    def checkpoint(self, network: nn.Module, row: Row) -> Checkpoint:
+        """A network for use and all that belongs to it."""
+        return Checkpoint(
             model=model_spec(self.config["model"]),
             weights={name: value.cpu() for name, value in network.state_dict().items()},
             preprocessing=self.val_set.preprocessing.to_dict(),
             classes=[{"id": c.id, "name": c.name, "color": list(c.color)} for c in self.classes],
             dataset=self.config["dataset"],
             config=self.config,
-            epoch=self.state.epoch,
+            epoch=len(self.state.history),
             scores={key: value for key, value in row.items() if key.startswith("val_")},
             training_cases=[case.name for case in self.train_set.cases],
         )
-        if is_best:
-            save_checkpoint(checkpoint, self.run.best)
-        save_checkpoint(replace(checkpoint, training=self.state_dict()), self.run.last)
-        self.run.write_history(self.state.history)
-        self.run.write_metrics(
-            {
-                "epoch": self.state.epoch,
-                "finished": self.state.finished,
-                "monitor": self.settings.monitor,
-                "best_epoch": self.state.best_epoch,
-                "best": self.measurements(self.state.best_epoch),
-                "last": self.measurements(self.state.epoch),
-                "seconds": self.state.seconds,
-            }
-        )
-
-    def measurements(self, epoch: int) -> Row:
-        """What the history holds of an epoch, gates apart."""
-        row = self.state.history[epoch - 1]
-        return {name: value for name, value in row.items() if not name.startswith(GATE_PREFIX)}
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `load_state_dict` needs to go on as if never interrupted."""
+        """All that `resume` needs to go on as if never interrupted."""
         return {
-            **self.state.__dict__,
+            **self.state.to_dict(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
@@ -376,8 +373,9 @@ class Trainer:
             "cuda_random": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }
 
-    def load_state_dict(self, values: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` gave."""
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Continue from a last.pt."""
+        values = checkpoint.training or {}
         self.model.load_state_dict(values["model"])
         self.optimizer.load_state_dict(values["optimizer"])
         if self.average is not None:
@@ -385,4 +383,15 @@ class Trainer:
         torch.set_rng_state(values["torch_random"])
         if values["cuda_random"]:
             torch.cuda.set_rng_state_all(values["cuda_random"])
-        self.state = TrainingState(**{name: values[name] for name in TrainingState().__dict__})
+        self.state = TrainingState.from_dict({name: values[name] for name in vars(self.state)})
+        if checkpoint.scores:
+            self.validated = replace(checkpoint, training=None)
+
+    def position(self) -> str:
+        """Where the run stands, such as: epoch 3 after 7 of 17 batches."""
+        if self.state.sums is None:
+            return f"after epoch {self.state.epoch}"
+        return (
+            f"in epoch {self.state.epoch} after {self.state.sums.batches} of "
+            f"{len(self.batches)} batches"
+        )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,61 +12,122 @@ import torch
 import train
 import yaml
 from conftest import tiny
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medt.checkpoint import load_checkpoint
+from medt.training.trainer import Trainer
 
 
-def test_a_run_is_reproducible_and_resumes_as_if_never_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, number: int = signal.SIGINT) -> None:
+    """Send this process a signal in the middle of the optimizer step of this number."""
+    step = Trainer.step
+
+    def interrupted(self: Trainer, cases: list[str]) -> float:
+        norm = step(self, cases)
+        if self.state.step == steps:
+            os.kill(os.getpid(), number)
+        return norm
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
+
+
+def timeless(run: Path) -> list[dict[str, str]]:
+    """The rows of a run's history without what the clock says."""
+    clock = ("images", "loader", "norm")
+    with (run / "history.csv").open() as file:
+        return [
+            {k: v for k, v in row.items() if k.split("_")[0] not in clock}
+            for row in csv.DictReader(file)
+        ]
+
+
+MORE = ["trainer.gate_epoch=1", "trainer.ema=0.9", "trainer.batch_size=1", "trainer.accumulate=2"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 3 epochs of 3 steps that nobody interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert train.main(tiny(folder, f"run_dir={folder}/run", *MORE, "trainer.epochs=3")) == 0
+    return folder / "run"
+
+
+@pytest.mark.parametrize(
+    ("steps", "workers", "position"),
+    [
+        (1, 0, "in epoch 1 after 2 of 6 batches"),
+        (5, 2, "in epoch 2 after 4 of 6 batches"),
+        (6, 0, "after epoch 2"),
+    ],
+)
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on_to_the_bit(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    whole: Path,
+    steps: int,
+    workers: int,
+    position: str,
 ) -> None:
-    from medt.training.trainer import Trainer
+    run = tmp_path / "run"
+    overrides = [*MORE, "trainer.epochs=3", f"dataset.workers={workers}"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        assert train.main(tiny(tmp_path, f"run_dir={run}", *overrides)) == 130
+    output = capsys.readouterr().out
+    assert f"stopped {position}, and saved" in output
+    assert output.splitlines()[-1] == f"to go on: python scripts/train.py resume={run}"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    saved = load_checkpoint(run / "checkpoints/last.pt")
+    assert saved.training is not None
+    assert saved.training["step"] == steps
+    assert bool(saved.scores) == (steps > 3)  # before the first validation there are none
+    assert saved.build_model() is not None
 
-    more = ["trainer.epochs=4", "trainer.gate_epoch=1", "trainer.ema=0.9", "trainer.accumulate=2"]
-    whole = tmp_path / "whole/run"
-    assert train.main(tiny(tmp_path / "whole", f"run_dir={whole}", *more)) == 0
-
-    write = Trainer.report
-
-    def interrupt(self: Trainer, row: dict[str, float], is_best: bool) -> None:
-        write(self, row, is_best)
-        if self.state.epoch == 3:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Trainer, "report", interrupt)
-    folder = tmp_path / "parts"
-    assert train.main(tiny(folder, f"run_dir={folder}/run", *more)) == 130
-    assert f"resume={folder}/run" in capsys.readouterr().out
-    monkeypatch.undo()
-    assert load_checkpoint(folder / "run/checkpoints/last.pt").epoch == 2
-    assert train.main([f"resume={folder}/run"]) == 0
-
+    assert train.main([f"resume={run}"]) == 0
+    assert f"resumed {position}: {run}" in capsys.readouterr().out
     expected = load_checkpoint(whole / "checkpoints/last.pt")
-    resumed = load_checkpoint(folder / "run/checkpoints/last.pt")
-    assert resumed.epoch == 4
+    resumed = load_checkpoint(run / "checkpoints/last.pt")
+    assert resumed.epoch == 3
     for name, value in expected.weights.items():
         torch.testing.assert_close(resumed.weights[name], value, rtol=0, atol=0)
-    timeless = [
-        {k: v for k, v in row.items() if k.split("_")[0] not in ("images", "loader", "norm")}
-        for path in (whole, folder / "run")
-        for row in csv.DictReader((path / "history.csv").open())
-    ]
-    assert timeless[:4] == timeless[4:]
+    assert timeless(run) == timeless(whole)
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss/train")] == [1, 2, 3]
+
+
+def test_sigterm_saves_too_and_exits_with_its_own_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(monkeypatch, 1, signal.SIGTERM)
+    assert train.main(tiny(tmp_path, f"run_dir={tmp_path}/run", "trainer.batch_size=2")) == 143
+    assert load_checkpoint(tmp_path / "run/checkpoints/last.pt").training["step"] == 1
+
+
+def test_a_second_ctrl_c_stops_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    step = Trainer.step
+
+    def twice(self: Trainer, cases: list[str]) -> float:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        return step(self, cases)
+
+    monkeypatch.setattr(Trainer, "step", twice)
+    assert train.main(tiny(tmp_path, f"run_dir={tmp_path}/run")) == 130
+    error = capfd.readouterr().err
+    assert "stopping after this step, then saving (once more to stop at once)" in error
+    assert error.endswith("interrupted\n")
+    assert not (tmp_path / "run/checkpoints/last.pt").exists()
 
 
 @pytest.fixture
 def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run that was interrupted in its second epoch."""
-    from medt.training.trainer import Trainer
-
-    write = Trainer.report
-
-    def interrupt(self: Trainer, row: dict[str, float], is_best: bool) -> None:
-        write(self, row, is_best)
-        if self.state.epoch == 2:
-            raise KeyboardInterrupt
-
+    """A run that was interrupted after its first epoch."""
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "report", interrupt)
+        stop_after(patch, 2)
         assert train.main(tiny(tmp_path, f"run_dir={tmp_path}/runs/a")) == 130
     return tmp_path / "runs/a"
 
