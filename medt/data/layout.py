@@ -214,10 +214,15 @@ def changed_files(root: Path, card: DatasetCard) -> list[str]:
     ]
 
 
-def open_prepared(root: Path, splits_file: Path) -> DatasetIndex:
+def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex:
     """Index a dataset that lies prepared on disk.
 
     Cases that the split file names and ``dataset.yaml`` lists as absent are left out.
+
+    Args:
+        root: the folder with ``dataset.yaml``.
+        splits_file: the split of each case.
+        hint: how to get and prepare the dataset, for the error that it is not prepared.
 
     Raises:
         UserError: the dataset is not prepared, images and masks do not pair up, or the split file
@@ -225,9 +230,9 @@ def open_prepared(root: Path, splits_file: Path) -> DatasetIndex:
             fault is listed.
     """
     if not (root / CARD).is_file():
+        command = f"python scripts/prepare_data.py dataset={root.name} source=<archive or folder>"
         raise UserError(
-            f"Dataset {root.name} is not prepared: no {CARD} in {root}",
-            f"run: python scripts/prepare_data.py dataset={root.name} source=<archive or folder>",
+            f"Dataset {root.name} is not prepared: no {CARD} in {root}", hint or f"run: {command}"
         )
     card = read_card(root)
     images, masks = _by_stem(root / "images"), _by_stem(root / "masks")

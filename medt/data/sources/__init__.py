@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from medt.data.layout import DatasetIndex, Prepared, open_prepared
-from medt.data.sources import glas
+from medt.data.sources import glas, monuseg
 from medt.data.sources.folder import open_folder
 from medt.data.sources.synthetic import open_synthetic
 from medt.errors import UserError
 
-NAMES = ("glas", "synthetic", "folder")
+
+class Published(NamedTuple):
+    """A dataset that somebody publishes: how to convert its archive, and where that is found."""
+
+    prepare: Callable[[Path, Path, Path], Prepared]
+    page: str
+
+
+PUBLISHED = {
+    "glas": Published(glas.prepare, glas.SOURCE),
+    "monuseg": Published(monuseg.prepare, monuseg.SOURCE),
+}
+NAMES = (*PUBLISHED, "synthetic", "folder")
 
 
 def open_dataset(settings: Mapping[str, Any]) -> DatasetIndex:
     """Index the dataset that the settings name.
 
     Args:
-        settings: plain values; ``name`` is "glas" (needs ``root``, ``splits_file``), "synthetic"
-            (needs ``root``; ``seed``, ``train``, ``val``, ``test``, ``size``) or "folder" (needs
-            ``images``, ``masks``; ``classes``, ``seed``, ``splits_file``, ``channels``,
-            ``ignore``). Other keys are left alone.
+        settings: plain values; ``name`` is "glas" or "monuseg" (need ``root``, ``splits_file``),
+            "synthetic" (needs ``root``; ``seed``, ``train``, ``val``, ``test``, ``size``) or
+            "folder" (needs ``images``, ``masks``; ``classes``, ``seed``, ``splits_file``,
+            ``channels``, ``ignore``). Other keys are left alone.
 
     Raises:
         UserError: an unknown name, a key without a value, or whatever is wrong with the data.
@@ -39,7 +51,9 @@ def open_dataset(settings: Mapping[str, Any]) -> DatasetIndex:
             splits_file=Path(splits_file) if splits_file else None,
             **_given(settings, ("classes", "seed", "channels", "ignore")),
         )
-    return open_prepared(_path(settings, "root"), _path(settings, "splits_file"))
+    command = f"python scripts/prepare_data.py dataset={name} source=<archive or folder>"
+    hint = f"get the archive from {PUBLISHED[name].page} and run: {command}"
+    return open_prepared(_path(settings, "root"), _path(settings, "splits_file"), hint)
 
 
 def prepare_dataset(settings: Mapping[str, Any], source: Path | None = None) -> Prepared:
@@ -52,12 +66,14 @@ def prepare_dataset(settings: Mapping[str, Any], source: Path | None = None) -> 
     Raises:
         UserError: no source where one is needed, or whatever is wrong with it.
     """
-    if _name(settings) == "glas":
+    name = _name(settings)
+    if name in PUBLISHED:
+        published = PUBLISHED[name]
         if source is None:
             raise UserError(
-                "Dataset glas needs its archive", f"give source=..., from {glas.SOURCE}"
+                f"Dataset {name} needs its archive", f"give source=..., from {published.page}"
             )
-        return glas.prepare(source, _path(settings, "root"), _path(settings, "splits_file"))
+        return published.prepare(source, _path(settings, "root"), _path(settings, "splits_file"))
     index = open_dataset(settings)
     root = _path(settings, "root" if index.name == "synthetic" else "images")
     return Prepared(index.name, root, index.counts())

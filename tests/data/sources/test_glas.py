@@ -172,7 +172,7 @@ def test_settings_name_the_paths(extracted: Path, tmp_path: Path) -> None:
         prepare_dataset(settings)
     with pytest.raises(UserError, match=r"dataset\.root has no value"):
         prepare_dataset({"name": "glas"}, extracted)
-    with pytest.raises(UserError, match="one of glas, synthetic, folder"):
+    with pytest.raises(UserError, match="one of glas, monuseg, synthetic, folder"):
         prepare_dataset({"name": "gals"})
 
 
