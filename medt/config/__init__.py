@@ -1,0 +1,22 @@
+"""The typed schema of every config, registered for Hydra.
+
+A file in configs/ names its dataclass in its defaults list, so that a misspelt key or a wrong type
+stops when the config is composed.
+"""
+
+from __future__ import annotations
+
+from hydra.core.config_store import ConfigStore
+
+from medt.config.groups import GROUPS
+from medt.config.scripts import SCRIPTS
+
+
+def register_schema() -> None:
+    """Make the schema known to Hydra, as `<group>/schema_<name>` and `schema_<script>`."""
+    store = ConfigStore.instance()
+    for group, options in GROUPS.items():
+        for name, schema in options.items():
+            store.store(group=group, name=f"schema_{name}", node=schema)
+    for name, schema in SCRIPTS.items():
+        store.store(name=f"schema_{name}", node=schema)

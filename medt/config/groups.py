@@ -1,0 +1,300 @@
+"""The typed schema of the config groups: one dataclass per kind of file in configs/<group>/."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from medt.training.settings import TrainerSettings
+
+
+@dataclass
+class PathsConfig:
+    """Where things lie; everything else refers to these."""
+
+    root: str = str(Path(__file__).resolve().parents[2])
+    data: str = "${paths.root}/data"
+    runs: str = "${paths.root}/runs"
+
+
+@dataclass
+class DatasetConfig:
+    """What all datasets have.
+
+    Attributes:
+        image_size: the network's input in pixels: one number, or [height, width].
+        normalize: unit (0..1), imagenet, or dataset (mean and deviation of the training images).
+        cache: megabytes of decoded images kept in memory; 0 decodes every time.
+        workers: processes that load images; 0 loads them in the training process.
+        channels: channels of the images; null takes them from the dataset.
+        num_classes: filled in from the dataset.
+    """
+
+    name: str = MISSING
+    image_size: Any = 128
+    normalize: str = "dataset"
+    cache: int = 1024
+    workers: int = 0
+    channels: int | None = None
+    num_classes: int | None = None
+
+
+@dataclass
+class PreparedConfig(DatasetConfig):
+    """A dataset in the layout of data/README.md, written by prepare_data.py."""
+
+    root: str = "${paths.data}/${dataset.name}"
+    splits_file: str = "${paths.data}/splits/${dataset.name}.csv"
+
+
+@dataclass
+class SyntheticConfig(DatasetConfig):
+    """Images made on the spot: `train`, `val` and `test` of them, `size` pixels wide and high."""
+
+    root: str = "${paths.data}/${dataset.name}"
+    seed: int = 0
+    train: int = 160
+    val: int = 16
+    test: int = 32
+    size: int = 256
+
+
+@dataclass
+class FolderConfig(DatasetConfig):
+    """A folder of images and one of masks, paired by stem.
+
+    Attributes:
+        classes: names in the order of the mask's values 0, 1, ..., or {name, value} each; null
+            works where masks have one value beside 0.
+        ignore: the mask value to be left out of loss and scores.
+        splits_file: case,group,split; null keeps it beside the image folder.
+        seed: of the 70/15/15 splits.
+    """
+
+    images: str = MISSING
+    masks: str = MISSING
+    classes: list[Any] | None = None
+    ignore: int | None = None
+    splits_file: str | None = None
+    seed: int = 0
+
+
+@dataclass
+class ModelConfig:
+    """What all models have: a class of ours, its name in the run folder, weights to start from."""
+
+    _target_: str = MISSING
+    name: str = MISSING
+    weights: str | None = None
+    channels: int | None = "${dataset.channels}"  # type: ignore[assignment]
+    classes: int | None = "${dataset.num_classes}"  # type: ignore[assignment]
+
+
+@dataclass
+class AxialUNetConfig(ModelConfig):
+    _target_: str = "medt.models.AxialUNet"
+    image_size: Any = "${dataset.image_size}"
+    width_factor: float = 0.125
+    depths: list[int] = field(default_factory=lambda: [1, 2, 4, 1])
+    heads: int = 8
+    position: str = "plain"
+    gate: str = "before_norm"
+
+
+@dataclass
+class LocalGlobalConfig(ModelConfig):
+    _target_: str = "medt.models.LocalGlobalNet"
+    image_size: Any = "${dataset.image_size}"
+    width_factor: float = 0.125
+    global_depths: list[int] = field(default_factory=lambda: [1, 2])
+    local_depths: list[int] = field(default_factory=lambda: [1, 2, 4, 1])
+    heads: int = 8
+    grid: list[int] = field(default_factory=lambda: [4, 4])
+    global_position: str = "gated"
+    local_position: str = "none"
+    gate: str = "before_norm"
+
+
+@dataclass
+class BaselineConfig(ModelConfig):
+    """A network of another library; see `medt.models.Baseline`.
+
+    Attributes:
+        parameters: what the network must have with 3 channels and 2 classes; null does not check.
+    """
+
+    _target_: str = "medt.models.Baseline"
+    architecture: str = MISSING
+    image_size: Any = "${dataset.image_size}"
+    parameters: int | None = None
+
+
+@dataclass
+class FeaturesConfig(BaselineConfig):
+    """A network of MONAI; `features` are its channels, null its own choice."""
+
+    features: list[int] | None = None
+
+
+@dataclass
+class EncoderConfig(BaselineConfig):
+    """smp_unet; `encoder_weights` is a file of the encoder's weights to start from."""
+
+    encoder: str = "resnet34"
+    encoder_weights: str | None = None
+
+
+@dataclass
+class LossConfig:
+    _target_: str = MISSING
+    class_weights: list[float] | None = None
+
+
+@dataclass
+class CrossEntropyConfig(LossConfig):
+    _target_: str = "medt.losses.CrossEntropyLoss"
+
+
+@dataclass
+class FocalConfig(LossConfig):
+    _target_: str = "medt.losses.FocalLoss"
+    gamma: float = 2.0
+
+
+@dataclass
+class DiceConfig(LossConfig):
+    _target_: str = "medt.losses.DiceLoss"
+    include_background: bool = False
+    batch: bool = True
+
+
+@dataclass
+class TverskyConfig(DiceConfig):
+    _target_: str = "medt.losses.TverskyLoss"
+    alpha: float = 0.3
+    beta: float = 0.7
+
+
+@dataclass
+class DiceCrossEntropyConfig(DiceConfig):
+    _target_: str = "medt.losses.DiceCrossEntropyLoss"
+    dice_weight: float = 1.0
+    cross_entropy_weight: float = 1.0
+
+
+@dataclass
+class OptimizerConfig:
+    _target_: str = MISSING
+    lr: float = MISSING
+    weight_decay: float = MISSING
+
+
+@dataclass
+class AdamConfig(OptimizerConfig):
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+
+
+@dataclass
+class SGDConfig(OptimizerConfig):
+    _target_: str = "torch.optim.SGD"
+    momentum: float = 0.9
+    nesterov: bool = True
+
+
+@dataclass
+class SchedulerConfig:
+    """The learning rate over the steps of a run; `warmup` is a share of all steps."""
+
+    _target_: str = MISSING
+
+
+@dataclass
+class ConstantConfig(SchedulerConfig):
+    _target_: str = "medt.training.schedules.Constant"
+    warmup: float = 0.0
+
+
+@dataclass
+class CosineConfig(SchedulerConfig):
+    _target_: str = "medt.training.schedules.Cosine"
+    warmup: float = 0.05
+    final: float = 0.0
+
+
+@dataclass
+class PolynomialConfig(SchedulerConfig):
+    _target_: str = "medt.training.schedules.Polynomial"
+    warmup: float = 0.0
+    power: float = 0.9
+
+
+@dataclass
+class AugmentationConfig:
+    _target_: str | None = None
+
+
+@dataclass
+class FlipConfig(AugmentationConfig):
+    _target_: str = "medt.data.augmentation.Flip"
+    probability: float = 0.5
+
+
+@dataclass
+class HistologyConfig(AugmentationConfig):
+    _target_: str = "medt.data.augmentation.Histology"
+    affine_probability: float = 0.5
+    rotation: float = 45.0
+    zoom: list[float] = field(default_factory=lambda: [0.8, 1.25])
+    shift: float = 0.1
+    elastic_probability: float = 0.2
+    elastic_strength: float = 0.015
+    color_probability: float = 0.8
+    color_gain: float = 0.1
+    color_shift: float = 0.15
+    blur_probability: float = 0.1
+    noise_probability: float = 0.2
+
+
+@dataclass
+class ProtocolConfig:
+    name: str = MISSING
+
+
+GROUPS: dict[str, dict[str, type]] = {
+    "dataset": {
+        "prepared": PreparedConfig,
+        "synthetic": SyntheticConfig,
+        "folder": FolderConfig,
+    },
+    "model": {
+        "axial_unet": AxialUNetConfig,
+        "local_global": LocalGlobalConfig,
+        "baseline": BaselineConfig,
+        "features": FeaturesConfig,
+        "encoder": EncoderConfig,
+    },
+    "loss": {
+        "cross_entropy": CrossEntropyConfig,
+        "dice": DiceConfig,
+        "dice_ce": DiceCrossEntropyConfig,
+        "focal": FocalConfig,
+        "tversky": TverskyConfig,
+    },
+    "optimizer": {"adam": AdamConfig, "sgd": SGDConfig},
+    "scheduler": {
+        "constant": ConstantConfig,
+        "cosine": CosineConfig,
+        "polynomial": PolynomialConfig,
+    },
+    "augmentation": {
+        "none": AugmentationConfig,
+        "flip": FlipConfig,
+        "histology": HistologyConfig,
+    },
+    "trainer": {"default": TrainerSettings},
+    "protocol": {"any": ProtocolConfig},
+    "paths": {"default": PathsConfig},
+}

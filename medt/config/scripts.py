@@ -1,0 +1,161 @@
+"""The typed schema of configs/<script>.yaml: one dataclass per script."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from medt.config.groups import (
+    AugmentationConfig,
+    DatasetConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PathsConfig,
+    ProtocolConfig,
+    SchedulerConfig,
+)
+from medt.training.settings import TrainerSettings
+
+
+@dataclass
+class TrainConfig:
+    """configs/train.yaml.
+
+    Attributes:
+        seed: of weights, order and augmentation.
+        run_dir: the run's folder; it must be new, or empty.
+        resume: a run folder or its last.pt, or auto: the newest unfinished run with this config.
+        overfit: train and validate on the first so many training cases only; null for all.
+    """
+
+    dataset: DatasetConfig = MISSING
+    model: ModelConfig = MISSING
+    loss: LossConfig = MISSING
+    optimizer: OptimizerConfig = MISSING
+    scheduler: SchedulerConfig = MISSING
+    augmentation: AugmentationConfig = MISSING
+    trainer: TrainerSettings = MISSING
+    paths: PathsConfig = MISSING
+    seed: int = 0
+    run_dir: str = MISSING
+    resume: str | None = None
+    overfit: int | None = None
+
+
+@dataclass
+class EvaluateConfig:
+    """configs/evaluate.yaml.
+
+    Attributes:
+        checkpoint: a best.pt or last.pt.
+        split: train, val or test.
+        dataset: another prepared dataset; null is the one that the checkpoint was trained on.
+        allow: the full name of a model outside medt.models that the checkpoint may build.
+    """
+
+    checkpoint: str = MISSING
+    split: str = "val"
+    dataset: DatasetConfig | None = None
+    protocol: ProtocolConfig = MISSING
+    paths: PathsConfig = MISSING
+    device: str = "auto"
+    batch_size: int = 8
+    allow: str | None = None
+
+
+@dataclass
+class PredictConfig:
+    """configs/predict.yaml.
+
+    Attributes:
+        checkpoint: a best.pt or last.pt.
+        input: an image or a folder of images.
+        output: the folder for the masks.
+        values: the pixel value to write for each class; null writes 0/255 for two classes, else
+            the class ids.
+        overlays, probabilities: whether to write these too.
+        allow: the full name of a model outside medt.models that the checkpoint may build.
+    """
+
+    checkpoint: str = MISSING
+    input: str = MISSING
+    output: str = MISSING
+    values: list[int] | None = None
+    overlays: bool = False
+    probabilities: bool = False
+    device: str = "auto"
+    allow: str | None = None
+
+
+@dataclass
+class PrepareDataConfig:
+    """configs/prepare_data.yaml: `source` is the published archive, or the folder it holds."""
+
+    dataset: DatasetConfig = MISSING
+    paths: PathsConfig = MISSING
+    source: str | None = None
+
+
+@dataclass
+class BenchmarkConfig:
+    """configs/benchmark.yaml.
+
+    Attributes:
+        image_size: in pixels: one number, or [height, width].
+        rounds: timed rounds; each runs every network once.
+        threads: threads of PyTorch; null keeps its own choice.
+        output: a JSON file for every time, the medians and the ratios; null writes none.
+    """
+
+    batch_size: int = 4
+    image_size: Any = 128
+    rounds: int = 10
+    threads: int | None = None
+    output: str | None = None
+
+
+@dataclass
+class ImportOfficialConfig:
+    """configs/import_official.yaml.
+
+    Attributes:
+        weights: a state dict of the official code.
+        output: the checkpoint to write.
+        image_size: in pixels, that the weights were trained at: one number, or [height, width].
+        channels: of the images.
+        classes: their names, background first.
+    """
+
+    model: ModelConfig = MISSING
+    weights: str = MISSING
+    output: str = MISSING
+    image_size: Any = 128
+    channels: int = 3
+    classes: list[str] = field(default_factory=lambda: ["background", "foreground"])
+
+
+@dataclass
+class CompareConfig:
+    """configs/compare.yaml.
+
+    Attributes:
+        runs: run folders, and folders with runs at any depth below.
+        output: the folder for comparison.csv, comparison.json and curves.png.
+    """
+
+    runs: list[str] = field(default_factory=list)
+    output: str = "comparison"
+
+
+SCRIPTS: dict[str, type] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+    "prepare_data": PrepareDataConfig,
+    "benchmark": BenchmarkConfig,
+    "import_official": ImportOfficialConfig,
+    "compare": CompareConfig,
+}

@@ -1,0 +1,219 @@
+"""Training runs side by side, in groups that differ only in seed."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medt.files import natural_key
+from medt.training.past_run import Result, Run, Settings
+
+# The key that names what a config group holds; a class stands for itself without its module.
+HEADS = {"dataset": "name", "model": "name"}
+HEADS |= dict.fromkeys(("loss", "optimizer", "scheduler", "augmentation"), "_target_")
+# Keys of the model that are filled in from the dataset's.
+FOLLOWERS = {"image_size": "image_size", "channels": "channels", "classes": "num_classes"}
+# Keys of the dataset that change what the network sees, but not which cases are scored.
+INPUT_KEYS = {f"dataset.{key}" for key in ("image_size", "normalize", "channels")}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ only in seed; `differs` holds what tells them from the other groups."""
+
+    name: str
+    differs: Settings
+    runs: list[Run]
+
+    @property
+    def mean_dice(self) -> float:
+        return statistics.mean(run.dice for run in self.runs)
+
+    @property
+    def unfinished(self) -> list[Run]:
+        return [run for run in self.runs if not run.finished]
+
+    def results(self, evaluation: str) -> list[Result] | None:
+        """One result a run, or None where a run lacks it."""
+        known = _results(self.runs, evaluation)
+        return known if len(known) == len(self.runs) else None
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Groups of runs that differ only in seed and circumstances, the best mean Dice first."""
+    alike: dict[str, list[Run]] = {}
+    for run in runs:
+        alike.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
+    members = [sorted(group, key=lambda run: run.seed) for group in alike.values()]
+    differs = tell_apart([group[0].settings for group in members])
+    if len(members) == 1:
+        config = members[0][0].config
+        names = [f"{config['dataset']['name']} {config['model']['name']}"]
+    else:
+        names = [" ".join(f"{k}={_shown(v)}" for k, v in own.items()) for own in differs]
+    groups = [Group(*parts) for parts in zip(names, differs, members, strict=True)]
+    return sorted(groups, key=lambda group: (-group.mean_dice, natural_key(group.name)))
+
+
+def tell_apart(settings: Sequence[Settings]) -> list[Settings]:
+    """Of each config the keys in which it differs from the others.
+
+    Where configs have another model, dataset, loss, ... its name stands for all of its keys, and
+    only those with the same one are told apart by its other keys.
+    """
+    settings = [_without_followers(one) for one in settings]
+    differs: list[Settings] = [{} for _ in settings]
+    keys = list(dict.fromkeys(key for one in settings for key in one))
+    for part in dict.fromkeys(key.partition(".")[0] for key in keys):
+        heads = [_head(one, part) for one in settings]
+        for own, head, told in zip(settings, heads, differs, strict=True):
+            if len(set(heads)) > 1:
+                told[part] = head
+            peers = [one for one, other in zip(settings, heads, strict=True) if other == head]
+            told |= {
+                key: own.get(key, "missing")
+                for key in keys
+                if key.partition(".")[0] == part and _differ(peers, key)
+            }
+    return differs
+
+
+def report(groups: Sequence[Group]) -> dict[str, Any]:
+    """The comparison as plain values: evaluations, groups with means and deviations, notes."""
+    names = {name for group in groups for run in group.runs for name in run.evaluations}
+    complete = [name for name in names if any(group.results(name) for group in groups)]
+    evaluations = sorted(complete, key=natural_key)
+    return {
+        "evaluations": evaluations,
+        "groups": [_group_report(group, evaluations) for group in groups],
+        "notes": notes(groups, evaluations),
+    }
+
+
+def notes(groups: Sequence[Group], evaluations: Sequence[str]) -> list[str]:
+    """What a reader has to know about the numbers, then what is wrong with comparing them."""
+    runs = [run for group in groups for run in group.runs]
+    lines = [
+        "val Dice, val IoU: foreground, mean over the validation cases, of the epoch that was "
+        "chosen on these very cases, so they flatter."
+    ]
+    if evaluations:
+        lines.append("Other Dice: foreground, mean over the cases of that evaluation.")
+    if len(runs) > len(groups):
+        lines.append("Mean ± sample standard deviation over the runs of a row, one a seed.")
+    if any(len(group.runs) == 1 for group in groups):
+        lines.append("A row of one run has no deviation: what seeds change is not known there.")
+    repeated = [
+        n
+        for n in evaluations
+        if any(run.evaluations[n].repeats for run in runs if n in run.evaluations)
+    ]
+    if repeated:
+        lines.append(f"Of several results of one evaluation the newest: {', '.join(repeated)}.")
+    unfinished = [str(run.root) for run in runs if not run.finished]
+    if unfinished:
+        lines.append(
+            f"* {len(unfinished)} of {len(runs)} runs not finished: {', '.join(unfinished)}"
+        )
+    return lines + _warnings(groups, evaluations)
+
+
+def _warnings(groups: Sequence[Group], evaluations: Sequence[str]) -> list[str]:
+    lines = []
+    runs = [run for group in groups for run in group.runs]
+    settings = [group.runs[0].settings for group in groups]
+    keys = dict.fromkeys(k for one in settings for k in one if k.split(".")[0] == "dataset")
+    cases = [key for key in (*keys, "overfit") if key not in INPUT_KEYS and _differ(settings, key)]
+    if cases:
+        lines.append(
+            f"warning: rows differ in {', '.join(cases)}: scores on different cases do not compare"
+        )
+    if _differ(settings, "dataset.image_size"):
+        lines.append(
+            "warning: rows differ in dataset.image_size, the size at which validation is scored: "
+            "compare by evaluations with protocol=native"
+        )
+    if any(run.config.get("overfit") is not None for run in runs):
+        lines.append("warning: runs with overfit=... were validated on their training cases")
+    for group in groups:
+        if len({run.seed for run in group.runs}) < len(group.runs):
+            lines.append(f"warning: runs of {group.name} share a seed")
+    for name in evaluations:
+        counts = sorted({result.cases for result in _results(runs, name)})
+        if len(counts) > 1:
+            shown = " and ".join(map(str, counts))
+            lines.append(f"warning: {name} was scored on {shown} cases, which do not compare")
+    return lines
+
+
+def _results(runs: Sequence[Run], evaluation: str) -> list[Result]:
+    return [run.evaluations[evaluation] for run in runs if evaluation in run.evaluations]
+
+
+def _group_report(group: Group, evaluations: Iterable[str]) -> dict[str, Any]:
+    results = {name: group.results(name) for name in evaluations}
+    return {
+        "name": group.name,
+        "differs": group.differs,
+        "epochs": sorted({run.epoch for run in group.runs}),
+        "unfinished": len(group.unfinished),
+        "val_dice": _summary([run.dice for run in group.runs]),
+        "val_iou": _summary([run.iou for run in group.runs]),
+        "seconds": _summary([run.seconds for run in group.runs]),
+        "evaluations": {
+            name: None if known is None else _summary([result.dice for result in known])
+            for name, known in results.items()
+        },
+        "runs": [_run_report(run) for run in group.runs],
+    }
+
+
+def _run_report(run: Run) -> dict[str, Any]:
+    return {
+        "path": str(run.root),
+        "seed": run.seed,
+        "epoch": run.epoch,
+        "finished": run.finished,
+        "val_dice": run.dice,
+        "val_iou": run.iou,
+        "seconds": run.seconds,
+        "evaluations": {name: result.dice for name, result in run.evaluations.items()},
+    }
+
+
+def _summary(values: Sequence[float]) -> dict[str, float | None]:
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.mean(values), "deviation": deviation}
+
+
+def _without_followers(settings: Settings) -> Settings:
+    followers = {
+        f"model.{key}"
+        for key, source in FOLLOWERS.items()
+        if settings.get(f"model.{key}") == settings.get(f"dataset.{source}")
+    }
+    return {key: value for key, value in settings.items() if key not in followers}
+
+
+def _head(settings: Settings, part: str) -> str | None:
+    """What a config group holds, in a word; None for what has no name."""
+    if part not in HEADS:
+        return None
+    name = settings.get(f"{part}.{HEADS[part]}")
+    return "none" if name is None else str(name).rpartition(".")[2]
+
+
+def _differ(settings: Sequence[Settings], key: str) -> bool:
+    return len({json.dumps(one.get(key, "missing"), sort_keys=True) for one in settings}) > 1
+
+
+def _shown(value: Any) -> str:
+    """A value as it is given on the command line."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -1,0 +1,197 @@
+"""What the folder of a past training run holds, read without its checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from medt.data.splits import SPLITS
+from medt.errors import UserError
+from medt.evaluation.evaluate import PROTOCOLS
+from medt.evaluation.tables import METRICS_FILE
+from medt.files import natural_key
+from medt.training.run_folder import RunFolder, without_circumstances
+
+CURVES = ("train_loss", "val_loss", "val_dice")
+EVALUATION_NAME = re.compile(rf"(.+-(?:{'|'.join(SPLITS)})-(?:{'|'.join(PROTOCOLS)}))(?:-(\d+))?")
+
+# A config as dotted keys.
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation: the foreground Dice's mean over `cases`; `repeats` counts older results."""
+
+    dice: float
+    cases: int
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds.
+
+    Attributes:
+        root: the folder.
+        config: its config.yaml.
+        epoch: epochs trained.
+        finished: whether training came to its end.
+        dice, iou: foreground validation scores of the best epoch, 0..1.
+        seconds: the training's duration.
+        curves: by name in CURVES, the values by epoch; validation may skip epochs.
+        evaluations: by <dataset>-<split>-<protocol>, the newest result.
+    """
+
+    root: Path
+    config: dict[str, Any]
+    epoch: int
+    finished: bool
+    dice: float
+    iou: float
+    seconds: float
+    curves: dict[str, dict[int, float]]
+    evaluations: dict[str, Result]
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What was trained: the config apart from seed and circumstances, by dotted key."""
+        config = without_circumstances(self.config)
+        del config["seed"]
+        return dict(_flat(config))
+
+
+def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
+    """The runs that `paths` name: run folders, or folders with runs at any depth below.
+
+    A run that is named twice counts once.
+
+    Raises:
+        UserError: no path is given, or one is not there or holds no run.
+    """
+    if not paths:
+        raise UserError("no run is given", "name run folders, or a folder with runs below")
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"there is no folder {path}", "name run folders, or a folder of runs")
+        roots = [path] if _is_run(path) else _runs_below(path)
+        if not roots:
+            raise UserError(
+                f"there is no run in {path}", "a run has a config.yaml beside its checkpoints/"
+            )
+        for root in roots:
+            found.setdefault(root.resolve(), root)
+    return [RunFolder(root) for root in found.values()]
+
+
+def read_run(folder: RunFolder) -> Run:
+    """Read what a run's config, metrics, history and evaluations hold.
+
+    Raises:
+        UserError: one of them is missing or damaged, or the run has no validation yet.
+    """
+    config = folder.read_config()
+    groups = [config.get(name) for name in ("dataset", "model", "trainer")]
+    whole = all(isinstance(group, dict) for group in groups) and isinstance(config.get("seed"), int)
+    if not whole or "name" not in config["dataset"] or "name" not in config["model"]:
+        raise _damaged(folder.config)
+    if not folder.metrics.exists():
+        raise UserError(
+            f"the run {folder.root} has no metrics.json: it never came to a validation",
+            "wait for its first validation, or leave the run out",
+        )
+    try:
+        metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
+        run = Run(
+            root=folder.root,
+            config=config,
+            epoch=int(metrics["epoch"]),
+            finished=metrics["finished"] is True,
+            dice=_finite(metrics["best"]["val_dice"]),
+            iou=_finite(metrics["best"]["val_iou"]),
+            seconds=_finite(metrics["seconds"]),
+            curves=_read_curves(folder.history),
+            evaluations=_read_evaluations(folder.root / "evaluation"),
+        )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder.metrics) from error
+    if max(run.curves["train_loss"], default=0) < run.epoch:
+        raise _damaged(folder.history)
+    return run
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()
+
+
+def _runs_below(folder: Path) -> list[Path]:
+    roots = [config.parent for config in folder.rglob("config.yaml") if _is_run(config.parent)]
+    return sorted(roots, key=lambda root: natural_key(str(root)))
+
+
+def _damaged(file: Path) -> UserError:
+    return UserError(f"{file} is missing or damaged", "restore it, or leave the run out")
+
+
+def _finite(value: Any) -> float:
+    """The number that `value` is or says; else ValueError or TypeError."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is not finite")
+    return number
+
+
+def _read_curves(history: Path) -> dict[str, dict[int, float]]:
+    curves: dict[str, dict[int, float]] = {name: {} for name in CURVES}
+    try:
+        text = history.read_text(encoding="utf-8")
+        for row in csv.DictReader(io.StringIO(text)):
+            if None in row or None in row.values():
+                raise ValueError("a row is longer or shorter than the head")
+            for name in CURVES:
+                if row.get(name):  # empty in an epoch without validation
+                    curves[name][int(row["epoch"])] = _finite(row[name])
+    except (OSError, csv.Error, KeyError, ValueError) as error:
+        raise _damaged(history) from error
+    return curves
+
+
+def _read_evaluations(folder: Path) -> dict[str, Result]:
+    """The newest result of each evaluation; one without any foreground to score is left out."""
+    files: dict[str, dict[int, Path]] = {}
+    for file in folder.glob(f"*/{METRICS_FILE}"):
+        if match := EVALUATION_NAME.fullmatch(file.parent.name):
+            files.setdefault(match[1], {})[int(match[2] or 1)] = file
+    results = {}
+    for name, numbered in files.items():
+        file = numbered[max(numbered)]
+        try:
+            metrics = json.loads(file.read_text(encoding="utf-8"))
+            dice = metrics["mean_over_cases"]["dice"]["foreground"]
+            if dice is not None:
+                results[name] = Result(_finite(dice), int(metrics["cases"]), len(numbered) - 1)
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise _damaged(file) from error
+    return results
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values below a node by dotted key; lists are values."""
+    if not isinstance(node, dict):
+        yield prefix, node
+        return
+    for name, child in node.items():
+        yield from _flat(child, f"{prefix}.{name}" if prefix else str(name))

@@ -1,0 +1,151 @@
+"""Training runs in one table, over seeds: python scripts/compare.py RUN_OR_FOLDER ..."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from command import FLAGS_WITH_VALUE, plain, quoted, run
+from omegaconf import DictConfig
+
+# Only what --help does not need is imported inside functions: torch takes seconds.
+if TYPE_CHECKING:
+    from rich.table import Table
+
+OWN_KEYS = ("runs", "output")
+NAME_WIDTH = 40  # longer names are folded on a narrow terminal
+SCORES = {"val_dice": "val Dice", "val_iou": "val IoU"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare the runs that `argv` names; returns the exit code."""
+    paths, overrides = split_arguments(list(sys.argv[1:] if argv is None else argv))
+    if paths and any(text.startswith("runs=") for text in overrides):
+        print("error: runs=... and paths are both given (give paths alone)", file=sys.stderr)
+        return 1
+    if paths:
+        overrides.append(f"runs=[{','.join(map(quoted, paths))}]")
+    return run(compare, "compare", overrides)
+
+
+def compare(cfg: DictConfig) -> int:
+    from rich.console import Console
+
+    from medt.files import atomic_write, write_text
+    from medt.training.comparison import group_runs, report
+    from medt.training.curves import draw_curves
+    from medt.training.past_run import find_runs, read_run
+
+    folders = find_runs([Path(path) for path in plain(cfg)["runs"]])
+    groups = group_runs([read_run(folder) for folder in folders])
+    comparison = report(groups)
+    picture = draw_curves(groups)
+    output = Path(cfg.output)
+    write_text(output / "comparison.csv", csv_of(comparison))
+    text = json.dumps(comparison, indent=2, ensure_ascii=False)
+    write_text(output / "comparison.json", text + "\n")
+    with atomic_write(output / "curves.png") as temporary:
+        temporary.write_bytes(picture)
+    console = Console(soft_wrap=True)
+    table = table_of(comparison)
+    # Where a terminal is too narrow its lines break, but no number is cut off.
+    unlimited = console.options.update(max_width=sys.maxsize)
+    console.width = max(console.width, console.measure(table, options=unlimited).minimum)
+    console.print(table)
+    print("", *comparison["notes"], sep="\n")
+    print(f"\ncomparison.csv, comparison.json and curves.png written to {output}")
+    return 0
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The paths among the arguments, and the others.
+
+    A path may look like an override (runs/sweep/seed=0): it is one if it exists, or has a slash
+    before the first `=`.
+    """
+    paths: list[str] = []
+    others: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        key, equals, _ = argument.partition("=")
+        if argument.startswith("-") or before in FLAGS_WITH_VALUE or (equals and key in OWN_KEYS):
+            is_path = False
+        else:
+            is_path = not equals or "/" in key or Path(argument).exists()
+        (paths if is_path else others).append(argument)
+    return paths, others
+
+
+def table_of(comparison: dict[str, Any]) -> Table:
+    """A row a group: runs, epochs, mean ± deviation of the scores, time."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from medt.training.progress import duration
+
+    evaluations = [_title(name) for name in comparison["evaluations"]]
+    heads = ("runs", "epochs", *SCORES.values(), "time a run", *evaluations)
+    rows = [
+        (
+            str(len(group["runs"])),
+            _range(group["epochs"]) + ("*" if group["unfinished"] else ""),
+            *(_shown(group[score]) for score in SCORES),
+            duration(group["seconds"]["mean"]),
+            *(_shown(summary) for summary in group["evaluations"].values()),
+        )
+        for group in comparison["groups"]
+    ]
+    table = Table(box=box.ASCII_DOUBLE_HEAD, show_edge=False, pad_edge=False)
+    longest = max(len(group["name"]) for group in comparison["groups"])
+    table.add_column("", overflow="fold", min_width=min(longest, NAME_WIDTH))
+    for head, *cells in zip(heads, *rows, strict=True):
+        lines = [*head.split("\n"), *cells]
+        table.add_column(head, justify="right", min_width=max(map(len, lines)))
+    for group, cells in zip(comparison["groups"], rows, strict=True):
+        table.add_row(Text(group["name"]), *cells)
+    return table
+
+
+def csv_of(comparison: dict[str, Any]) -> str:
+    """A line a group; what is not known is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [*SCORES, "seconds", *comparison["evaluations"]]
+    pairs = [f"{column}_{part}" for column in columns for part in ("mean", "deviation")]
+    writer.writerow(["group", "runs", "unfinished", "epochs_least", "epochs_most", *pairs])
+    for group in comparison["groups"]:
+        summaries = [group[name] for name in (*SCORES, "seconds")]
+        summaries += group["evaluations"].values()
+        line = [group["name"], len(group["runs"]), group["unfinished"]]
+        line += [group["epochs"][0], group["epochs"][-1]]
+        for summary in summaries:
+            line += [None, None] if summary is None else [summary["mean"], summary["deviation"]]
+        writer.writerow([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in line])
+    return text.getvalue()
+
+
+def _title(evaluation: str) -> str:
+    """The heading of an evaluation's column, on two lines to keep it narrow."""
+    dataset, split, protocol = evaluation.rsplit("-", 2)
+    return f"{dataset} {split}\n{protocol} Dice"
+
+
+def _range(numbers: Sequence[int]) -> str:
+    """The least and the greatest of sorted numbers, or the only one."""
+    return "-".join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))
+
+
+def _shown(summary: dict[str, Any] | None) -> str:
+    if summary is None:
+        return "-"
+    deviation = summary["deviation"]
+    return f"{summary['mean']:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
