@@ -96,6 +96,9 @@ def build_model(spec: Mapping[str, Any], allow: Sequence[str] = ()) -> nn.Module
     except (ImportError, AttributeError) as error:
         raise UserError(f"there is no model {target}: {error}") from error
     arguments = {key: value for key, value in spec.items() if key != "_target_"}
+    for key, least in (("channels", 1), ("classes", 2)):
+        if isinstance(value := arguments.get(key), int) and value < least:
+            raise UserError(f"model.{key}={value} is out of range", f"give at least {least}")
     try:
         built = network(**arguments)
     except (TypeError, ValueError, ArithmeticError, IndexError, RuntimeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,10 @@ from unittest.mock import patch
 
 import hydra
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -24,6 +28,9 @@ from medt.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 INTERRUPTED = 130
+# Of Hydra's command line.
+FLAGS = ("--help", "-h", "--multirun", "-m", "--resolve", "--hydra-help", "--version")
+FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i")
 PATH_KEYS = {
     *("source", "checkpoint", "input", "output", "run_dir", "resume"),
     *("weights", "model.weights", "model.encoder_weights"),
@@ -32,30 +39,69 @@ PATH_KEYS = {
 }
 
 
+class _StoppedError(BaseException):
+    """A run was stopped by a signal, and has said so; no other run follows it."""
+
+
 def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | None) -> int:
     """Compose configs/<config>.yaml with the overrides in `argv` and call `task` with it.
 
+    With --multirun `task` is called for every combination of the values given; a run that fails
+    does not keep the next one from starting.
+
     Returns:
-        The exit code: the task's, or 1 after an error, of which one line went to stderr.
-        With MEDT_DEBUG=1 in the environment its traceback goes there too.
+        The exit code: the task's, the highest of several, or 1 after an error, of which one line
+        went to stderr. With MEDT_DEBUG=1 in the environment its traceback goes there too.
     """
     overrides = [_quoted(text) for text in (sys.argv[1:] if argv is None else argv)]
     register_schema()
     codes: list[int] = []
+    sweeps: list[Path] = []
 
     def job(cfg: DictConfig) -> None:
+        if sweep := sweep_folder():
+            sweeps.append(sweep)
+            print(f"\nrun {len(sweeps)}: {sweep.name}", flush=True)
         codes.append(_guarded(lambda: task(cfg), config, overrides))
+        if codes[-1] > 128:
+            raise _StoppedError
 
     def composed() -> int:
-        _refuse_additions(overrides)
-        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config)(job)()
+        flags, settings = _flags_and_settings(overrides)
+        own = _hydra_settings(flags, settings, config)
+        with patch.object(sys, "argv", [f"{config}.py", *own, *settings, *flags]):
+            hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config)(job)()
         return max(codes, default=0)
 
-    with (
-        patch.object(sys, "argv", [f"{config}.py", *overrides]),
-        patch.dict(os.environ, {"HYDRA_FULL_ERROR": "1"}),
-    ):
-        return _guarded(composed, config, overrides)
+    with patch.dict(os.environ, {"HYDRA_FULL_ERROR": "1"}):
+        try:
+            code = _guarded(composed, config, overrides)
+        except _StoppedError:
+            code = codes[-1]
+    if sweeps:
+        folder = shlex.quote(str(sweeps[0].parent))
+        print(f"\n{codes.count(0)} of {len(codes)} runs ended well")
+        print(f"to compare them: python scripts/compare.py {folder}")
+    return code
+
+
+def sweep_folder() -> Path | None:
+    """The folder of one run of a --multirun, named by what is varied; else None."""
+    settings = HydraConfig.get()
+    if settings.mode != RunMode.MULTIRUN:
+        return None
+    name = re.sub(r"[^\w.,=+-]+", "_", settings.job.override_dirname)
+    return Path(settings.sweep.dir) / name
+
+
+def quoted(text: str) -> str:
+    """`text` as a string of Hydra's override grammar, whatever characters it holds.
+
+    A backslash is itself, unless it stands before what is escaped.
+    """
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"
 
 
 def plain(cfg: Any) -> Any:
@@ -88,6 +134,20 @@ def _guarded(action: Callable[[], int], config: str, overrides: list[str]) -> in
         return 1
 
 
+def _hydra_settings(flags: list[str], settings: list[str], config: str) -> list[str]:
+    """What Hydra itself is told: no log file and, for a sweep, which keys name its runs."""
+    own = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
+    if {"-m", "--multirun"}.isdisjoint(flags):
+        return own
+    if config != "train":
+        raise UserError("--multirun is for train.py only", f"run {config}.py for each value")
+    parsed = OverridesParser.create().parse_overrides(settings)
+    if "run_dir" in [override.key_or_group for override in parsed]:
+        raise UserError("run_dir would be the same for all runs", "give hydra.sweep.dir=FOLDER")
+    fixed = [quoted(o.key_or_group) for o in parsed if not o.is_sweep_override()]
+    return [*own, f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]"]
+
+
 def _one_line(error: Exception, config: str, overrides: list[str]) -> str:
     cause: BaseException | None = error
     while cause is not None:  # Hydra wraps what a class that it builds raises
@@ -97,6 +157,9 @@ def _one_line(error: Exception, config: str, overrides: list[str]) -> str:
     if isinstance(error, MissingMandatoryValue):
         key = error.full_key
         return f"{key} has no value (give it as {key}=...)"
+    if isinstance(error, OverrideParseException):
+        reason = str(error).splitlines()[0]
+        return f"{error.override} cannot be read: {reason} (lists are key=[a,b], see --help)"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _composition_error(error, config, overrides)
     return (
@@ -129,15 +192,31 @@ def _quoted(override: str) -> str:
     plain_path = re.fullmatch(r"[\w./\\:@%+-]*", value, re.ASCII)
     if not equals or key not in PATH_KEYS or plain_path or value[0] in "'\"":
         return override
-    escaped = str(Path(value).expanduser()).replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    return f"{key}={quoted(str(Path(value).expanduser()))}"
 
 
-def _refuse_additions(overrides: list[str]) -> None:
-    """Hydra's +key=value adds a key that nothing would read."""
-    for override in overrides:
-        if override.startswith("+"):
-            raise UserError(f"{override} adds a key", "every key exists: leave out the +")
+def _flags_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags with their values, and the key=value.
+
+    Anything else Hydra would answer in its parser's terms; and its +key=value would add a key that
+    nothing reads, its ~key take one away that is needed.
+    """
+    flags: list[str] = []
+    settings: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if argument.startswith("-"):
+            if argument.partition("=")[0] not in (*FLAGS, *FLAGS_WITH_VALUE):
+                raise UserError(
+                    f"there is no option {argument}", "settings are given as key=value, see --help"
+                )
+            flags.append(argument)
+        elif before in FLAGS_WITH_VALUE:
+            flags.append(argument)
+        elif argument.startswith(("+", "~")) or "=" not in argument:
+            raise UserError(f"{argument!r} is no setting", "give key=value, see --help")
+        else:
+            settings.append(argument)
+    return flags, settings
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -38,13 +38,17 @@ def evaluate(cfg: DictConfig) -> int:
     checkpoint = load_checkpoint(path, cfg.allow or ())
     predictor = Predictor.from_checkpoint(checkpoint, choose_device(cfg.device))
     settings = checkpoint.dataset if cfg.dataset is None else plain(cfg.dataset)
+    if not settings:
+        raise UserError(
+            f"{path} was imported and names no dataset", "give one: dataset=glas, or another"
+        )
     index = open_dataset(settings)
     trained, present = ([c.name for c in owner.classes] for owner in (predictor, index))
     if trained != present:
         raise UserError(
             f"{path} was trained on the classes {', '.join(trained)}, "
             f"but dataset {index.name} has {', '.join(present)}",
-            "evaluate on a dataset with the same classes",
+            "evaluate on a dataset with the same classes, or name the classes alike",
         )
     dataset = SegmentationDataset(
         index.split(cfg.split),
@@ -60,9 +64,10 @@ def evaluate(cfg: DictConfig) -> int:
     folder = write_evaluation(evaluation, home / "evaluation" / name)
     Console(soft_wrap=True).print(render(evaluation))
     seen = set(checkpoint.training_cases) & {case.name for case in dataset.cases}
-    if seen and cfg.split != "train" and settings["name"] == checkpoint.dataset["name"]:
+    origin = f"trained for {checkpoint.epoch} epochs" if checkpoint.dataset else "imported"
+    if seen and cfg.split != "train" and settings["name"] == checkpoint.dataset.get("name"):
         print(f"\nwarning: {len(seen)} of these cases were trained on, such as {min(seen)}")
-    print(f"\n{path}, trained for {checkpoint.epoch} epochs\nwritten to {folder}")
+    print(f"\n{path}, {origin}\nwritten to {folder}")
     return 0
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command import plain, run
+from command import plain, run, sweep_folder
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -65,14 +66,14 @@ def train(cfg: DictConfig) -> int:
         if not state.finished:
             log.info(
                 f"stopped {trainer.position()}, and saved\n"
-                f"to go on: python scripts/train.py resume={run_folder.root}"
+                f"to go on: python scripts/train.py {shlex.quote(f'resume={run_folder.root}')}"
             )
             return 128 + (trainer.stop.signal or 0)
         log.info(
             f"best {trainer.settings.monitor} {state.best_score:.4f} in epoch {state.best_epoch}\n"
             f"checkpoint   {run_folder.best}\n"
             f"history      {run_folder.history}\n"
-            f"TensorBoard  tensorboard --logdir {run_folder.tensorboard}"
+            f"TensorBoard  tensorboard --logdir {shlex.quote(str(run_folder.root))}"
         )
     return 0
 
@@ -115,7 +116,8 @@ def run_of_config(
                 f"model.{key}={config['model'][key]} differs from the dataset's {wanted}",
                 "leave it out: the model follows the dataset",
             )
-    run_dir = Path(cfg.run_dir)
+    run_dir = sweep_folder() or Path(cfg.run_dir)
+    config["run_dir"] = str(run_dir)
     if cfg.resume == "auto":
         unfinished = newest_unfinished([Path(cfg.paths.runs), run_dir], config)
         if unfinished is not None:

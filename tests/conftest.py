@@ -8,12 +8,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import prepare_data
 import pytest
 import torch
 import train
 
 torch.set_num_threads(1)
 
+TINY_IMAGES = ("paths.data", "dataset.train", "dataset.val", "dataset.test", "dataset.size")
 DATA = Path(tempfile.mkdtemp(prefix="medt-tests-"))
 atexit.register(shutil.rmtree, DATA, ignore_errors=True)
 
@@ -35,6 +37,13 @@ def tiny(folder: Path, *more: str) -> list[str]:
         "trainer.device=cpu",
         *more,
     ]
+
+
+def tiny_dataset() -> tuple[Path, list[str]]:
+    """The folder of the images of `tiny`, made if absent, and the overrides that name it."""
+    overrides = ["dataset=synthetic", *(o for o in tiny(DATA) if o.startswith(TINY_IMAGES))]
+    assert prepare_data.main(overrides) == 0
+    return DATA / "synthetic", overrides
 
 
 @pytest.fixture(scope="session")

@@ -38,12 +38,15 @@ class Preprocessing:
         channels: C of the network's input.
         mean: subtracted per channel, on the scale 0..1.
         std: divided by per channel, on the scale 0..1.
+        order: "rgb", or "bgr" where the network takes its three channels the other way round, as
+            those of the official code do.
     """
 
     image_size: tuple[int, int]
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    order: str = "rgb"
 
     def __post_init__(self) -> None:
         if len(self.image_size) != 2 or min(self.image_size) < 1 or self.channels < 1:
@@ -55,6 +58,11 @@ class Preprocessing:
             raise UserError(
                 f"Mean {self.mean} and std {self.std} do not fit {self.channels} channels",
                 "one mean and one positive std per channel",
+            )
+        if self.order != "rgb" and (self.order, self.channels) != ("bgr", 3):
+            raise UserError(
+                f"Channel order {self.order!r} with {self.channels} channels is impossible",
+                "use rgb, or with 3 channels bgr",
             )
 
     def original(self, source: Source) -> NDArray[np.uint8]:
@@ -110,7 +118,12 @@ class Preprocessing:
         return _resize(ids[..., None], self.image_size, cv2.INTER_NEAREST_EXACT)[..., 0]
 
     def tensor(self, image: NDArray[np.uint8]) -> torch.Tensor:
-        """(x / 255 - mean) / std of (H, W, C) uint8, any size, as contiguous float32 (C, H, W)."""
+        """(x / 255 - mean) / std of (H, W, C) uint8, any size, as contiguous float32 (C, H, W).
+
+        The image is RGB; the tensor, mean and std are in the network's ``order``.
+        """
+        if self.order == "bgr":
+            image = image[..., ::-1]
         scale = 1 / (255 * np.array(self.std))
         offset = np.array(self.mean) / np.array(self.std)
         pixels = image.astype(np.float32) * scale.astype(np.float32) - offset.astype(np.float32)
@@ -123,6 +136,7 @@ class Preprocessing:
             "channels": self.channels,
             "mean": list(self.mean),
             "std": list(self.std),
+            "order": self.order,
         }
 
     @classmethod
@@ -139,6 +153,7 @@ class Preprocessing:
                 channels=int(values["channels"]),
                 mean=tuple(float(x) for x in values["mean"]),
                 std=tuple(float(x) for x in values["std"]),
+                order=str(values.get("order", "rgb")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(

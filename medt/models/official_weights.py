@@ -10,10 +10,12 @@ depends on; these are left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from medt.errors import UserError
 
 _GATES = ("f_qr", "f_kr", "f_sv", "f_sve")
 _NORM_STATE = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -58,7 +60,6 @@ def network_state(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         KeyError: for a name that the official networks do not have.
     """
-    official = {name.removeprefix("module."): value for name, value in official.items()}
     state: dict[str, Tensor] = {}
     layers: dict[str, dict[str, Tensor]] = {}
     decoders = [int(m[1]) for m in (re.match(r"decoder(\d)\.", name) for name in official) if m]
@@ -76,6 +77,108 @@ def network_state(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for prefix, values in layers.items():
         state.update({prefix + name: value for name, value in layer_state(values).items()})
     return state
+
+
+def load_official(model: nn.Module, official: Mapping[str, Tensor], file: str) -> None:
+    """Give `model`, one of ours, the weights of the same network of the official code.
+
+    Args:
+        model: an `AxialUNet` or `LocalGlobalNet`.
+        official: a state dict under the official names.
+        file: what an error calls it.
+
+    Raises:
+        UserError: the weights are those of another network or size; the names are given.
+    """
+    own = model.state_dict()
+    expected = {name: ours for ours in own for name in _official_names(ours, own)}
+    unexpected = [n for n in official if n not in expected and not _NEVER_USED.search(n)]
+    faults = [f"missing {name}" for name in expected if name not in official]
+    faults += [f"unexpected {name}" for name in unexpected]
+    if faults:
+        found = _kind(official)
+        hint = f"its names are those of model={found}"
+        if found is None:
+            hint = "give a file of https://github.com/jeya-maria-jose/Medical-Transformer"
+        elif found == _kind(expected):
+            hint = "it is incomplete or was changed: copy it again"
+        raise UserError(f"{file} does not hold this network's weights: {_shortened(faults)}", hint)
+    state = network_state(official)
+    faults = [
+        f"{name} is {_shape(state[ours])} instead of {_shape(own[ours])}"
+        for name, ours in expected.items()
+        if state[ours].shape != own[ours].shape
+    ]
+    if faults:
+        raise UserError(
+            f"{file} has weights of other shapes: {_shortened(faults)}", _settings(official)
+        )
+    model.load_state_dict(state)
+
+
+def _kind(official: Iterable[str]) -> str | None:
+    """Our config's name of the official network that has these names."""
+    layers = [name for name in official if re.match(r"layer\d(_p)?\.\d+\.hight_block", name)]
+    if not layers:
+        return None
+    if not any("_p." in name for name in layers):
+        gated = any(name.endswith("f_qr") for name in layers)
+        return "gated_axial_unet" if gated else "axial_unet"
+    local = any("_p." in name and name.endswith("relative") for name in layers)
+    return "logo" if local else "medt"
+
+
+def _settings(official: Mapping[str, Tensor]) -> str:
+    """The settings that the shapes of a whole official network tell."""
+    length = (official["layer1.0.hight_block.relative"].shape[1] + 1) // 2
+    classes, channels = official["adjust.weight"].shape[0], official["conv1.weight"].shape[1]
+    return (
+        f"these weights are for image_size={2 * length} channels={channels} and {classes} classes"
+    )
+
+
+def _shortened(faults: list[str]) -> str:
+    rest = len(faults) - 6
+    return ", ".join(faults[:6]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _shape(value: Tensor) -> str:
+    return " x ".join(map(str, value.shape)) or "a number"
+
+
+def _official_names(ours: str, own: Mapping[str, Tensor]) -> list[str]:
+    """The official names of what a parameter or buffer of ours is made from."""
+    if match := re.fullmatch(r"(local_)?branch\.stem\.([a-z]+\d)\.(\w+)", ours):
+        return [f"{match[2]}{_suffix(match[1])}.{match[3]}"]
+    if match := re.fullmatch(r"(local_)?branch\.stages\.(\d)\.(\d+)\.(\w+)\.(.+)", ours):
+        local, stage, block, part, rest = match.groups()
+        home = f"layer{int(stage) + 1}{_suffix(local)}.{block}"
+        if part in ("height", "width"):
+            axis = part.replace("height", "hight")
+            return [f"{home}.{axis}_block.{name}" for name in _official_layer_names(rest)]
+        official = {name: official for official, name in _BLOCK_PARTS.items()}
+        return [f"{home}.{official[part]}.{rest}"]
+    if match := re.fullmatch(r"(local_)?decoder\.convs\.(\d)\.(\w+)", ours):
+        count = sum(re.match(r"decoder\.convs\.\d\.bias", name) is not None for name in own)
+        first = 1 if match[1] else 6 - count
+        return [f"decoder{first + int(match[2])}{_suffix(match[1])}.{match[3]}"]
+    module, _, rest = ours.partition(".")
+    return [f"{'decoderf' if module == 'fuse' else 'adjust'}.{rest}"]
+
+
+def _official_layer_names(ours: str) -> list[str]:
+    if ours == "gates":
+        return list(_GATES)
+    module, _, rest = ours.partition(".")
+    norms = {"qkv_norm": "bn_qkv", "similarity_norm": "bn_similarity"}
+    norms |= {"value_norm": "bn_output", "position_norm": "bn_output"}
+    if module in norms:
+        return [f"{norms[module]}.{rest}"]
+    return [ours.replace("qkv.", "qkv_transform.")]
+
+
+def _suffix(local: str | None) -> str:
+    return "_p" if local else ""
 
 
 def _stage(number: str, local: str | None) -> str:

@@ -13,7 +13,7 @@ def as_size(image_size: int | Sequence[int]) -> tuple[int, int]:
     Raises:
         UserError: for anything but one or two positive whole numbers.
     """
-    values = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
+    values = list(image_size) if isinstance(image_size, Sequence) else [image_size] * 2
     if len(values) != 2 or not all(type(v) is int and v > 0 for v in values):
         raise UserError(
             f"image_size={image_size!r} is not a size in pixels",

@@ -66,7 +66,10 @@ def test_other_classes_are_refused(run: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("checkpoint=nowhere.pt", "there is no checkpoint nowhere.pt"),
+        (
+            "checkpoint=nowhere.pt",
+            "there is no file nowhere.pt (give the path of a checkpoint of medt)",
+        ),
         ("split=exam", "exam"),
         ("protocol=papre", "protocol=papre is not known (did you mean paper"),
         ("dataset.root=/elsewhere", "dataset.* needs dataset=NAME"),

@@ -254,7 +254,7 @@ def test_two_branch_models_train_at_their_size(tmp_path: Path, model: str) -> No
             "trainer.epochs: Value 'many' of type 'str' could not be converted",
         ),
         ("model.depths=4", "model.depths: Invalid value assigned: int is not a ListConfig"),
-        ("+extra=1", "+extra=1 adds a key"),
+        ("+extra=1", "'+extra=1' is no setting (give key=value"),
         (
             "trainer.monitor=dise",
             "trainer.monitor=dise is out of range (give one of dice, iou, loss)",
