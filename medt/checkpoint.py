@@ -109,11 +109,18 @@ def build_model(spec: Mapping[str, Any], allow: Sequence[str] = ()) -> nn.Module
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write atomically: `path` is either the old file or the complete new one."""
+    """Write atomically: `path` is either the old file or the complete new one.
+
+    Raises:
+        UserError: the disk is full or the folder not writable.
+    """
     values = {f.name: getattr(checkpoint, f.name) for f in dataclasses.fields(checkpoint)}
     del values["allow"]
     with atomic_write(path) as temporary:
-        torch.save({"format": FORMAT, **values}, temporary)
+        try:
+            torch.save({"format": FORMAT, **values}, temporary)
+        except RuntimeError as error:  # what torch's writer makes of a full disk
+            raise OSError("most likely the disk is full") from error
 
 
 def load_checkpoint(path: str | Path, allow: str | Sequence[str] = ()) -> Checkpoint:

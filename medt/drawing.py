@@ -109,7 +109,7 @@ def overlay(
 def panel(
     image: NDArray[Any],
     truth: NDArray[Any] | None,
-    prediction: NDArray[Any],
+    prediction: NDArray[Any] | None,
     colors: Sequence[Color],
     caption: str = "",
     height: int = 256,
@@ -122,8 +122,8 @@ def panel(
 
     Args:
         image: any image that :func:`displayable` takes.
-        truth: (H, W) class ids of the image's size, or None: then its tile is left out.
-        prediction: (H, W) class ids of the image's size.
+        truth, prediction: (H, W) class ids of the image's size; a tile that is None is left out,
+            but not both.
         colors: RGB per class id.
         caption: a line above the tiles, such as "case 7, Dice 0.87".
         height: of a tile in pixels; the tiles keep the image's proportions.
@@ -147,11 +147,12 @@ def panel(
     tiles = [(f"image, {marked} outlined", outlined)]
     if truth is not None:
         tiles.append(("truth", fill(scaled["truth"], colors)))
-    filled = fill(scaled["prediction"], colors)
-    if truth is not None:
-        white = np.full_like(filled, TRUTH_COLOR)
-        filled = _draw_outline(filled, scaled["truth"], white, thickness=1)
-    tiles.append(("prediction", filled))
+    if prediction is not None:
+        filled = fill(scaled["prediction"], colors)
+        if truth is not None:
+            white = np.full_like(filled, TRUTH_COLOR)
+            filled = _draw_outline(filled, scaled["truth"], white, thickness=1)
+        tiles.append(("prediction", filled))
     return _with_caption(_row([_captioned(tile, name) for name, tile in tiles]), caption)
 
 

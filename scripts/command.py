@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,15 @@ INTERRUPTED = 130
 # Of Hydra's command line.
 FLAGS = ("--help", "-h", "--multirun", "-m", "--resolve", "--hydra-help", "--version")
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i")
+# What to do about too little memory, by script.
+LOWER_MEMORY = {
+    "train": "lower trainer.batch_size, with trainer.accumulate=N to keep the step's size, or "
+    "dataset.image_size; dry_run=true estimates the need",
+    "evaluate": "lower batch_size",
+    "predict": "give smaller images, or device=cpu",
+    "benchmark": "lower batch_size or image_size",
+}
+CLOSE_OTHERS = "close other programs"
 PATH_KEYS = {
     *("source", "checkpoint", "input", "output", "run_dir", "resume"),
     *("weights", "model.weights", "model.encoder_weights"),
@@ -73,7 +83,10 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
             hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config)(job)()
         return max(codes, default=0)
 
-    with patch.dict(os.environ, {"HYDRA_FULL_ERROR": "1"}):
+    with (
+        patch.dict(os.environ, {"HYDRA_FULL_ERROR": "1"}),
+        patch.object(threading, "excepthook", _thread_failed),
+    ):
         try:
             code = _guarded(composed, config, overrides)
         except _StoppedError:
@@ -154,6 +167,12 @@ def _one_line(error: Exception, config: str, overrides: list[str]) -> str:
         if isinstance(cause, UserError):
             return str(cause)
         cause = cause.__cause__
+    if _is_out_of_memory(error):
+        hint = LOWER_MEMORY.get(config, CLOSE_OTHERS)
+        return f"out of memory: {' '.join(str(error).split())[:120]} ({hint})"
+    if isinstance(error, OSError) and error.strerror:
+        where = error.filename or "a file of the run"
+        return f"{where}: {error.strerror} (check the path, free space and permissions)"
     if isinstance(error, MissingMandatoryValue):
         key = error.full_key
         return f"{key} has no value (give it as {key}=...)"
@@ -166,6 +185,12 @@ def _one_line(error: Exception, config: str, overrides: list[str]) -> str:
         f"{type(error).__name__}: {' '.join(str(error).split())} "
         "(not foreseen: MEDT_DEBUG=1 shows the traceback)"
     )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Of Python and NumPy, of PyTorch on a GPU, on the CPU, or of OpenCV."""
+    said = ("can't allocate memory", "not enough memory", "Insufficient memory", "out of memory")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in said)
 
 
 def _composition_error(error: Exception, config: str, overrides: list[str]) -> str:
@@ -193,6 +218,12 @@ def _quoted(override: str) -> str:
     if not equals or key not in PATH_KEYS or plain_path or value[0] in "'\"":
         return override
     return f"{key}={quoted(str(Path(value).expanduser()))}"
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread hands a full disk's error on to the next write, which reports it."""
+    if os.environ.get("MEDT_DEBUG") == "1" or not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)
 
 
 def _flags_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

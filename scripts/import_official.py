@@ -47,9 +47,7 @@ def import_official(cfg: DictConfig) -> int:
             model=spec,
             weights=model.state_dict(),
             preprocessing=unit.to_dict(),
-            classes=[
-                {"id": c.id, "name": c.name, "color": list(c.color)} for c in default_classes(names)
-            ],
+            classes=[c.to_dict() for c in default_classes(names)],
             dataset={},
             config={},
             epoch=0,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from medt.checkpoint import Checkpoint
     from medt.data.layout import DatasetIndex
+    from medt.training.memory import MemoryEstimate
     from medt.training.run_folder import RunFolder
     from medt.training.trainer import Trainer
 
@@ -40,6 +41,7 @@ def train(cfg: DictConfig) -> int:
     from rich.console import Console
 
     from medt.data.sources import open_dataset
+    from medt.training.dry_run import dry_run
     from medt.training.progress import log, logging_to
 
     if cfg.resume not in (None, "auto"):
@@ -51,6 +53,11 @@ def train(cfg: DictConfig) -> int:
     console = Console()
     model, fresh = build_network(config, resumed=checkpoint is not None)
     trainer = build_trainer(config, index, model, checkpoint, run_folder, console)
+    memory = memory_of(trainer)
+    if cfg.dry_run:
+        name = f"{config['dataset']['name']}-{config['model']['name']}.png"
+        print(dry_run(trainer, memory, Path(config["paths"]["runs"]) / "dry_run" / name))
+        return 0
     if checkpoint is None:
         run_folder.create(config)
     with logging_to(console, run_folder.log):
@@ -62,6 +69,8 @@ def train(cfg: DictConfig) -> int:
         if fresh:
             log.info(f"the class head differs and starts afresh: {', '.join(fresh)}")
         log.info(trainer.describe())
+        if memory.is_tight():
+            log.warning(f"memory may not suffice: a training step takes {memory.describe()}")
         state = trainer.fit()
         if not state.finished:
             log.info(
@@ -76,6 +85,28 @@ def train(cfg: DictConfig) -> int:
             f"TensorBoard  tensorboard --logdir {shlex.quote(str(run_folder.root))}"
         )
     return 0
+
+
+def memory_of(trainer: Trainer) -> MemoryEstimate:
+    """What a training step of the trainer takes; a MemoryError if that is more than there is."""
+    from medt.training.memory import estimate_memory, optimizer_bytes
+
+    preprocessing, settings = trainer.train_set.preprocessing, trainer.settings
+    state = optimizer_bytes(trainer.optimizer)
+    if trainer.average is not None:
+        state += sum(p.numel() * p.element_size() for p in trainer.average.parameters())
+    estimate = estimate_memory(
+        trainer.model,
+        trainer.loss,
+        (preprocessing.channels, *preprocessing.image_size),
+        len(trainer.classes),
+        settings.batch_size,
+        state,
+        trainer.device,
+    )
+    height, width = preprocessing.image_size
+    estimate.check(f"trainer.batch_size={settings.batch_size} at {height} x {width}")
+    return estimate
 
 
 def run_of_resume(cfg: DictConfig) -> tuple[dict[str, Any], RunFolder, Checkpoint]:

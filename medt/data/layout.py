@@ -26,6 +26,16 @@ class SegmentationClass:
     name: str
     color: tuple[int, int, int]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for checkpoints and ``dataset.yaml``."""
+        return {"id": self.id, "name": self.name, "color": list(self.color)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SegmentationClass:
+        """The inverse of ``to_dict``."""
+        red, green, blue = (int(v) for v in values["color"])
+        return cls(int(values["id"]), str(values["name"]), (red, green, blue))
+
 
 @dataclass(frozen=True)
 class Case:
@@ -137,7 +147,7 @@ def write_card(root: Path, card: DatasetCard) -> None:
     files = sorted(path for path in root.rglob("*") if path.is_file() and path.name != CARD)
     content = {
         "name": card.name,
-        "classes": [{"id": c.id, "name": c.name, "color": list(c.color)} for c in card.classes],
+        "classes": [c.to_dict() for c in card.classes],
         "channels": card.channels,
         "licence": card.licence,
         "source": card.source,
@@ -158,10 +168,7 @@ def read_card(root: Path) -> DatasetCard:
     path = root / CARD
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        classes = [
-            SegmentationClass(int(c["id"]), str(c["name"]), tuple(map(int, c["color"])))  # type: ignore[arg-type]
-            for c in content["classes"]
-        ]
+        classes = [SegmentationClass.from_dict(c) for c in content["classes"]]
         if [c.id for c in classes] != list(range(len(classes))):
             raise ValueError("class ids must be 0, 1, 2, ... in this order")
         return DatasetCard(

@@ -67,10 +67,7 @@ class Predictor:
         cls, checkpoint: Checkpoint, device: str | torch.device = "cpu"
     ) -> Predictor:
         """Build the predictor that a loaded checkpoint describes; errors as in `load`."""
-        classes = [
-            SegmentationClass(int(c["id"]), str(c["name"]), _color(c["color"]))
-            for c in checkpoint.classes
-        ]
+        classes = [SegmentationClass.from_dict(c) for c in checkpoint.classes]
         preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
         return cls(checkpoint.build_model(), preprocessing, classes, device)
 
@@ -141,8 +138,3 @@ def most_probable(probabilities: NDArray[Any]) -> NDArray[np.uint8]:
     """(classes, H, W), probabilities or logits -> (H, W) class ids; the lower id wins a tie."""
     ids: NDArray[np.uint8] = probabilities.argmax(axis=0).astype(np.uint8)
     return ids
-
-
-def _color(values: Sequence[int]) -> tuple[int, int, int]:
-    red, green, blue = (int(v) for v in values)
-    return red, green, blue

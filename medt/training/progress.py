@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from medt.errors import UserError
 
 log = logging.getLogger("medt")
 
@@ -24,10 +27,20 @@ class _ConsoleHandler(logging.Handler):
         self.console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
 
 
+class _LogFile(logging.FileHandler):
+    """A log file whose errors stop the run; logging itself would print each and go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        raise UserError(
+            f"Cannot write {self.baseFilename}: {sys.exc_info()[1]}",
+            "check free space and permissions",
+        )
+
+
 @contextmanager
 def logging_to(console: Console, file: Path) -> Iterator[None]:
     """Send the package's log to the console, and with times to `file`, appended."""
-    to_file = logging.FileHandler(file, encoding="utf-8")
+    to_file = _LogFile(file, encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handlers = [_ConsoleHandler(console), to_file]
     log.setLevel(logging.INFO)

@@ -25,6 +25,7 @@ GATE_PREFIX = "gate."
 _CIRCUMSTANCES: tuple[tuple[str, ...], ...] = (
     ("run_dir",),
     ("resume",),
+    ("dry_run",),
     ("paths",),
     ("trainer", "device"),
     ("dataset", "workers"),

@@ -2,52 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from medt.data.dataset import SegmentationDataset
 from medt.drawing import contact_sheet, panel
+from medt.errors import UserError
 from medt.inference.predictor import Predictor, most_probable
 from medt.metrics.pixel import count_pixels, dice, foreground
 
-# A measurement's name in the table to its tag, in the order in which TensorBoard shall show them.
+# A measurement's name in the table to its tag. TensorBoard orders tags by the alphabet: scores
+# first, then loss, the optimizer, speed, and the many gates last, under "weights".
 TAGS = {
-    "train_loss": "loss/train",
-    "val_loss": "loss/val",
     "train_dice": "dice/train",
     "val_dice": "dice/val",
     "val_iou": "iou/val",
-    "lr": "step/learning_rate",
-    "gradient_norm": "step/gradient_norm",
+    "train_loss": "loss/train",
+    "val_loss": "loss/val",
+    "lr": "optimizer/learning_rate",
+    "gradient_norm": "optimizer/gradient_norm",
     "images_per_second": "speed/images_per_second",
     "loader_wait": "speed/loader_wait",
     "norm_seconds": "speed/norm_seconds",
 }
 CLASS_TAGS = {"val_dice_": "dice/val/", "val_iou_": "iou/val/"}
+# What the table of hyperparameters shows of a config; of a class its name.
+HYPERPARAMETERS = (
+    *("dataset.name", "dataset.image_size", "dataset.normalize", "model.name"),
+    *("model.width_factor", "model.gate", "loss._target_", "optimizer._target_", "optimizer.lr"),
+    *("optimizer.weight_decay", "scheduler._target_", "scheduler.warmup", "augmentation._target_"),
+    *("trainer.epochs", "trainer.batch_size", "trainer.accumulate", "trainer.clip_norm"),
+    *("trainer.ema", "trainer.gate_epoch", "seed"),
+)
+BEST = "dice/best"
 
 
 class TensorBoardLog:
-    """Writes events below `folder`, by epoch; events after epoch `resumed_at` are superseded."""
+    """Writes events below `folder`, by epoch; events after epoch `resumed_at` are superseded.
+
+    Its methods raise UserError where the folder cannot be written.
+    """
 
     def __init__(self, folder: Path, resumed_at: int) -> None:
-        self.writer = SummaryWriter(str(folder), purge_step=resumed_at + 1)
+        self.folder = folder
+        with self._writing():
+            self.writer = SummaryWriter(str(folder), purge_step=resumed_at + 1)
 
     def write_epoch(self, row: Mapping[str, float], gates: Mapping[str, float]) -> None:
         """The measurements of one epoch and the gates at its end."""
         epoch = int(row["epoch"])
-        for name, value in row.items():
-            tag = TAGS.get(name)
-            for prefix, class_tag in CLASS_TAGS.items():
-                if tag is None and name.startswith(prefix):
-                    tag = class_tag + name.removeprefix(prefix)
-            if tag is not None:
-                self.writer.add_scalar(tag, value, epoch)
-        for name, value in gates.items():
-            self.writer.add_scalar(f"gates/{name.replace('.', '/')}", value, epoch)
+        with self._writing():
+            for name, value in row.items():
+                if tag := _tag(name):
+                    self.writer.add_scalar(tag, value, epoch)
+            for name, value in gates.items():
+                self.writer.add_scalar(f"weights/{name.replace('.', '/')}", value, epoch)
+            self.writer.flush()
 
     def write_panels(
         self, epoch: int, predictor: Predictor, dataset: SegmentationDataset, count: int
@@ -67,9 +84,52 @@ class TensorBoardLog:
             score = foreground(dice(count_pixels(predicted, truth, len(colors))))
             caption = f"{dataset.cases[index].name}  Dice {score:.3f}"
             panels.append(panel(image, truth, predicted, colors, caption))
-        sheet = contact_sheet(panels)
-        self.writer.add_image("panels/val", np.ascontiguousarray(sheet), epoch, dataformats="HWC")
-        self.writer.flush()
+        sheet = np.ascontiguousarray(contact_sheet(panels))
+        with self._writing():
+            self.writer.add_image("panels/val", sheet, epoch, dataformats="HWC")
+            self.writer.flush()
+
+    def write_hyperparameters(self, config: Mapping[str, Any], best: float, epoch: int) -> None:
+        """The run's line in the table of hyperparameters, with its best validation Dice."""
+        with self._writing():
+            writer: Any = self.writer.file_writer
+            summaries = hparams(hyperparameters(config), {BEST: best})  # type: ignore[no-untyped-call]
+            for summary in summaries:
+                writer.add_summary(summary)
+            self.writer.add_scalar(BEST, best, epoch)
+            self.writer.flush()
 
     def close(self) -> None:
-        self.writer.close()
+        with self._writing():
+            self.writer.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"Cannot write {self.folder}: {error}", "check free space and permissions"
+            ) from error
+
+
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, str | float]:
+    """What HYPERPARAMETERS names of a config, as far as it has them."""
+    values: dict[str, str | float] = {}
+    for key in HYPERPARAMETERS:
+        node: Any = config
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        if key.endswith("._target_"):
+            values[key.removesuffix("._target_")] = str(node or "none").rpartition(".")[2]
+        elif node is not None:
+            number = isinstance(node, (int, float)) and not isinstance(node, bool)
+            values[key] = node if number else str(node)
+    return values
+
+
+def _tag(name: str) -> str | None:
+    for prefix, class_tag in CLASS_TAGS.items():
+        if name not in TAGS and name.startswith(prefix):
+            return class_tag + name.removeprefix(prefix)
+    return TAGS.get(name)

@@ -133,13 +133,16 @@ class Trainer:
                     row |= self.validate(network)
                 is_best = self.update_state(row)
                 self.report(row, is_best)
-                board.write_epoch(row, self.gates())
                 if network is not None:
                     self.save(network, row, is_best)
                     predictor, shown = self.predictor(network), self.settings.panels
                     board.write_panels(self.state.epoch, predictor, self.val_set, shown)
+                board.write_epoch(row, self.gates())
             if not self.state.finished:
                 self.save_interrupted()
+        if self.state.finished:
+            best = self.state.history[self.state.best_epoch - 1]["val_dice"]
+            board.write_hyperparameters(self.config, best, self.state.epoch)
         board.close()
         return self.state
 
@@ -354,7 +357,7 @@ class Trainer:
             model=model_spec(self.config["model"]),
             weights={name: value.cpu() for name, value in network.state_dict().items()},
             preprocessing=self.val_set.preprocessing.to_dict(),
-            classes=[{"id": c.id, "name": c.name, "color": list(c.color)} for c in self.classes],
+            classes=[c.to_dict() for c in self.classes],
             dataset=self.config["dataset"],
             config=self.config,
             epoch=len(self.state.history),

@@ -1,0 +1,129 @@
+"""What a training would be: its network, memory and time, and one batch to look at."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from medt.data.preprocessing import Preprocessing
+from medt.drawing import contact_sheet, panel
+from medt.files import write_png
+from medt.training.memory import MemoryEstimate
+from medt.training.precise_norm import BATCH, image_batches
+from medt.training.progress import duration
+from medt.training.trainer import Trainer
+
+TIMED_STEPS = 3
+COLUMNS = 2
+
+
+def dry_run(trainer: Trainer, memory: MemoryEstimate, picture: Path) -> str:
+    """Take a few training steps, which the trainer is of no use after, and describe them.
+
+    Args:
+        trainer: of a run that has not begun.
+        memory: of one of its steps.
+        picture: where one augmented batch is drawn, image and truth side by side.
+
+    Returns:
+        Lines for the terminal.
+    """
+    settings, cases = trainer.settings, trainer.train_set
+    channels, (height, width) = cases.preprocessing.channels, cases.preprocessing.image_size
+    batch = draw_batch(trainer, picture)
+    step = _step_seconds(trainer)
+    epoch = step * len(trainer.batches)
+    validation = _validation_seconds(trainer)
+    validations = -(-settings.epochs // settings.validate_every)
+    whole = epoch * settings.epochs + validation * validations
+    return "\n".join(
+        [
+            *_parts(trainer),
+            f"input      {settings.batch_size} x {channels} x {height} x {width}, "
+            f"logits {settings.batch_size} x {len(trainer.classes)} x {height} x {width}",
+            f"memory     {memory.describe()} at the peak of a training step",
+            f"time       {step:.2f} s a batch, {duration(epoch)} an epoch of "
+            f"{len(trainer.batches)} batches, {duration(validation)} a validation; "
+            f"{settings.epochs} epochs {duration(whole)}",
+            f"batch      {', '.join(batch)}",
+            f"picture    {picture}",
+        ]
+    )
+
+
+def draw_batch(trainer: Trainer, picture: Path) -> list[str]:
+    """Draw the first batch of the first epoch, as the network gets it; returns its cases."""
+    trainer.batches.set_epoch(1)
+    batch: dict[str, Any] = next(iter(trainer.loader))
+    colors = [c.color for c in trainer.classes]
+    panels = [
+        panel(_shown(image, trainer.train_set.preprocessing), mask.numpy(), None, colors, name)
+        for image, mask, name in zip(batch["image"], batch["mask"], batch["case"], strict=True)
+    ]
+    write_png(picture, contact_sheet(panels, COLUMNS))
+    names: list[str] = batch["case"]
+    return names
+
+
+def _parts(trainer: Trainer) -> list[str]:
+    """The network's parts with their parameters, and the number of cases."""
+    parts = list(trainer.model.named_children())
+    if len(parts) == 1:  # the adapter of a baseline
+        parts = list(parts[0][1].named_children())
+    rows = [(name, type(part).__name__, part) for name, part in parts]
+    longest = max(len(name) for name, _, _ in rows)
+    kinds = max(len(kind) for _, kind, _ in rows)
+    lines = [trainer.describe()]
+    for name, kind, part in rows:
+        count = sum(parameter.numel() for parameter in part.parameters())
+        lines.append(f"  {name:{longest}}  {kind:{kinds}}  {count:>12,}")
+    return lines
+
+
+def _shown(tensor: torch.Tensor, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The image (H, W, C) that became this tensor (C, H, W)."""
+    pixels = tensor.permute(1, 2, 0).numpy() * preprocessing.std + preprocessing.mean
+    return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+
+
+def _step_seconds(trainer: Trainer) -> float:
+    """The median time of a batch, its loading and its optimizer step included."""
+    trainer.model.train()
+    started = time.perf_counter()
+    batches = list(islice(trainer.loader, 1 + TIMED_STEPS))
+    loading = (time.perf_counter() - started) / len(batches)
+    times = [_timed(partial(_step, trainer, batch), trainer.device) for batch in batches]
+    return median(times[1:] or times) + loading
+
+
+def _step(trainer: Trainer, batch: dict[str, Any]) -> None:
+    trainer.accumulate(batch, 0)
+    trainer.step(batch["case"])
+
+
+def _validation_seconds(trainer: Trainer) -> float:
+    """The time of re-estimated norms and of the validation cases, from one batch."""
+    count = min(BATCH, len(trainer.train_set))
+    (images,) = image_batches(trainer.train_set, range(count), trainer.device)
+    trainer.model.eval()
+    with torch.inference_mode():
+        seconds = _timed(partial(trainer.model, images), trainer.device)
+    cases = min(trainer.settings.precise_norm_cases, len(trainer.train_set)) + len(trainer.val_set)
+    return seconds / count * cases
+
+
+def _timed(action: Callable[[], Any], device: torch.device) -> float:
+    started = time.perf_counter()
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
