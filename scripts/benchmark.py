@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 from command import plain, progress, run
 from omegaconf import DictConfig
 
-from medt.errors import UserError
-
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,9 +43,6 @@ def benchmark(cfg: DictConfig) -> int:
     from medt.files import write_text
     from medt.models.sizes import as_size
 
-    for key in ("batch_size", "rounds", "threads"):
-        if cfg[key] is not None and cfg[key] < 1:
-            raise UserError(f"{key}={cfg[key]} is not a positive number")
     size = as_size(plain(cfg)["image_size"])
     torch.manual_seed(0)
     networks = build_networks(size)

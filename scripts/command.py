@@ -25,6 +25,7 @@ from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medt.config import register_schema
+from medt.config.ranges import check_ranges
 from medt.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -68,11 +69,15 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
     codes: list[int] = []
     sweeps: list[Path] = []
 
+    def checked(cfg: DictConfig) -> int:
+        check_ranges(OmegaConf.to_container(cfg, resolve=False))
+        return task(cfg)
+
     def job(cfg: DictConfig) -> None:
         if sweep := sweep_folder():
             sweeps.append(sweep)
             print(f"\nrun {len(sweeps)}: {sweep.name}", flush=True)
-        codes.append(_guarded(lambda: task(cfg), config, overrides))
+        codes.append(_guarded(lambda: checked(cfg), config, overrides))
         if codes[-1] > 128:
             raise _StoppedError
 
@@ -163,10 +168,10 @@ def _hydra_settings(flags: list[str], settings: list[str], config: str) -> list[
 
 def _one_line(error: Exception, config: str, overrides: list[str]) -> str:
     cause: BaseException | None = error
-    while cause is not None:  # Hydra wraps what a class that it builds raises
+    while cause is not None:  # Hydra wraps what it meets while it builds or resolves
         if isinstance(cause, UserError):
             return str(cause)
-        cause = cause.__cause__
+        cause = cause.__cause__ or cause.__context__
     if _is_out_of_memory(error):
         hint = LOWER_MEMORY.get(config, CLOSE_OTHERS)
         return f"out of memory: {' '.join(str(error).split())[:120]} ({hint})"
@@ -200,6 +205,10 @@ def _composition_error(error: Exception, config: str, overrides: list[str]) -> s
         offered = re.findall(r"^\t(?!schema_)(\S+)$", lines, re.MULTILINE)
         return f"{group}={option} is not known ({_nearest(option, offered)})"
     text = " ".join(lines.split())
+    if match := re.search(r"Error locating target '([^']+)'", text):
+        return f"there is no class {match[1]} (check the _target_ that names it)"
+    if match := re.search(r"Error in call to target '([^']+)': \w+\((.+?)\) ", text):
+        return f"{match[1]} does not take its settings: {match[2]} (see its group in the config)"
     if match := re.search(r"Could not override '([^']+)'", text):
         keys = _keys(config, overrides)
         return f"there is no key {match[1]} ({_nearest(match[1], keys)})"

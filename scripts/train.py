@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from medt.training.trainer import Trainer
 
 # With resume=PATH the run's own config counts; these keys say only where and how it is computed.
-FREE_ON_RESUME = ("resume", "trainer.device", "dataset.workers", "dataset.cache")
+FREE_ON_RESUME = ("resume", "allow", "trainer.device", "dataset.workers", "dataset.cache")
 FREE_ON_RESUME += ("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file")
+# Modules whose classes a run's config may name.
+BUILT_FROM = ("medt.models", "medt.losses", "medt.training.schedules", "medt.data.augmentation")
+BUILT_FROM += ("torch.optim",)
 FOLDER_KEYS = ("root", "images", "masks", "splits_file")
 
 
@@ -115,6 +118,7 @@ def run_of_resume(cfg: DictConfig) -> tuple[dict[str, Any], RunFolder, Checkpoin
 
     run_folder, checkpoint = run_to_resume(Path(cfg.resume))
     config = run_folder.read_config()
+    check_targets(config, cfg.allow)
     for override in HydraConfig.get().overrides.task:
         key = override.partition("=")[0]
         if key not in FREE_ON_RESUME:
@@ -122,10 +126,22 @@ def run_of_resume(cfg: DictConfig) -> tuple[dict[str, Any], RunFolder, Checkpoin
                 f"{override} cannot change a run that is resumed: its own config.yaml counts",
                 f"leave it out, or start a new run from model.weights={run_folder.best}",
             )
-        if key != "resume":
+        if "." in key:
             group, _, name = key.partition(".")
             config[group][name] = OmegaConf.select(cfg, key)
     return config, run_folder, checkpoint
+
+
+def check_targets(config: dict[str, Any], allow: str | None) -> None:
+    """A run's config is a file that may come from anybody, and what it names would run."""
+    for group in config.values():
+        target = str((group.get("_target_") if isinstance(group, dict) else None) or "")
+        module, _, name = target.rpartition(".")
+        if name and module not in BUILT_FROM and target != allow:
+            raise UserError(
+                f"the run's config.yaml names {target}, which is not part of medt",
+                f"if you trust it, allow this very name: allow={target}",
+            )
 
 
 def run_of_config(
@@ -202,8 +218,6 @@ def build_trainer(
     device = choose_device(settings.device)
     train_cases, val_cases = index.split("train"), index.split("val")
     if config["overfit"] is not None:
-        if config["overfit"] < 1:
-            raise UserError(f"overfit={config['overfit']} is out of range", "give at least 1")
         train_cases = val_cases = train_cases[: config["overfit"]]
     if checkpoint is None:
         channels = config["dataset"]["channels"]

@@ -6,17 +6,30 @@ stops when the config is composed.
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from medt.config.groups import GROUPS
 from medt.config.scripts import SCRIPTS
+from medt.errors import UserError
 
 
 def register_schema() -> None:
-    """Make the schema known to Hydra, as `<group>/schema_<name>` and `schema_<script>`."""
+    """Make the schema known to Hydra, as `<group>/schema_<name>` and `schema_<script>`.
+
+    And the resolver `${required:key}`, which stands for a value that an experiment cannot know: a
+    `???` does not replace a default.
+    """
+    OmegaConf.register_new_resolver("required", _required, replace=True)
     store = ConfigStore.instance()
     for group, options in GROUPS.items():
         for name, schema in options.items():
             store.store(group=group, name=f"schema_{name}", node=schema)
     for name, schema in SCRIPTS.items():
         store.store(name=f"schema_{name}", node=schema)
+
+
+def _required(key: str) -> NoReturn:
+    raise UserError(f"{key} has no value", f"this experiment needs {key}=...")

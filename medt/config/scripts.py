@@ -29,6 +29,7 @@ class TrainConfig:
         run_dir: the run's folder; it must be new, or empty.
         resume: a run folder or its last.pt, or auto: the newest unfinished run with this config.
         overfit: train and validate on the first so many training cases only; null for all.
+        allow: the full name of a class outside medt that the config of a resumed run may build.
         dry_run: only say what network, memory and time the training takes, and draw a batch.
     """
 
@@ -45,6 +46,7 @@ class TrainConfig:
     resume: str | None = None
     overfit: int | None = None
     dry_run: bool = False
+    allow: str | None = None
 
 
 @dataclass

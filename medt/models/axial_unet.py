@@ -74,7 +74,13 @@ class GatedAxialUNet(AxialUNet):
 
 
 def stage_widths(width_factor: float, stages: int) -> list[int]:
-    """Inner widths of the stages: 128 s, doubled from stage to stage."""
+    """Inner widths of the stages: 128 s, doubled from stage to stage.
+
+    Raises:
+        ValueError: there would be no channel.
+    """
+    if round(64 * width_factor) < 1:
+        raise ValueError(f"width_factor={width_factor} leaves no channel")
     return [round(BASE_WIDTH * width_factor) * 2**stage for stage in range(stages)]
 
 

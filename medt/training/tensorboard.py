@@ -41,7 +41,7 @@ HYPERPARAMETERS = (
     *("trainer.epochs", "trainer.batch_size", "trainer.accumulate", "trainer.clip_norm"),
     *("trainer.ema", "trainer.gate_epoch", "seed"),
 )
-BEST = "dice/best"
+BEST = "score/best_dice"  # a single point: kept apart from the curves
 
 
 class TensorBoardLog:

@@ -1,0 +1,92 @@
+"""The ranges of the numbers in a config, checked before anything is built from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from medt.errors import UserError
+
+
+@dataclass(frozen=True)
+class Range:
+    """From `low` to `high`; an end that is `open` does not belong to it."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below and not math.isinf(value)
+
+    def __str__(self) -> str:
+        low = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
+        if self.high == math.inf:
+            return low
+        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:g}"
+
+
+COUNT = Range(1)
+NOT_NEGATIVE = Range(0)
+POSITIVE = Range(0, open_low=True)
+SHARE = Range(0, 1)
+DECAY = Range(0, 1, open_high=True)
+
+# The settings of trainer, loss, augmentation and image size are checked by what takes them. A list
+# is checked number by number, and may not be empty.
+RANGES = {
+    "seed": NOT_NEGATIVE,
+    "overfit": COUNT,
+    "batch_size": COUNT,
+    "rounds": COUNT,
+    "threads": COUNT,
+    "channels": COUNT,
+    "dataset.workers": NOT_NEGATIVE,
+    "dataset.cache": NOT_NEGATIVE,
+    "dataset.channels": COUNT,
+    "dataset.seed": NOT_NEGATIVE,
+    "model.width_factor": POSITIVE,
+    "model.heads": COUNT,
+    "model.depths": COUNT,
+    "model.global_depths": COUNT,
+    "model.local_depths": COUNT,
+    "model.features": COUNT,
+    "optimizer.lr": NOT_NEGATIVE,
+    "optimizer.weight_decay": NOT_NEGATIVE,
+    "optimizer.momentum": DECAY,
+    "optimizer.betas": DECAY,
+    "scheduler.warmup": SHARE,
+    "scheduler.final": SHARE,
+    "scheduler.power": POSITIVE,
+}
+LENGTHS = {"optimizer.betas": 2}
+
+
+def check_ranges(config: Mapping[str, Any]) -> None:
+    """Check every number of a config that has a range; keys it lacks, and nulls, are left alone.
+
+    Args:
+        config: nested plain values; text, such as an unresolved reference, is left alone too.
+
+    Raises:
+        UserError: the first key whose value is out of range.
+    """
+    for key, allowed in RANGES.items():
+        value = _value(config, key.split("."))
+        numbers = value if isinstance(value, list) else [value]
+        wrong = [n for n in numbers if isinstance(n, (int, float)) and n not in allowed]
+        if wrong or numbers == []:
+            raise UserError(f"{key}={value} is out of range", f"give {allowed}")
+        if isinstance(value, list) and len(value) != LENGTHS.get(key, len(value)):
+            raise UserError(f"{key}={value} is out of range", f"give {LENGTHS[key]} numbers")
+
+
+def _value(config: Any, path: Iterable[str]) -> Any:
+    for name in path:
+        config = config.get(name) if isinstance(config, Mapping) else None
+    return config
