@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medt.data.layout import SegmentationClass
 from medt.errors import UserError
 from medt.files import atomic_write, read_tensors
 
@@ -37,6 +38,7 @@ class Checkpoint:
         training_cases: the names of the cases it was trained on.
         training: what the trainer needs to go on; None if the file is only for use.
         allow: full names outside `medt.models` that may be built; not part of the file.
+        file: what an error calls it; not part of the file.
     """
 
     model: dict[str, Any]
@@ -50,6 +52,7 @@ class Checkpoint:
     training_cases: list[str]
     training: dict[str, Any] | None = None
     allow: tuple[str, ...] = ()
+    file: str = "the checkpoint"
 
     def build_model(self) -> nn.Module:
         """The network with its weights, in evaluation mode.
@@ -57,13 +60,17 @@ class Checkpoint:
         Raises:
             UserError: the network's class is not allowed, or the weights do not fit it.
         """
-        model = build_model(self.model, self.allow)
+        try:
+            model = build_model(self.model, self.allow)
+        except UserError as error:
+            raise UserError(f"{self.file}: {error.message}", error.hint) from error
         try:
             model.load_state_dict(self.weights)
         except RuntimeError as error:
             raise UserError(
-                f"the checkpoint's weights do not fit {self.model['_target_']}: "
-                f"{' '.join(str(error).split())[:300]}"
+                f"{self.file}: its weights do not fit {self.model['_target_']}: "
+                f"{' '.join(str(error).split())[:300]}",
+                "use the version of medt that wrote it, or another file",
             ) from error
         return model.eval()
 
@@ -94,7 +101,10 @@ def build_model(spec: Mapping[str, Any], allow: Sequence[str] = ()) -> nn.Module
     try:
         network = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"there is no model {target}: {error}") from error
+        raise UserError(
+            f"there is no model {target}: {error}",
+            "give the full name of a class",
+        ) from error
     arguments = {key: value for key, value in spec.items() if key != "_target_"}
     for key, least in (("channels", 1), ("classes", 2)):
         if isinstance(value := arguments.get(key), int) and value < least:
@@ -104,7 +114,7 @@ def build_model(spec: Mapping[str, Any], allow: Sequence[str] = ()) -> nn.Module
     except (TypeError, ValueError, ArithmeticError, IndexError, RuntimeError) as error:
         raise UserError(f"{target} cannot be built: {error}", "see the model's config") from error
     if not isinstance(built, nn.Module):
-        raise UserError(f"{target} is not a network")
+        raise UserError(f"{target} is not a network", "name a subclass of torch.nn.Module")
     return built
 
 
@@ -115,7 +125,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         UserError: the disk is full or the folder not writable.
     """
     values = {f.name: getattr(checkpoint, f.name) for f in dataclasses.fields(checkpoint)}
-    del values["allow"]
+    del values["allow"], values["file"]
     with atomic_write(path) as temporary:
         try:
             torch.save({"format": FORMAT, **values}, temporary)
@@ -142,12 +152,29 @@ def load_checkpoint(path: str | Path, allow: str | Sequence[str] = ()) -> Checkp
     del content["format"]
     names = (allow,) if isinstance(allow, str) else tuple(allow)
     try:
-        return Checkpoint(**content, allow=names)
-    except TypeError as error:
+        checkpoint = Checkpoint(**content, allow=names, file=str(path))
+        _check_content(checkpoint)
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} is not a whole checkpoint of this version of medt: {error}",
-            "use the version that wrote it",
+            "use the version that wrote it, or another file",
         ) from error
+    return checkpoint
+
+
+def _check_content(checkpoint: Checkpoint) -> None:
+    """Raises KeyError, TypeError or ValueError unless the values are what `Checkpoint` says."""
+    for name in ("model", "weights", "preprocessing", "dataset", "config", "scores"):
+        if not isinstance(getattr(checkpoint, name), dict):
+            raise TypeError(f"{name} is no dict")
+    if not all(isinstance(value, Tensor) for value in checkpoint.weights.values()):
+        raise TypeError("weights holds other things than tensors")
+    if not isinstance(checkpoint.model["_target_"], str):
+        raise TypeError("the model's _target_ is no name")
+    classes = [SegmentationClass.from_dict(values) for values in checkpoint.classes]
+    count = checkpoint.model.get("classes", len(classes))
+    if count != len(classes):
+        raise ValueError(f"the network has {count} classes, but {len(classes)} are named")
 
 
 def load_weights(model: nn.Module, path: Path) -> list[str]:

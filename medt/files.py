@@ -133,7 +133,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise UserError(
-            f"Cannot write {path}: {error}", "check free space and permissions"
+            f"Cannot write {path}: {error.strerror or error}", "check free space and permissions"
         ) from error
     finally:
         with suppress(OSError):
@@ -166,7 +166,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         if replaced.exists() and not path.exists():
             replaced.rename(path)
         raise UserError(
-            f"Cannot write {path}: {error}", "check free space and permissions"
+            f"Cannot write {path}: {error.strerror or error}", "check free space and permissions"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -223,7 +223,7 @@ def _read_bytes(path: Path) -> bytes:
         raise UserError(f"No file {path}", "check the path") from None
     except OSError as error:
         raise UserError(
-            f"Cannot read {path}: {error}", "check that it is a readable file"
+            f"Cannot read {path}: {error.strerror or error}", "check that it is a readable file"
         ) from error
 
 

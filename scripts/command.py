@@ -216,7 +216,8 @@ def _composition_error(error: Exception, config: str, overrides: list[str]) -> s
         return f"there is no key {match[2]} ({_nearest(match[2], _keys(config, overrides))})"
     wrong_value = r"((?:Value '|Invalid value assigned: |Incompatible value ).*?) full_key: (\S+)"
     if match := re.search(wrong_value, text):
-        return f"{match[2]}: {match[1]}"
+        kinds = "lists are key=[a,b], nothing is key=null, see --help"
+        return f"{match[2]}: {match[1].rstrip('.')} ({kinds})"
     return text
 
 

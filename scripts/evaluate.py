@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any(a.startswith("dataset.") for a in given) and not any(
         a.startswith("dataset=") for a in given
     ):
-        print("error: dataset.* needs dataset=NAME (synthetic, glas or folder)", file=sys.stderr)
+        print("error: dataset.* needs dataset=NAME (such as dataset=glas)", file=sys.stderr)
         return 1
     return run(evaluate, "evaluate", given)
 
@@ -35,8 +35,9 @@ def evaluate(cfg: DictConfig) -> int:
     from medt.inference.predictor import Predictor
 
     path = Path(cfg.checkpoint)
+    device = choose_device(cfg.device)
     checkpoint = load_checkpoint(path, cfg.allow or ())
-    predictor = Predictor.from_checkpoint(checkpoint, choose_device(cfg.device))
+    predictor = Predictor.from_checkpoint(checkpoint, device)
     settings = checkpoint.dataset if cfg.dataset is None else plain(cfg.dataset)
     if not settings:
         raise UserError(

@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import prepare_data
@@ -46,6 +47,14 @@ def tiny_dataset() -> tuple[Path, list[str]]:
     return DATA / "synthetic", overrides
 
 
+def tiny_training(folder: Path, override: str) -> list[str]:
+    """A tiny training into `folder`/run with one setting replaced."""
+    key = override.partition("=")[0]
+    kept = [given for given in tiny(folder) if given.partition("=")[0] != key]
+    tiny_dataset()
+    return [*kept, f"run_dir={folder}/run", override]
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a finished tiny training; tests only read it."""
@@ -60,3 +69,28 @@ def shared() -> Path:
     if "MEDT_SHARED" not in os.environ:
         pytest.skip("MEDT_SHARED is not set: it names the folder of real images")
     return Path(os.environ["MEDT_SHARED"])
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
+    """A script has to refuse: asserts exit code, line, hint, and that nothing is left."""
+
+    def check(
+        main: Callable[[Sequence[str]], int], arguments: Sequence[str], *culprits: str
+    ) -> None:
+        before = files_below(tmp_path)
+        capsys.readouterr()
+        assert main(list(arguments)) not in (0, None)
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1, error
+        assert error.startswith("error: ")
+        assert error.endswith(")\n"), f"no hint: {error}"
+        for culprit in culprits:
+            assert culprit in error
+        assert files_below(tmp_path) == before
+
+    return check
+
+
+def files_below(folder: Path) -> dict[Path, bytes | None]:
+    return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}

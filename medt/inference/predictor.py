@@ -68,7 +68,10 @@ class Predictor:
     ) -> Predictor:
         """Build the predictor that a loaded checkpoint describes; errors as in `load`."""
         classes = [SegmentationClass.from_dict(c) for c in checkpoint.classes]
-        preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
+        try:
+            preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
+        except UserError as error:
+            raise UserError(f"{checkpoint.file}: {error.message}", error.hint) from error
         return cls(checkpoint.build_model(), preprocessing, classes, device)
 
     def logits(self, batch: Tensor) -> Tensor:

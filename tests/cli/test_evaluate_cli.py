@@ -63,28 +63,6 @@ def test_other_classes_are_refused(run: Path, capsys: pytest.CaptureFixture[str]
     assert "was trained on the classes background, gland" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        (
-            "checkpoint=nowhere.pt",
-            "there is no file nowhere.pt (give the path of a checkpoint of medt)",
-        ),
-        ("split=exam", "exam"),
-        ("protocol=papre", "protocol=papre is not known (did you mean paper"),
-        ("dataset.root=/elsewhere", "dataset.* needs dataset=NAME"),
-    ],
-)
-def test_a_wrong_argument_is_one_line(
-    run: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
-) -> None:
-    assert evaluate.main([f"checkpoint={run}/checkpoints/best.pt", override]) == 1
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-    assert not (run / "evaluation").exists()
-
-
 def test_scoring_cases_that_were_trained_on_is_a_warning(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -201,7 +201,7 @@ class TestFilesThatDoNotFit:
             ("classes=[gland]", "classes=['gland'] is out of range (give two or more"),
             ("image_size=100", "image size 100 x 100 does not fit LocalGlobalNet"),
             ("image_size=huge", "image_size='huge' is not a size in pixels"),
-            ("channels=0", "model.channels=0 is out of range (give at least 1)"),
+            ("channels=0", "channels=0 is out of range (give at least 1)"),
         ],
     )
     def test_wrong_settings_are_named(self, tmp_path, capsys, override, message):

@@ -71,28 +71,3 @@ def test_a_broken_image_is_named_and_the_others_are_predicted(
     assert captured.err.count("\n") == 1
     assert "1 of 2 masks written" in captured.out
     assert [p.name for p in (tmp_path / "masks").iterdir()] == ["good one.png"]
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("input=nowhere", "nowhere"),
-        ("values=[0,1,2]", "3 values, but there are 2 classes"),
-        ("checkpoint=README.md", "README.md"),
-        ("outptu=x", "there is no key outptu (did you mean output?)"),
-    ],
-)
-def test_a_wrong_argument_is_one_line(
-    tiny_run: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    override: str,
-    message: str,
-) -> None:
-    given = arguments(tiny_run, DATA / "synthetic/images", tmp_path / "masks")
-    kept = [a for a in given if a.partition("=")[0] != override.partition("=")[0]]
-    assert predict.main([*kept, override]) == 1
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "masks").exists()

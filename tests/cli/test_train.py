@@ -260,51 +260,6 @@ def test_two_branch_models_train_at_their_size(tmp_path: Path, model: str) -> No
     assert train.main(overrides) == 0
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("trainer.epoch=3", "there is no key trainer.epoch (did you mean trainer.epochs"),
-        ("lr=3", "there is no key lr (did you mean optimizer.lr?)"),
-        ("model=medtt", "model=medtt is not known (did you mean medt?)"),
-        ("experiment=nope", "experiment=nope is not known (choose one of debug, paper_glas"),
-        (
-            "trainer.epochs=many",
-            "trainer.epochs: Value 'many' of type 'str' could not be converted",
-        ),
-        ("model.depths=4", "model.depths: Invalid value assigned: int is not a ListConfig"),
-        ("+extra=1", "'+extra=1' is no setting (give key=value"),
-        (
-            "trainer.monitor=dise",
-            "trainer.monitor=dise is out of range (give one of dice, iou, loss)",
-        ),
-        ("trainer.device=cuda:7", "no device cuda:7"),
-        ("trainer.epochs=0", "trainer.epochs=0 is out of range (give at least 1)"),
-        ("trainer.accumulate=0", "trainer.accumulate=0 is out of range"),
-        ("trainer.ema=2", "trainer.ema=2.0 is out of range"),
-        ("overfit=0", "overfit=0 is out of range"),
-        ("loss.class_weights=[-1,1]", "class_weights"),
-        ("model.classes=5", "model.classes=5 differs from the dataset's 2"),
-        ("model.heads=0", "medt.models.AxialUNet cannot be built"),
-        ("augmentation.probability=2", "probability"),
-        ("dataset.image_size=100", "image size 100 x 100 does not fit"),
-        ("dataset=folder", "dataset.images"),
-    ],
-)
-def test_a_wrong_override_is_one_line_that_names_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
-) -> None:
-    changed = override.partition("=")[0]
-    kept = [o for o in tiny(tmp_path) if o.partition("=")[0] != changed]
-    if override == "dataset=folder":
-        kept = [o for o in kept if not o.startswith("dataset.") or "image_size" in o]
-    assert train.main([*kept, f"run_dir={tmp_path}/run", override]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert message in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "run").exists()
-
-
 def test_debug_shows_the_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -330,12 +285,3 @@ def test_paper_glas_is_the_papers_recipe(tmp_path: Path) -> None:
     assert cfg.scheduler._target_ == "medt.training.schedules.Constant"
     assert cfg.augmentation._target_ == "medt.data.augmentation.Flip"
     assert (cfg.trainer.batch_size, cfg.trainer.epochs, cfg.trainer.gate_epoch) == (4, 400, 10)
-
-
-def test_glas_without_data_says_what_to_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert train.main(["dataset=glas", f"dataset.root={tmp_path}/glas"]) == 1
-    error = capsys.readouterr().err
-    assert "prepare_data.py dataset=glas" in error
-    assert error.count("\n") == 1

@@ -48,7 +48,7 @@ def open_folder(
     pairs = _pair(images, masks)
     values = _inspect(pairs)
     names, label_map = _classes(classes, values, ignore, (mask for _, mask in pairs.values()))
-    known = {*label_map, ignore}
+    known = set(label_map) if ignore is None else {*label_map, ignore}
     faults = [
         f"mask {pairs[name][1].name} holds {_numbers(found - known)}"
         for name, found in values.items()
@@ -57,7 +57,8 @@ def open_folder(
     if faults:
         raise UserError(
             f"Mask values that are no class: {listed(faults)}",
-            f"known are {_numbers(label_map)}; correct masks, dataset.classes or dataset.ignore",
+            f"known are {_numbers(known)}; correct the masks, set dataset.ignore, or give "
+            f"each value a class: '{_example(names, label_map, values)}'",
         )
     splits_file = splits_file or images.parent / f"{images.name}_splits.csv"
     plan = _splits(list(pairs), seed, splits_file)
@@ -81,15 +82,13 @@ def _pair(images: Path, masks: Path) -> dict[str, tuple[Path, Path]]:
             raise UserError(f"No images in {folder}", "PNG, JPEG, BMP, TIFF and GIF are read")
         sides.append(by_stem)
     image_of, mask_of = sides
-    faults += [
-        f"image without mask: {image_of[name].name}" for name in image_of if name not in mask_of
-    ]
-    faults += [
-        f"mask without image: {mask_of[name].name}" for name in mask_of if name not in image_of
-    ]
+    bare = [image_of[name].name for name in image_of if name not in mask_of]
+    stray = [mask_of[name].name for name in mask_of if name not in image_of]
+    faults += [f"images without mask ({len(bare)}): {', '.join(bare)}"] * bool(bare)
+    faults += [f"masks without image ({len(stray)}): {', '.join(stray)}"] * bool(stray)
     if faults:
         raise UserError(
-            f"{images} and {masks} do not pair up: {listed(faults)}",
+            f"{images} and {masks} do not pair up: {listed(faults, limit=None)}",
             "an image and its mask have the same name up to the extension",
         )
     return {name: (image_of[name], mask_of[name]) for name in image_of}
@@ -137,10 +136,28 @@ def _classes(
     else:
         entries = [f"{{name:class_{v},value:{v}}}" for v in sorted(found)[:20]] or ["..."]
         example = f"[{','.join(entries)}]"
+    if len(found) < 2:
+        raise UserError(
+            f"The masks hold only the value {_numbers(found)}: there is nothing to tell apart",
+            "check that these are the masks",
+        )
     raise UserError(
         f"The masks hold the values {_numbers(found)}: which class is which is not evident",
         f"name the classes, background first, e.g. 'dataset.classes={example}'",
     )
+
+
+def _example(
+    names: Sequence[str], label_map: Mapping[int, int], values: Mapping[str, set[int]]
+) -> str:
+    """The setting that keeps the classes and makes one of every other value found."""
+    entries = [
+        f"{{name:{name},value:{min(v for v, i in label_map.items() if i == index)}}}"
+        for index, name in enumerate(names)
+    ]
+    others = sorted(set().union(*values.values()) - set(label_map))
+    entries += [f"{{name:class_{value},value:{value}}}" for value in others[:20]]
+    return f"dataset.classes=[{','.join(entries)}]"
 
 
 def _given_classes(classes: ClassList) -> tuple[list[str], dict[int, int]]:
@@ -173,6 +190,10 @@ def _given_classes(classes: ClassList) -> tuple[list[str], dict[int, int]]:
 def _splits(names: list[str], seed: int, splits_file: Path) -> dict[str, tuple[str, str]]:
     """Case -> (group, split)."""
     if not splits_file.exists():
+        if len(names) < 2:
+            raise UserError(
+                f"{names[0]} is the only image", "training and validation need one each at least"
+            )
         write_splits(splits_file, draw_splits(names, seed))
     rows = read_splits(splits_file)
     check_groups(rows, splits_file)

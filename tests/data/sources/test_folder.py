@@ -83,8 +83,8 @@ def test_unpaired_files_are_all_named(folders: tuple[Path, Path]) -> None:
     with pytest.raises(UserError) as caught:
         open_folder(images, masks)
     for fault in (
-        "image without mask: case 2.JPG",
-        "mask without image: case 3.png",
+        "images without mask (1): case 2.JPG",
+        "masks without image (1): case 3.png",
         "case 4.JPG and",
     ):
         assert fault in caught.value.message
@@ -115,7 +115,7 @@ def test_broken_and_misfitting_files_are_listed_together(folders: tuple[Path, Pa
 
 
 @pytest.mark.parametrize(
-    ("values", "shown"), [((0, 85, 170), "0, 85, 170"), ((0,), "0"), ((1, 2), "1, 2")]
+    ("values", "shown"), [((0, 85, 170), "0, 85, 170"), ((0, 1, 2), "0, 1, 2"), ((1, 2), "1, 2")]
 )
 def test_other_values_come_with_a_config_to_paste(
     folders: tuple[Path, Path], values: tuple[int, ...], shown: str
@@ -127,6 +127,43 @@ def test_other_values_come_with_a_config_to_paste(
         open_folder(images, masks)
     for value in values:
         assert f"{{name:class_{value},value:{value}}}" in caught.value.hint
+
+
+def test_every_unpaired_file_is_named_however_many(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    for number in range(30):
+        write_png(images / f"bare {number}.png", np.zeros((6, 8), np.uint8))
+    with pytest.raises(UserError, match=r"images without mask \(30\)") as caught:
+        open_folder(images, masks)
+    assert all(f"bare {number}.png" in caught.value.message for number in range(30))
+
+
+def test_masks_of_one_value_have_nothing_to_learn(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    for name in NAMES:
+        paint(masks, name, 0)
+    with pytest.raises(UserError, match="hold only the value 0: there is nothing to tell apart"):
+        open_folder(images, masks)
+
+
+def test_a_value_that_is_no_class_comes_with_a_config_to_paste(
+    folders: tuple[Path, Path],
+) -> None:
+    images, masks = folders
+    paint(masks, NAMES[0], 0, 7, 255)
+    gland = [{"name": "background", "value": 0}, {"name": "gland", "value": 255}]
+    with pytest.raises(UserError, match="holds 7") as caught:
+        open_folder(images, masks, classes=gland)
+    entries = "{name:background,value:0},{name:gland,value:255},{name:class_7,value:7}"
+    assert f"'dataset.classes=[{entries}]'" in caught.value.hint
+
+
+def test_a_single_image_cannot_be_split(tmp_path: Path) -> None:
+    write_png(tmp_path / "images/a.png", np.zeros((6, 8), np.uint8))
+    write_png(tmp_path / "masks/a.png", np.eye(6, 8, dtype=np.uint8))
+    with pytest.raises(UserError, match="a is the only image"):
+        open_folder(tmp_path / "images", tmp_path / "masks")
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "masks"}
 
 
 def test_classes_by_name_or_by_value(folders: tuple[Path, Path]) -> None:

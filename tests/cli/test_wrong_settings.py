@@ -1,0 +1,104 @@
+"""A wrong setting is answered by one line with the culprit and a hint, and nothing is left."""
+
+from __future__ import annotations
+
+import evaluate
+import predict
+import pytest
+import train
+from conftest import DATA, files_below, tiny_training
+
+
+@pytest.mark.parametrize(
+    ("override", "culprit", "hint"),
+    [
+        # keys, groups and types
+        ("trainer.epoch=3", "no key trainer.epoch", "did you mean trainer.epochs"),
+        ("lr=3", "no key lr", "did you mean optimizer.lr?"),
+        ("model=medtt", "model=medtt is not known", "did you mean medt?"),
+        ("loss=nope", "loss=nope is not known", "choose one of cross_entropy, dice"),
+        ("experiment=nope", "experiment=nope is not known", "choose one of debug, finetune"),
+        ("+extra=1", "'+extra=1' is no setting", "give key=value"),
+        ("~seed", "'~seed' is no setting", "give key=value"),
+        ("glas", "'glas' is no setting", "give key=value"),
+        ("--epochs=3", "no option --epochs=3", "key=value"),
+        ("seed=[", "seed=[ cannot be read", "--help"),
+        ("trainer.epochs=many", "trainer.epochs: Value 'many'", "see --help"),
+        ("model.depths=4", "model.depths: Invalid value", "see --help"),
+        # values
+        ("optimizer.lr=-1", "optimizer.lr=-1.0 is out of range", "give at least 0"),
+        ("optimizer.lr=nan", "optimizer.lr=nan is out of range", "give at least 0"),
+        ("optimizer.weight_decay=-1", "optimizer.weight_decay=-1.0", "give at least 0"),
+        ("optimizer.betas=[2,1]", "optimizer.betas=[2.0, 1.0]", "give at least 0 and below 1"),
+        ("optimizer.betas=[0.9]", "optimizer.betas=[0.9]", "give 2 numbers"),
+        ("scheduler.warmup=2", "scheduler.warmup=2.0", "give at least 0 and at most 1"),
+        ("seed=-1", "seed=-1 is out of range", "give at least 0"),
+        ("overfit=0", "overfit=0 is out of range", "give at least 1"),
+        ("dataset.workers=-1", "dataset.workers=-1", "give at least 0"),
+        ("dataset.channels=0", "dataset.channels=0", "give at least 1"),
+        ("dataset.channels=2", "has 3 channels, the network takes 2", "set dataset.channels"),
+        ("dataset.normalize=foo", "Normalisation 'foo'", "use unit, dataset"),
+        ("dataset.image_size=huge", "image_size='huge'", "give one number"),
+        ("dataset.image_size=100", "image size 100 x 100", "96 x 96 or 104 x 104"),
+        ("model.heads=0", "model.heads=0", "give at least 1"),
+        ("model.heads=3", "out_channels=16 is not a multiple", "see the model's config"),
+        ("model.depths=[]", "model.depths=[]", "give at least 1"),
+        ("model.width_factor=0", "model.width_factor=0.0", "give above 0"),
+        ("model.position=foo", "position='foo' is none of", "see the model's config"),
+        ("model.classes=5", "model.classes=5 differs from the dataset's 2", "leave it out"),
+        ("model.weights=nope.pt", "there is no file nope.pt", "checkpoint of medt"),
+        ("model._target_=nope.Net", "there is no model nope.Net", "give the full name"),
+        ("loss._target_=foo.bar", "there is no class foo.bar", "check the _target_"),
+        ("loss.class_weights=[-1,1]", "class_weights", "give"),
+        ("augmentation.probability=2", "augmentation.probability=2.0", "from 0 to 1"),
+        ("trainer.epochs=0", "trainer.epochs=0 is out of range", "give at least 1"),
+        ("trainer.accumulate=0", "trainer.accumulate=0 is out of range", "give at least 1"),
+        ("trainer.ema=2", "trainer.ema=2.0 is out of range", "between 0 and 1, or null"),
+        ("trainer.clip_norm=0", "trainer.clip_norm=0.0", "give above 0, or null"),
+        ("trainer.monitor=dise", "trainer.monitor=dise", "one of dice, iou, loss"),
+        ("trainer.batch_size=7", "trainer.batch_size=7 is larger", "give at most 6"),
+        ("trainer.device=cuda:7", "no device cuda:7", "use auto or cpu"),
+        ("trainer.device=gpu", "no device gpu", "use auto, cpu, cuda"),
+        ("resume=nowhere", "there is no run at nowhere", "give a run folder"),
+    ],
+)
+def test_a_wrong_setting(refused, tmp_path, override, culprit, hint):
+    refused(train.main, tiny_training(tmp_path, override), culprit, hint)
+
+
+class TestPredictAndEvaluate:
+    @pytest.mark.parametrize(
+        ("override", "culprit", "hint"),
+        [
+            ("input=nowhere", "no file or folder nowhere", "check the path"),
+            ("input=pyproject.toml", "pyproject.toml", "check the path"),
+            ("values=[0,1,2]", "3 values, but there are 2 classes", "one pixel value per class"),
+            ("values=[0,70000]", "cannot be stored in a PNG", "0..65535"),
+            ("device=cuda", "no device cuda", "use auto or cpu"),
+            ("outptu=x", "no key outptu", "did you mean output?"),
+        ],
+    )
+    def test_a_wrong_setting_of_predict(
+        self, refused, tiny_run, tmp_path, monkeypatch, override, culprit, hint
+    ):
+        monkeypatch.chdir(tmp_path)
+        given = [f"checkpoint={tiny_run}/checkpoints/best.pt", f"output={tmp_path}/masks"]
+        given += [f"input={DATA}/synthetic/images"] * (not override.startswith("input"))
+        refused(predict.main, [*given, override], culprit, hint)
+
+    @pytest.mark.parametrize(
+        ("override", "culprit", "hint"),
+        [
+            ("split=exam", "no cases in split 'exam'", "there is: train (6), val (2), test (2)"),
+            ("protocol=papre", "protocol=papre is not known", "did you mean paper"),
+            ("batch_size=0", "batch_size=0 is out of range", "give at least 1"),
+            ("device=cuda", "no device cuda", "use auto or cpu"),
+            ("dataset.root=/elsewhere", "dataset.* needs dataset=NAME", "dataset=glas"),
+            ("-m", "--multirun is for train.py only", "run evaluate.py for each value"),
+        ],
+    )
+    def test_a_wrong_setting_of_evaluate(self, refused, tiny_run, override, culprit, hint):
+        before = files_below(tiny_run)
+        checkpoint = f"checkpoint={tiny_run}/checkpoints/best.pt"
+        refused(evaluate.main, [checkpoint, override], culprit, hint)
+        assert files_below(tiny_run) == before
