@@ -64,7 +64,9 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
         The exit code: the task's, the highest of several, or 1 after an error, of which one line
         went to stderr. With MEDT_DEBUG=1 in the environment its traceback goes there too.
     """
-    overrides = [_quoted(text) for text in (sys.argv[1:] if argv is None else argv)]
+    given = list(sys.argv[1:] if argv is None else argv)
+    sweeping = not {"-m", "--multirun"}.isdisjoint(given)  # commas then part the values
+    overrides = [text if sweeping and "," in text else _quoted(text) for text in given]
     register_schema()
     codes: list[int] = []
     sweeps: list[Path] = []

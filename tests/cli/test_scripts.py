@@ -10,7 +10,15 @@ import pytest
 from conftest import DATA, tiny
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-COMMANDS = ("train", "evaluate", "predict", "prepare_data", "benchmark")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "predict",
+    "prepare_data",
+    "import_official",
+    "compare",
+    "benchmark",
+)
 
 
 def start(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -71,9 +79,3 @@ def test_any_path_can_be_given_as_it_is(tiny_run: Path, tmp_path: Path) -> None:
     done = start("predict", f"checkpoint={checkpoint}", f"input={folder}", f"output={masks}")
     assert done.returncode == 0, done.stderr
     assert (masks / "a b.png").is_file()
-
-
-@pytest.mark.parametrize("experiment", ["debug", "quickstart", "paper_glas"])
-def test_every_experiment_composes(experiment: str) -> None:
-    done = start("train", f"experiment={experiment}", "--cfg", "job", "--resolve")
-    assert done.returncode == 0, done.stderr

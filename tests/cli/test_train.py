@@ -266,22 +266,3 @@ def test_debug_shows_the_traceback(
     monkeypatch.setenv("MEDT_DEBUG", "1")
     assert train.main(["trainer.epoch=3"]) == 1
     assert "Traceback" in capsys.readouterr().err
-
-
-def test_paper_glas_is_the_papers_recipe(tmp_path: Path) -> None:
-    from command import CONFIGS
-    from hydra import compose, initialize_config_dir
-
-    from medt.config import register_schema
-
-    register_schema()
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("train", ["experiment=paper_glas"])
-    assert cfg.dataset.name == "glas"
-    assert cfg.dataset.image_size == cfg.model.image_size == 128
-    assert cfg.loss._target_ == "medt.losses.CrossEntropyLoss"
-    assert (cfg.optimizer._target_, cfg.optimizer.lr) == ("torch.optim.Adam", 1e-3)
-    assert cfg.optimizer.weight_decay == 1e-5
-    assert cfg.scheduler._target_ == "medt.training.schedules.Constant"
-    assert cfg.augmentation._target_ == "medt.data.augmentation.Flip"
-    assert (cfg.trainer.batch_size, cfg.trainer.epochs, cfg.trainer.gate_epoch) == (4, 400, 10)

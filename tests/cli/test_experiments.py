@@ -1,0 +1,102 @@
+"""configs/experiment: each of them composes, and trains for an epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import train
+from command import CONFIGS
+from conftest import DATA
+from hydra import compose, initialize_config_dir
+
+from medt.checkpoint import load_checkpoint
+from medt.config import register_schema
+from medt.data.layout import DatasetCard, default_classes, write_card
+from medt.files import write_png, write_text
+
+SMALL = ["dataset.image_size=64", "model.grid=[2,2]", "trainer.epochs=1"]
+SYNTHETIC = [f"paths.data={DATA}/experiments", "dataset.train=6", "dataset.val=2"]
+SYNTHETIC += ["dataset.test=2", "dataset.size=64"]
+EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+
+
+def compose_experiment(name: str):
+    register_schema()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", [f"experiment={name}"])
+
+
+def write_images(folder: Path, classes: int) -> None:
+    """Ten images with masks of 0, 1, ... in images/ and masks/."""
+    generator = np.random.default_rng(0)
+    for number in range(10):
+        mask = np.zeros((70, 60), np.uint8)
+        for value in range(1, classes):
+            mask[10 * value : 60 - 5 * value, 10 * value : 50 - 5 * value] = value
+        image = (mask[..., None] * 50 + generator.integers(0, 60, (70, 60, 3))).astype(np.uint8)
+        write_png(folder / "images" / f"case_{number}.png", image)
+        write_png(folder / "masks" / f"case_{number}.png", mask)
+
+
+def write_prepared(folder: Path, name: str) -> list[str]:
+    """A prepared dataset of this name, and the overrides that say where it lies."""
+    write_images(folder / name, 2)
+    card = DatasetCard(name, default_classes(("background", "gland")), 3, "none", "test", "none")
+    write_card(folder / name, card)
+    rows = [f"case_{n},p{n},{'train' if n < 6 else 'val'}" for n in range(10)]
+    write_text(folder / "splits" / f"{name}.csv", "\n".join(["case,group,split", *rows]) + "\n")
+    return [f"paths.data={folder}"]
+
+
+@pytest.fixture
+def given(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+    """What the user of an experiment gives, and what makes it small."""
+    name = request.param
+    if name.startswith("paper_"):
+        return [*SMALL, *write_prepared(tmp_path, name.removeprefix("paper_"))]
+    if name.startswith("folder_"):
+        classes = {"folder_binary": 2, "folder_multiclass": 3}[name]
+        write_images(tmp_path, classes)
+        folders = [f"dataset.images={tmp_path}/images", f"dataset.masks={tmp_path}/masks"]
+        names = ["dataset.classes=[background,gland,lumen]"] * (classes == 3)
+        return [*SMALL, *folders, *names]
+    if name == "finetune":
+        start = [*SMALL, *SYNTHETIC, "loss=cross_entropy", f"run_dir={tmp_path}/start"]
+        assert train.main(start) == 0
+        return [*SMALL, *SYNTHETIC, f"model.weights={tmp_path}/start/checkpoints/best.pt"]
+    return [*SMALL, *SYNTHETIC]
+
+
+@pytest.mark.parametrize(("given", "name"), [(n, n) for n in EXPERIMENTS], indirect=["given"])
+def test_trains_for_an_epoch(tmp_path: Path, given: list[str], name: str) -> None:
+    assert train.main([f"experiment={name}", *given, f"run_dir={tmp_path}/run"]) == 0
+    checkpoint = load_checkpoint(tmp_path / "run/checkpoints/best.pt")
+    assert checkpoint.epoch == 1
+    assert 0 <= checkpoint.scores["val_dice"] <= 1
+
+
+def test_these_are_the_experiments() -> None:
+    common = {"quickstart", "paper_glas", "paper_monuseg", "finetune"}
+    assert set(EXPERIMENTS) == {*common, "folder_binary", "folder_multiclass", "debug"}
+
+
+@pytest.mark.parametrize(("name", "size"), [("glas", 128), ("monuseg", 512)])
+def test_the_papers_recipe(name: str, size: int) -> None:
+    cfg = compose_experiment(f"paper_{name}")
+    assert cfg.dataset.name == name
+    assert cfg.dataset.image_size == cfg.model.image_size == size
+    assert cfg.model._target_ == "medt.models.LocalGlobalNet"
+    assert cfg.loss._target_ == "medt.losses.CrossEntropyLoss"
+    assert (cfg.optimizer._target_, cfg.optimizer.lr) == ("torch.optim.Adam", 1e-3)
+    assert cfg.optimizer.weight_decay == 1e-5
+    assert cfg.scheduler._target_ == "medt.training.schedules.Constant"
+    assert cfg.augmentation._target_ == "medt.data.augmentation.Flip"
+    assert (cfg.trainer.batch_size, cfg.trainer.epochs, cfg.trainer.gate_epoch) == (4, 400, 10)
+
+
+def test_fine_tuning_needs_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["experiment=finetune", *SYNTHETIC]) == 1
+    error = capsys.readouterr().err
+    assert error == "error: model.weights has no value (this experiment needs model.weights=...)\n"
