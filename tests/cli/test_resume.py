@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import train
 import yaml
-from conftest import tiny
+from conftest import tiny, tiny_dataset
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medt.checkpoint import load_checkpoint
@@ -121,6 +123,32 @@ def test_a_second_ctrl_c_stops_at_once(
     assert "stopping after this step, then saving (once more to stop at once)" in error
     assert error.endswith("interrupted\n")
     assert not (tmp_path / "run/checkpoints/last.pt").exists()
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_workers_too_and_leaves_none_behind(
+    tmp_path: Path,
+) -> None:
+    script = Path(train.__file__)
+    overrides = tiny(tmp_path, f"run_dir={tmp_path}/run", "dataset.workers=2")
+    tiny_dataset()
+    with subprocess.Popen(
+        [sys.executable, str(script), *overrides, "trainer.epochs=1000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        while "epoch 2/1000" not in (line := process.stdout.readline()):
+            assert line, "the training ended"
+        os.killpg(process.pid, signal.SIGINT)
+        output, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.strip().startswith("stopping after this step")
+    assert error.count("\n") == 2
+    assert f"to go on: python scripts/train.py resume={tmp_path}/run" in output
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 @pytest.fixture
