@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import re
 import shlex
@@ -10,7 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -86,8 +87,12 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
     def composed() -> int:
         flags, settings = _flags_and_settings(overrides)
         own = _hydra_settings(flags, settings, config)
+        start = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config)(job)
         with patch.object(sys, "argv", [f"{config}.py", *own, *settings, *flags]):
-            hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config)(job)()
+            if {"-h", "--help"}.isdisjoint(flags):
+                start()
+            else:
+                _print_help(start)
         return max(codes, default=0)
 
     with (
@@ -230,6 +235,16 @@ def _quoted(override: str) -> str:
     if not equals or key not in PATH_KEYS or plain_path or value[0] in "'\"":
         return override
     return f"{key}={quoted(str(Path(value).expanduser()))}"
+
+
+def _print_help(start: Callable[[], None]) -> None:
+    """Hydra's help without the schemas, which are no options of a group."""
+    text = io.StringIO()
+    try:
+        with redirect_stdout(text):
+            start()
+    finally:  # it may leave by SystemExit
+        print(re.sub(r"(, )?\bschema_\w+", "", text.getvalue()).strip())
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:

@@ -35,6 +35,7 @@ def test_help_lists_the_config_without_loading_torch(script: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "The config:" in done.stdout
+    assert "schema_" not in done.stdout
 
 
 def test_train_evaluate_and_predict_from_the_shell(tmp_path: Path) -> None:
