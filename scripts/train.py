@@ -66,7 +66,7 @@ def train(cfg: DictConfig) -> int:
     with logging_to(console, run_folder.log):
         if checkpoint is not None:
             trainer.resume(checkpoint)
-            log.info(f"resumed {trainer.position()}: {run_folder.root}")
+            log.info(f"resumed {trainer.state.position(len(trainer.batches))}: {run_folder.root}")
         elif cfg.resume == "auto":
             log.info("no unfinished run has this config: starting afresh")
         if fresh:
@@ -77,7 +77,7 @@ def train(cfg: DictConfig) -> int:
         state = trainer.fit()
         if not state.finished:
             log.info(
-                f"stopped {trainer.position()}, and saved\n"
+                f"stopped {trainer.state.position(len(trainer.batches))}, and saved\n"
                 f"to go on: python scripts/train.py {shlex.quote(f'resume={run_folder.root}')}"
             )
             return 128 + (trainer.stop.signal or 0)

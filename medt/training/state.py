@@ -92,6 +92,12 @@ class TrainingState:
     history: list[Row] = field(default_factory=list)
     sums: EpochSums | None = None
 
+    def position(self, batches: int) -> str:
+        """Where the run stands, such as: in epoch 3 after 7 of 17 batches."""
+        if self.sums is None:
+            return f"after epoch {self.epoch}"
+        return f"in epoch {self.epoch} after {self.sums.batches} of {batches} batches"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for checkpoints."""
         return {**vars(self), "sums": None if self.sums is None else self.sums.to_dict()}

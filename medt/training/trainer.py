@@ -389,12 +389,3 @@ class Trainer:
         self.state = TrainingState.from_dict({name: values[name] for name in vars(self.state)})
         if checkpoint.scores:
             self.validated = replace(checkpoint, training=None)
-
-    def position(self) -> str:
-        """Where the run stands, such as: epoch 3 after 7 of 17 batches."""
-        if self.state.sums is None:
-            return f"after epoch {self.state.epoch}"
-        return (
-            f"in epoch {self.state.epoch} after {self.state.sums.batches} of "
-            f"{len(self.batches)} batches"
-        )
