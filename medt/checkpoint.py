@@ -137,12 +137,15 @@ def load_checkpoint(path: str | Path, allow: str | Sequence[str] = ()) -> Checkp
     """Read a checkpoint; nothing in the file is executed.
 
     Args:
-        path: a file written by `save_checkpoint`.
+        path: a file written by `save_checkpoint`, or a run folder, which stands for its best.pt.
         allow: full names of classes outside `medt.models` that the file may build.
 
     Raises:
         UserError: the file is missing, damaged, or no checkpoint of ours.
     """
+    path = Path(path)
+    if (path / "checkpoints" / "best.pt").is_file():
+        path = path / "checkpoints" / "best.pt"
     content = read_tensors(path, "checkpoint of medt")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(

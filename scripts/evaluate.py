@@ -34,9 +34,9 @@ def evaluate(cfg: DictConfig) -> int:
     from medt.inference.device import choose_device
     from medt.inference.predictor import Predictor
 
-    path = Path(cfg.checkpoint)
     device = choose_device(cfg.device)
-    checkpoint = load_checkpoint(path, cfg.allow or ())
+    checkpoint = load_checkpoint(cfg.checkpoint, cfg.allow or ())
+    path = Path(checkpoint.file)
     predictor = Predictor.from_checkpoint(checkpoint, device)
     settings = checkpoint.dataset if cfg.dataset is None else plain(cfg.dataset)
     if not settings:
@@ -49,7 +49,8 @@ def evaluate(cfg: DictConfig) -> int:
         raise UserError(
             f"{path} was trained on the classes {', '.join(trained)}, "
             f"but dataset {index.name} has {', '.join(present)}",
-            "evaluate on a dataset with the same classes, or name the classes alike",
+            "evaluate on a dataset with the same classes; those of your own folder are named by "
+            f"'dataset.classes=[{','.join(trained)}]'",
         )
     dataset = SegmentationDataset(
         index.split(cfg.split),

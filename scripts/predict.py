@@ -17,12 +17,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def predict(cfg: DictConfig) -> int:
     from medt.inference.device import choose_device
-    from medt.inference.folder import find_inputs, predict_folder
+    from medt.inference.folder import find_inputs, mask_file, predict_folder
     from medt.inference.predictor import Predictor
 
     output = Path(cfg.output)
     predictor = Predictor.load(Path(cfg.checkpoint), choose_device(cfg.device), cfg.allow or ())
     inputs = find_inputs(Path(cfg.input))
+    kept = 0 if cfg.overwrite else sum(mask_file(output, path).exists() for path in inputs)
     with progress("predicting") as advance:
         failures = predict_folder(
             predictor,
@@ -32,10 +33,14 @@ def predict(cfg: DictConfig) -> int:
             cfg.overlays,
             cfg.probabilities,
             advance,
+            cfg.overwrite,
         )
     for failure in failures:
         print(f"error: {failure.message}", file=sys.stderr)
-    print(f"{len(inputs) - len(failures)} of {len(inputs)} masks written to {output}")
+    written = len(inputs) - len(failures) - kept
+    print(f"{written} of {len(inputs)} masks written to {output}")
+    if kept:
+        print(f"{kept} were there already and are kept (overwrite=true replaces them)")
     return 1 if failures else 0
 
 

@@ -44,6 +44,11 @@ def test_the_file_alone_gives_back_the_network(model: AxialUNet, tmp_path: Path)
     assert load_checkpoint(tmp_path / "best.pt").epoch == 7
 
 
+def test_a_run_folder_stands_for_its_best_checkpoint(model: AxialUNet, tmp_path: Path) -> None:
+    save_checkpoint(checkpoint(model), tmp_path / "checkpoints/best.pt")
+    assert load_checkpoint(tmp_path).file == str(tmp_path / "checkpoints/best.pt")
+
+
 def test_only_our_models_are_built_unless_a_name_is_allowed(
     model: AxialUNet, tmp_path: Path
 ) -> None:

@@ -81,6 +81,7 @@ class PredictConfig:
         values: the pixel value to write for each class; null writes 0/255 for two classes, else
             the class ids.
         overlays, probabilities: whether to write these too.
+        overwrite: whether to replace files that exist; else they are kept.
         allow: the full name of a model outside medt.models that the checkpoint may build.
     """
 
@@ -90,6 +91,7 @@ class PredictConfig:
     values: list[int] | None = None
     overlays: bool = False
     probabilities: bool = False
+    overwrite: bool = False
     device: str = "auto"
     allow: str | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,13 @@ def predict_folder(
     overlays: bool = False,
     probabilities: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    overwrite: bool = False,
 ) -> list[Failure]:
     """Predict every image and write ``<output>/<stem>.png``, a mask at the image's own size.
 
-    Files appear whole or not at all; those of an earlier run are replaced. An image that cannot be
-    read is reported and does not keep the others from being predicted.
+    Files appear whole or not at all. Files that exist are kept, and what is missing is added, so
+    that an interrupted prediction goes on. An image that cannot be read is reported and does not
+    keep the others from being predicted.
 
     Args:
         predictor: what predicts.
@@ -72,6 +74,7 @@ def predict_folder(
         probabilities: also write ``<output>/probabilities/<stem>.npz`` with ``probabilities``,
             float16 (classes, H, W) in 0..1, and ``classes``, their names.
         progress: called with (images done, images in all) after each image.
+        overwrite: whether files that exist are replaced.
 
     Returns:
         The images that failed, in the order of ``inputs``.
@@ -86,24 +89,42 @@ def predict_folder(
     _check_paths(inputs, output)
     failures: list[Failure] = []
     for done, path in enumerate(inputs, start=1):
-        try:
-            image = predictor.preprocessing.original(path)
-        except UserError as error:
-            failures.append(Failure(path, str(error)))
-        else:
-            predicted = predictor.probabilities(image)
-            ids = most_probable(predicted)
-            write_png(output / f"{path.stem}.png", table[ids])
-            if overlays:
-                colors = [c.color for c in predictor.classes]
-                write_png(output / "overlays" / f"{path.stem}.png", overlay(image, ids, colors))
-            if probabilities:
-                _write_probabilities(
-                    output / "probabilities" / f"{path.stem}.npz", predicted, predictor
-                )
+        wanted = {"mask": mask_file(output, path)}
+        if overlays:
+            wanted["overlay"] = output / "overlays" / f"{path.stem}.png"
+        if probabilities:
+            wanted["probabilities"] = output / "probabilities" / f"{path.stem}.npz"
+        due = {kind: file for kind, file in wanted.items() if overwrite or not file.exists()}
+        problem = _predict(predictor, path, due, table) if due else None
+        if problem is not None:
+            failures.append(Failure(path, problem))
         if progress is not None:
             progress(done, len(inputs))
     return failures
+
+
+def mask_file(output: Path, image: Path) -> Path:
+    """Where the mask of an image is written."""
+    return output / f"{image.stem}.png"
+
+
+def _predict(
+    predictor: Predictor, path: Path, due: Mapping[str, Path], table: NDArray[Any]
+) -> str | None:
+    """Write the files of one image that are due; returns why the image could not be read, if so."""
+    try:
+        image = predictor.preprocessing.original(path)
+    except UserError as error:
+        return str(error)
+    predicted = predictor.probabilities(image)
+    ids = most_probable(predicted)
+    if "mask" in due:
+        write_png(due["mask"], table[ids])
+    if "overlay" in due:
+        write_png(due["overlay"], overlay(image, ids, [c.color for c in predictor.classes]))
+    if "probabilities" in due:
+        _write_probabilities(due["probabilities"], predicted, predictor)
+    return None
 
 
 def _value_table(values: Sequence[int] | None, classes: int) -> NDArray[Any]:

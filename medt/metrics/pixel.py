@@ -29,7 +29,7 @@ a class absent from one of the two scores 0.
 More classes: a class absent from truth and prediction is left out of that case's mean, and \
 counted under "left out"; a class absent from one of the two scores 0.
 These rules decide every zero denominator of Dice, IoU, precision and recall.
-Ignored pixels (255 in the truth) count nowhere; a case without any other pixel is left out.
+Pixels that the dataset marks as ignored count nowhere; a case of nothing else is left out.
 Mean over cases: each case is scored by itself, then the scores are averaged.
 Pooled: pixels are counted over all cases, then scored once."""
 

@@ -71,3 +71,20 @@ def test_a_broken_image_is_named_and_the_others_are_predicted(
     assert captured.err.count("\n") == 1
     assert "1 of 2 masks written" in captured.out
     assert [p.name for p in (tmp_path / "masks").iterdir()] == ["good one.png"]
+
+
+def test_masks_that_exist_are_kept_and_counted(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    (masks / "test_1.png").write_bytes(b"drawn by hand")
+    given = arguments(tiny_run, DATA / "synthetic/images", masks)
+    assert predict.main(given) == 0
+    output = capsys.readouterr().out
+    assert "9 of 10 masks written" in output
+    assert "1 were there already and are kept (overwrite=true replaces them)" in output
+    assert (masks / "test_1.png").read_bytes() == b"drawn by hand"
+    assert predict.main([*given, "overwrite=true"]) == 0
+    assert "10 of 10 masks written" in capsys.readouterr().out
+    assert (masks / "test_1.png").read_bytes() != b"drawn by hand"

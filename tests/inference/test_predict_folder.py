@@ -99,11 +99,6 @@ class TestMasks:
         assert written.dtype == kind
         np.testing.assert_array_equal(written, np.array(values)[stripes()[1]])
 
-    def test_replace_those_of_an_earlier_run(self, predictor, folder, tmp_path):
-        for values in ((0, 1), (0, 2)):
-            predict_folder(predictor, find_inputs(folder), tmp_path / "out", values=values)
-        assert read_mask(tmp_path / "out" / "b.png").max() == 2
-
 
 class TestExtras:
     def test_overlays_show_the_image_with_its_outlines(self, predictor, folder, tmp_path):
@@ -140,6 +135,24 @@ class TestBrokenImages:
         predictor.model = BrightestChannel(2)
         with pytest.raises(UserError, match="gives 2 classes"):
             predict_folder(predictor, find_inputs(folder), tmp_path / "out")
+
+
+class TestFilesThatExist:
+    def test_are_kept_and_what_is_missing_is_added(self, predictor, folder, tmp_path):
+        (tmp_path / "out").mkdir()
+        drawn = tmp_path / "out" / "b.png"
+        drawn.write_bytes(b"drawn by hand")
+        assert predict_folder(predictor, find_inputs(folder), tmp_path / "out", overlays=True) == []
+        assert drawn.read_bytes() == b"drawn by hand"
+        every = ["a 1.png", "b.png", "c.old.png"]
+        assert files(tmp_path / "out" / "overlays") == every
+        assert set(every) <= set(files(tmp_path / "out"))
+
+    def test_are_replaced_if_asked(self, predictor, folder, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "b.png").write_bytes(b"old")
+        predict_folder(predictor, [folder / "b.png"], tmp_path / "out", overwrite=True)
+        np.testing.assert_array_equal(read_mask(tmp_path / "out" / "b.png"), 255 * stripes()[1])
 
 
 class TestRefusedBeforeTheStart:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from medt.data.layout import Case, DatasetIndex, default_classes, listed
-from medt.data.splits import check_groups, draw_splits, read_splits, write_splits
+from medt.data.splits import SPLITS, check_groups, draw_splits, read_splits, write_splits
 from medt.errors import UserError
 from medt.files import list_images, read_image, read_mask
+
+log = logging.getLogger("medt")
 
 LARGEST_VALUE = 0xFFFF
 ClassList = Sequence[str | Mapping[str, Any]]
@@ -60,6 +64,10 @@ def open_folder(
             f"known are {_numbers(known)}; correct the masks, set dataset.ignore, or give "
             f"each value a class: '{_example(names, label_map, values)}'",
         )
+    seen = {label_map[value] for found in values.values() for value in found if value in label_map}
+    absent = [name for index, name in enumerate(names) if index not in seen]
+    if absent:
+        log.warning(f"warning: no mask in {masks} shows the class {', '.join(absent)}")
     splits_file = splits_file or images.parent / f"{images.name}_splits.csv"
     plan = _splits(list(pairs), seed, splits_file)
     cases = tuple(
@@ -194,7 +202,11 @@ def _splits(names: list[str], seed: int, splits_file: Path) -> dict[str, tuple[s
             raise UserError(
                 f"{names[0]} is the only image", "training and validation need one each at least"
             )
-        write_splits(splits_file, draw_splits(names, seed))
+        drawn = draw_splits(names, seed)
+        write_splits(splits_file, drawn)
+        counts = Counter(row.split for row in drawn)
+        shown = ", ".join(f"{split} {counts[split]}" for split in SPLITS)
+        log.warning(f"split drawn: {shown}; edit {splits_file} to keep cases of a patient together")
     rows = read_splits(splits_file)
     check_groups(rows, splits_file)
     planned = {row.case for row in rows}
