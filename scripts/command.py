@@ -104,7 +104,7 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
         except _StoppedError:
             code = codes[-1]
     if sweeps:
-        folder = shlex.quote(str(sweeps[0].parent))
+        folder = shlex.quote(str(shown(sweeps[0].parent)))
         print(f"\n{codes.count(0)} of {len(codes)} runs ended well")
         print(f"to compare them: python scripts/compare.py {folder}")
     return code
@@ -117,6 +117,12 @@ def sweep_folder() -> Path | None:
         return None
     name = re.sub(r"[^\w.,=+-]+", "_", settings.job.override_dirname)
     return Path(settings.sweep.dir) / name
+
+
+def shown(path: Path) -> Path:
+    """The path as the user would type it: relative where it lies below the working folder."""
+    path, here = path.absolute(), Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def quoted(text: str) -> str:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command import plain, progress, run
+from command import plain, progress, run, shown
 from omegaconf import DictConfig
 
 from medt.errors import UserError
@@ -69,7 +69,7 @@ def evaluate(cfg: DictConfig) -> int:
     origin = f"trained for {checkpoint.epoch} epochs" if checkpoint.dataset else "imported"
     if seen and cfg.split != "train" and settings["name"] == checkpoint.dataset.get("name"):
         print(f"\nwarning: {len(seen)} of these cases were trained on, such as {min(seen)}")
-    print(f"\n{path}, {origin}\nwritten to {folder}")
+    print(f"\n{shown(path)}, {origin}\nwritten to {shown(folder)}")
     return 0
 
 

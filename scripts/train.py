@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command import plain, run, sweep_folder
+from command import plain, run, shown, sweep_folder
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -59,7 +59,8 @@ def train(cfg: DictConfig) -> int:
     memory = memory_of(trainer)
     if cfg.dry_run:
         name = f"{config['dataset']['name']}-{config['model']['name']}.png"
-        print(dry_run(trainer, memory, Path(config["paths"]["runs"]) / "dry_run" / name))
+        picture = shown(Path(config["paths"]["runs"]) / "dry_run" / name)
+        print(dry_run(trainer, memory, picture))
         return 0
     if checkpoint is None:
         run_folder.create(config)
@@ -75,19 +76,28 @@ def train(cfg: DictConfig) -> int:
         if memory.is_tight():
             log.warning(f"memory may not suffice: a training step takes {memory.describe()}")
         state = trainer.fit()
-        if not state.finished:
-            log.info(
-                f"stopped {trainer.state.position(len(trainer.batches))}, and saved\n"
-                f"to go on: python scripts/train.py {shlex.quote(f'resume={run_folder.root}')}"
-            )
-            return 128 + (trainer.stop.signal or 0)
-        log.info(
-            f"best {trainer.settings.monitor} {state.best_score:.4f} in epoch {state.best_epoch}\n"
-            f"checkpoint   {run_folder.best}\n"
-            f"history      {run_folder.history}\n"
-            f"TensorBoard  tensorboard --logdir {shlex.quote(str(run_folder.root))}"
+        log.info(closing_lines(trainer))
+    return 0 if state.finished else 128 + (trainer.stop.signal or 0)
+
+
+def closing_lines(trainer: Trainer) -> str:
+    """What came of the run, and the commands that go on from it."""
+    run_folder, state = trainer.run, trainer.state
+    root = shown(run_folder.root)
+    if not state.finished:
+        return (
+            f"stopped {state.position(len(trainer.batches))}, and saved\n"
+            f"to go on: python scripts/train.py {shlex.quote(f'resume={root}')}"
         )
-    return 0
+    checkpoint = shlex.quote(f"checkpoint={root}")
+    return (
+        f"best {trainer.settings.monitor} {state.best_score:.4f} in epoch {state.best_epoch}\n"
+        f"checkpoint   {shown(run_folder.best)}\n"
+        f"history      {shown(run_folder.history)}\n"
+        f"TensorBoard  tensorboard --logdir {shlex.quote(str(root))}\n"
+        f"evaluate     python scripts/evaluate.py {checkpoint} split=val\n"
+        f"predict      python scripts/predict.py {checkpoint} input=IMAGES output=MASKS"
+    )
 
 
 def memory_of(trainer: Trainer) -> MemoryEstimate:
