@@ -46,7 +46,7 @@ RANGES = {
     "rounds": COUNT,
     "threads": COUNT,
     "channels": COUNT,
-    "dataset.workers": NOT_NEGATIVE,
+    "dataset.workers": Range(0, 64),
     "dataset.cache": NOT_NEGATIVE,
     "dataset.channels": COUNT,
     "dataset.seed": NOT_NEGATIVE,
