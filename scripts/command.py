@@ -47,7 +47,7 @@ PATH_KEYS = {
     *("source", "checkpoint", "input", "output", "run_dir", "resume"),
     *("weights", "model.weights", "model.encoder_weights"),
     *("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file"),
-    *("paths.root", "paths.data", "paths.runs"),
+    *("paths.root", "paths.data", "paths.runs", "hydra.sweep.dir"),
 }
 
 
@@ -58,8 +58,8 @@ class _StoppedError(BaseException):
 def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | None) -> int:
     """Compose configs/<config>.yaml with the overrides in `argv` and call `task` with it.
 
-    With --multirun `task` is called for every combination of the values given; a run that fails
-    does not keep the next one from starting.
+    With --multirun `task` is called for every combination of the values given. A run that fails
+    does not keep the next one from starting; values that cannot be composed stop all of them.
 
     Returns:
         The exit code: the task's, the highest of several, or 1 after an error, of which one line
@@ -106,7 +106,8 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
     if sweeps:
         folder = shlex.quote(str(shown(sweeps[0].parent)))
         print(f"\n{codes.count(0)} of {len(codes)} runs ended well")
-        print(f"to compare them: python scripts/compare.py {folder}")
+        if sum(code == 0 for code in codes) > 1:
+            print(f"to compare them: python scripts/compare.py {folder}")
     return code
 
 
@@ -175,7 +176,10 @@ def _hydra_settings(flags: list[str], settings: list[str], config: str) -> list[
     parsed = OverridesParser.create().parse_overrides(settings)
     if "run_dir" in [override.key_or_group for override in parsed]:
         raise UserError("run_dir would be the same for all runs", "give hydra.sweep.dir=FOLDER")
-    fixed = [quoted(o.key_or_group) for o in parsed if not o.is_sweep_override()]
+    swept = {override.key_or_group for override in parsed if override.is_sweep_override()}
+    if not swept:
+        raise UserError("--multirun varies nothing", "give a key several values: seed=0,1")
+    fixed = [quoted(o.key_or_group) for o in parsed if o.key_or_group not in swept]
     return [*own, f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]"]
 
 
@@ -185,6 +189,11 @@ def _one_line(error: Exception, config: str, overrides: list[str]) -> str:
         if isinstance(cause, UserError):
             return str(cause)
         cause = cause.__cause__ or cause.__context__
+    if "Expected more than 1" in str(error):
+        return (
+            "a batch is too small for the network's norms: they see one value per channel (give a "
+            "larger dataset.image_size, or a trainer.batch_size that leaves no single image over)"
+        )
     if _is_out_of_memory(error):
         hint = LOWER_MEMORY.get(config, CLOSE_OTHERS)
         return f"out of memory: {' '.join(str(error).split())[:120]} ({hint})"

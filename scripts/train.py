@@ -46,13 +46,19 @@ def train(cfg: DictConfig) -> int:
     from medt.data.sources import open_dataset
     from medt.training.dry_run import dry_run
     from medt.training.progress import log, logging_to
+    from medt.training.run_folder import is_finished
 
+    if cfg.dry_run and cfg.resume is not None:
+        raise UserError("dry_run=true says what a new run would be", "leave resume out")
     if cfg.resume not in (None, "auto"):
         config, run_folder, checkpoint = run_of_resume(cfg)
         index = open_dataset(config["dataset"])
     else:
         index = open_dataset(plain(cfg.dataset))
         config, run_folder, checkpoint = run_of_config(cfg, index)
+        if cfg.resume == "auto" and checkpoint is None and is_finished(run_folder.root, config):
+            print(f"finished already: {shown(run_folder.root)}")
+            return 0
     console = Console()
     model, fresh = build_network(config, resumed=checkpoint is not None)
     trainer = build_trainer(config, index, model, checkpoint, run_folder, console)
@@ -114,6 +120,7 @@ def memory_of(trainer: Trainer) -> MemoryEstimate:
         (preprocessing.channels, *preprocessing.image_size),
         len(trainer.classes),
         settings.batch_size,
+        len(trainer.train_set) % settings.batch_size or settings.batch_size,
         state,
         trainer.device,
     )

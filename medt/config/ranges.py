@@ -28,19 +28,20 @@ class Range:
         low = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
         if self.high == math.inf:
             return low
-        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:g}"
+        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:.10g}"
 
 
 COUNT = Range(1)
 NOT_NEGATIVE = Range(0)
 POSITIVE = Range(0, open_low=True)
 SHARE = Range(0, 1)
+SEED = Range(0, 2**32 - 1)
 DECAY = Range(0, 1, open_high=True)
 
 # The settings of trainer, loss, augmentation and image size are checked by what takes them. A list
 # is checked number by number, and may not be empty.
 RANGES = {
-    "seed": NOT_NEGATIVE,
+    "seed": SEED,
     "overfit": COUNT,
     "batch_size": COUNT,
     "rounds": COUNT,
@@ -49,7 +50,7 @@ RANGES = {
     "dataset.workers": Range(0, 64),
     "dataset.cache": NOT_NEGATIVE,
     "dataset.channels": COUNT,
-    "dataset.seed": NOT_NEGATIVE,
+    "dataset.seed": SEED,
     "model.width_factor": POSITIVE,
     "model.heads": COUNT,
     "model.depths": COUNT,

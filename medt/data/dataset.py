@@ -223,4 +223,5 @@ def sample_seed(seed: int, epoch: int, case: str) -> int:
 
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # workers are the parallelism
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training process decides when to stop
+    for number in (signal.SIGINT, signal.SIGTERM):  # the training process decides when to stop
+        signal.signal(number, signal.SIG_IGN)

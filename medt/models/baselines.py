@@ -20,7 +20,7 @@ from medt.errors import UserError
 from medt.models.sizes import as_size, check_size
 from medt.models.state_dicts import read_state_dict
 
-# Below this the deepest feature map has one pixel, over which no norm can be taken.
+# Below this the deepest feature map of MONAI's networks has one pixel, which their norms refuse.
 SMALLEST = 32
 REFERENCE_CHANNELS, REFERENCE_CLASSES = 3, 2
 UNET_FEATURES = (32, 32, 64, 128, 256, 32)
@@ -69,7 +69,9 @@ class Baseline(nn.Module):
                 f"there is no baseline {architecture}", f"choose one of {', '.join(BUILDERS)}"
             )
         self.architecture = architecture
-        self.multiples = (MULTIPLES.get(architecture, 1),) * 2
+        features = options.get("features") or RES_UNET_FEATURES
+        strides = 2 ** (len(features) - 1) if architecture in STRIDED else 1
+        self.multiples, self.smallest = (strides, strides), max(SMALLEST, 2 * strides)
         if image_size is not None:
             self._check_size(as_size(image_size))
         given = {name: value for name, value in options.items() if value is not None}
@@ -88,7 +90,7 @@ class Baseline(nn.Module):
         return logits
 
     def _check_size(self, size: tuple[int, int]) -> None:
-        check_size(size, self.multiples, self.architecture, SMALLEST)
+        check_size(size, self.multiples, self.architecture, self.smallest)
 
     def _check_parameters(self, expected: int, options: dict[str, Any]) -> None:
         with torch.device("meta"):
@@ -214,5 +216,5 @@ BUILDERS: dict[str, Builder] = {
     "attention_unet": _attention_unet,
     "smp_unet": _smp_unet,
 }
-# What height and width must be multiples of, where not any size will do.
-MULTIPLES = {"res_unet": 16, "attention_unet": 16}
+# Networks whose strides must divide height and width; the others take any size.
+STRIDED = ("res_unet", "attention_unet")

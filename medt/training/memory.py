@@ -55,10 +55,11 @@ def estimate_memory(
     image_shape: Sequence[int],
     classes: int,
     batch_size: int,
+    left_over: int,
     state_bytes: int,
     device: torch.device,
 ) -> MemoryEstimate:
-    """Run forward and backward on one image and on two, and extrapolate to the batch.
+    """Run forward and backward on two images and on three, and extrapolate to the batch.
 
     Args:
         model: as it is trained, on `device`; a copy of it is run.
@@ -66,18 +67,21 @@ def estimate_memory(
         image_shape: (C, H, W) of the network's input.
         classes: of the dataset.
         batch_size: images of one step.
+        left_over: images of the last batch of an epoch; a single one is tried, too, since norms may
+            refuse it.
         state_bytes: of the optimizer and of averaged weights, see `optimizer_bytes`.
         device: where the training will run.
     """
     available = available_bytes(device)
     model = copy.deepcopy(model)
     with torch.random.fork_rng():
-        peaks = [
-            _peak_of_step(model, loss, image_shape, classes, count, device)
-            for count in range(1, min(batch_size, 2) + 1)
-        ]
-    growth = peaks[-1] - peaks[0]
-    tensors = peaks[0] + growth * (batch_size - 1) + state_bytes
+        if left_over == 1 < batch_size:
+            _peak_of_step(model, loss, image_shape, classes, 1, device)
+        counts = (min(batch_size, 2), min(batch_size, 3))
+        first, second = (
+            _peak_of_step(model, loss, image_shape, classes, count, device) for count in counts
+        )
+    tensors = first + (second - first) * (batch_size - counts[0]) + state_bytes
     needed = int(tensors * SLACK.get(device.type, 1.2))
     return MemoryEstimate(tensors, needed, available)
 

@@ -87,7 +87,7 @@ def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
     for path in paths:
         if not path.is_dir():
             raise UserError(f"there is no folder {path}", "name run folders, or a folder of runs")
-        roots = [path] if _is_run(path) else _runs_below(path)
+        roots = [path] if _is_run(path) else _validated(_runs_below(path))
         if not roots:
             raise UserError(
                 f"there is no run in {path}", "a run has a config.yaml beside its checkpoints/"
@@ -140,6 +140,11 @@ def _is_run(folder: Path) -> bool:
 def _runs_below(folder: Path) -> list[Path]:
     roots = [config.parent for config in folder.rglob("config.yaml") if _is_run(config.parent)]
     return sorted(roots, key=lambda root: natural_key(str(root)))
+
+
+def _validated(roots: list[Path]) -> list[Path]:
+    """Without runs that have no scores yet, unless none has."""
+    return [root for root in roots if RunFolder(root).metrics.exists()] or roots
 
 
 def _damaged(file: Path) -> UserError:

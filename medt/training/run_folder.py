@@ -48,18 +48,25 @@ class RunFolder:
         self.log = root / "train.log"
 
     def create(self, config: Mapping[str, Any]) -> None:
-        """Make the folder with its config.
+        """Make the folder with its config; of two runs that try it at once one is refused.
 
         Raises:
-            UserError: it holds a run that left a checkpoint, or it cannot be made.
+            UserError: the folder holds anything, or it cannot be made.
         """
-        if self.last.exists():
-            raise UserError(
-                f"{self.root} holds a run already",
-                f"continue it with resume={self.root}, or choose another run_dir",
-            )
+        held = UserError(
+            f"the run folder {self.root} is not empty",
+            f"choose another run_dir, or continue an unfinished run with resume={self.root}",
+        )
         try:
-            self.last.parent.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
+            if any(self.root.iterdir()):
+                raise held
+            self.config.touch(exist_ok=False)
+            self.last.parent.mkdir()
+        except FileExistsError:
+            if self.root.is_dir():
+                raise held from None
+            raise UserError(f"{self.root} is a file", "choose another run_dir") from None
         except OSError as error:
             raise UserError(
                 f"the run folder {self.root} cannot be made: {error.strerror}",
@@ -127,7 +134,27 @@ def run_to_resume(path: Path) -> tuple[RunFolder, Checkpoint]:
             f"the run {root} has ended after epoch {checkpoint.epoch}",
             f"to train on from its weights: model.weights={run.best}",
         )
+    _check_best(run, checkpoint)
     return run, checkpoint
+
+
+def is_finished(root: Path, config: Mapping[str, Any]) -> bool:
+    """Whether `root` holds a run of this config that has ended."""
+    run = RunFolder(root)
+    if not run.last.is_file() or not run.config.is_file():
+        return False
+    if without_circumstances(run.read_config()) != without_circumstances(config):
+        return False
+    training = load_checkpoint(run.last).training
+    return training is not None and bool(training["finished"])
+
+
+def _check_best(run: RunFolder, checkpoint: Checkpoint) -> None:
+    """A resumed run may never beat its best score, and then names this file at its end."""
+    if (checkpoint.training or {})["best_epoch"] and not run.best.is_file():
+        raise UserError(
+            f"{run.best} is missing", f"restore it, or start anew from model.weights={run.last}"
+        )
 
 
 def newest_unfinished(
@@ -145,6 +172,7 @@ def newest_unfinished(
             log.warning(f"passed over: {error}")
             continue
         if checkpoint and checkpoint.training and not checkpoint.training["finished"]:
+            _check_best(run, checkpoint)
             return run, checkpoint
     return None
 

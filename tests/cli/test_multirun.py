@@ -91,6 +91,26 @@ def test_values_with_slashes_make_names_without(tmp_path: Path) -> None:
     assert all((tmp_path / "sweep" / name / "checkpoints/best.pt").is_file() for name in names)
 
 
+def test_a_key_that_is_fixed_and_varied_is_varied(tmp_path: Path) -> None:
+    assert train.main(sweep(tmp_path, "seed=7", "seed=1,2", "overfit=4")) == 0
+    assert folders(tmp_path / "sweep") == ["seed=1", "seed=2"]
+
+
+def test_a_sweep_goes_on_where_it_was_interrupted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(sweep(tmp_path, "seed=0,1")) == 0
+    assert train.main(sweep(tmp_path, "seed=0,1,2", "resume=auto")) == 0
+    output = capsys.readouterr().out
+    assert f"finished already: {tmp_path}/sweep/seed=1" in output
+    assert "3 of 3 runs ended well" in output
+    assert folders(tmp_path / "sweep") == ["seed=0", "seed=1", "seed=2"]
+
+
+def test_a_sweep_of_nothing_is_refused(refused, tmp_path: Path) -> None:
+    refused(train.main, sweep(tmp_path), "--multirun varies nothing", "seed=0,1")
+
+
 def test_one_folder_for_all_runs_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -125,8 +125,9 @@ def test_a_second_ctrl_c_stops_at_once(
     assert not (tmp_path / "run/checkpoints/last.pt").exists()
 
 
-def test_ctrl_c_in_a_terminal_reaches_the_workers_too_and_leaves_none_behind(
-    tmp_path: Path,
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_saves_and_leaves_no_worker_behind(
+    tmp_path: Path, number: int
 ) -> None:
     script = Path(train.__file__)
     overrides = tiny(tmp_path, f"run_dir={tmp_path}/run", "dataset.workers=2")
@@ -141,9 +142,9 @@ def test_ctrl_c_in_a_terminal_reaches_the_workers_too_and_leaves_none_behind(
         assert process.stdout is not None
         while "epoch 2/1000" not in (line := process.stdout.readline()):
             assert line, "the training ended"
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         output, error = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert error.strip().startswith("stopping after this step")
     assert error.count("\n") == 2
     assert f"to go on: python scripts/train.py resume={tmp_path}/run" in output
@@ -209,6 +210,31 @@ def test_a_resumed_run_needs_the_cases_it_was_trained_on(
     (interrupted / "config.yaml").write_text(yaml.safe_dump(config))
     assert train.main([f"resume={interrupted}"]) == 1
     assert "the training cases are no longer those of" in capsys.readouterr().err
+
+
+def test_a_resumed_run_needs_its_best_checkpoint(
+    interrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (interrupted / "checkpoints/best.pt").unlink()
+    assert train.main([f"resume={interrupted}"]) == 1
+    assert f"{interrupted}/checkpoints/best.pt is missing" in capsys.readouterr().err
+
+
+def test_resume_auto_leaves_a_finished_run_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = tiny(tmp_path, f"run_dir={tmp_path}/run", "trainer.epochs=1", "resume=auto")
+    assert train.main(overrides) == 0
+    before = (tmp_path / "run/checkpoints/last.pt").stat().st_mtime_ns
+    assert train.main(overrides) == 0
+    assert f"finished already: {tmp_path}/run" in capsys.readouterr().out
+    assert (tmp_path / "run/checkpoints/last.pt").stat().st_mtime_ns == before
+
+
+def test_a_dry_run_resumes_nothing(interrupted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for resume in (interrupted, "auto"):
+        assert train.main([f"resume={resume}", "dry_run=true"]) == 1
+        assert "leave resume out" in capsys.readouterr().err
 
 
 def test_a_resumed_run_keeps_its_config(

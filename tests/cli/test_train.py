@@ -119,7 +119,7 @@ def test_an_existing_run_is_not_overwritten(
 ) -> None:
     before = (tiny_run / "config.yaml").stat().st_mtime_ns
     assert train.main(tiny(tiny_run.parents[1], f"run_dir={tiny_run}")) == 1
-    assert "holds a run already" in capsys.readouterr().err
+    assert "is not empty (choose another run_dir, or continue" in capsys.readouterr().err
     assert (tiny_run / "config.yaml").stat().st_mtime_ns == before
 
 

@@ -189,6 +189,12 @@ class TestOutputs:
         )
         refused(compare.main, [str(tiny_run), f"{output}/table"], "file/table", "permissions")
 
+    def test_that_hold_something_else(self, refused, tmp_path):
+        (tmp_path / "own").mkdir()
+        (tmp_path / "own/config.yaml").write_text("precious: 1")
+        given = tiny_training(tmp_path, f"run_dir={tmp_path}/own")
+        refused(train.main, given, f"the run folder {tmp_path}/own is not empty", "choose another")
+
     def test_on_a_full_disk(self, refused, checkpoint, tiny_run, tmp_path, monkeypatch):
         def no_space(descriptor: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -224,6 +230,15 @@ class TestOutputs:
         assert kept == {"best.pt", "last.pt"}
         monkeypatch.undo()
         assert train.main([f"resume={tmp_path}/run"]) == 0
+
+
+def test_a_batch_of_one_that_norms_cannot_take_is_told_before_the_first_epoch(refused, tmp_path):
+    pytest.importorskip("segmentation_models_pytorch")
+    kept = [o for o in tiny_training(tmp_path, "model=smp_unet") if "model.depths" not in o]
+    assert train.main([*kept, "trainer.epochs=1", f"run_dir={tmp_path}/fits"]) == 0
+    hint = "a trainer.batch_size that leaves no single image over"
+    odd = [*kept, "trainer.batch_size=5", f"run_dir={tmp_path}/odd"]
+    refused(train.main, odd, "a batch is too small for the network's norms", hint)
 
 
 class TestMemory:

@@ -46,7 +46,7 @@ def test_the_estimate_is_what_the_step_takes(batch_size: int) -> None:
     torch.manual_seed(0)
     model, loss = GatedAxialUNet(image_size=32, depths=(1, 1)), CrossEntropyLoss()
     expected = _peak_of_step(model, loss, (3, 32, 32), 2, batch_size, CPU)
-    estimate = estimate_memory(model, loss, (3, 32, 32), 2, batch_size, 1000, CPU)
+    estimate = estimate_memory(model, loss, (3, 32, 32), 2, batch_size, batch_size, 1000, CPU)
     assert estimate.tensors == pytest.approx(expected + 1000, rel=0.05)
     assert estimate.needed > estimate.tensors
 
@@ -56,7 +56,7 @@ def test_the_estimate_leaves_network_and_random_numbers_as_they_were() -> None:
     model = GatedAxialUNet(image_size=32, depths=(1, 1))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
-    estimate_memory(model, CrossEntropyLoss(), (3, 32, 32), 2, 4, 0, CPU)
+    estimate_memory(model, CrossEntropyLoss(), (3, 32, 32), 2, 4, 4, 0, CPU)
     assert torch.equal(torch.get_rng_state(), state)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
