@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from medt.checkpoint import Checkpoint, build_model, load_checkpoint, model_spec, save_checkpoint
 from medt.config import register_schema
+from medt.data.layout import default_classes
 from medt.errors import UserError
 from medt.models import Baseline
 from medt.models.baselines import load_encoder
@@ -71,7 +72,10 @@ def test_forward_backward_odd_sizes_saving_and_training(name, channels, classes,
     still = [key for key, _ in model.named_parameters() if torch.equal(before[key], after[key])]
     assert all(key.endswith("gates") for key in still)
 
-    checkpoint = Checkpoint(spec(name, **settings), after, {}, [], {}, {}, 2, {}, training_cases=[])
+    named = [c.to_dict() for c in default_classes([f"class {i}" for i in range(classes)])]
+    checkpoint = Checkpoint(
+        spec(name, **settings), after, {}, named, {}, {}, 2, {}, training_cases=[]
+    )
     save_checkpoint(checkpoint, tmp_path / "best.pt")
     loaded = load_checkpoint(tmp_path / "best.pt").build_model()
     with torch.no_grad():
