@@ -3,6 +3,7 @@
 # make lint    runs ruff and mypy
 PYTHON ?= python3
 BIN := .venv/bin
+BUILD := pyproject.toml setup.py $(wildcard medt/ops/kernel/*)
 RUN := runs/synthetic/medt/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .PHONY: train test lint
@@ -25,10 +26,10 @@ lint: .venv/installed-dev
 		{ echo "error: $(PYTHON) is older than 3.10 (choose another: make PYTHON=python3.12)"; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/installed: pyproject.toml | .venv/bin/python
+.venv/installed: $(BUILD) | .venv/bin/python
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-.venv/installed-dev: pyproject.toml | .venv/bin/python
+.venv/installed-dev: $(BUILD) | .venv/bin/python
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@

@@ -137,7 +137,8 @@ def naive_network(network: nn.Module) -> nn.Module:
             copied.set_submodule(name, NaiveAxialAttention(module))
     if isinstance(copied, LocalGlobalNet):
         copied = PatchLoop(copied)
-    return copied.train(network.training)
+    # The official code's memory format.
+    return copied.to(memory_format=torch.contiguous_format).train(network.training)
 
 
 def naive_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,13 +6,15 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import prepare_data
 import pytest
 import torch
 import train
+
+from medt.ops import library, set_backend
 
 torch.set_num_threads(1)
 
@@ -69,6 +71,16 @@ def shared() -> Path:
     if "MEDT_SHARED" not in os.environ:
         pytest.skip("MEDT_SHARED is not set: it names the folder of real images")
     return Path(os.environ["MEDT_SHARED"])
+
+
+@pytest.fixture(params=["torch", "fused"])
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs a test with each backend of the axial attention."""
+    if request.param == "fused" and not library.available():
+        pytest.skip("the fused kernel is not installed: it needs a C++ compiler")
+    set_backend(request.param)
+    yield request.param
+    set_backend("auto")
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from medt.models.similarity_norm import SimilarityNorm
-from medt.ops import PositionTables, axial_attention, position_tables, similarity_moments
+from medt.models.attention_norm import AttentionNorm
+from medt.ops import AttentionParameters, AttentionStatistics, axial_attention
 
 Position = Literal["none", "plain", "gated"]
 Axis = Literal["height", "width"]
@@ -70,12 +70,13 @@ class AxialAttention(nn.Module):
         self.head_channels = out_channels // heads // 2
 
         self.qkv = nn.Conv2d(in_channels, 2 * out_channels, kernel_size=1, bias=False)
-        self.qkv_norm = nn.BatchNorm2d(2 * out_channels)
-        self.similarity_norm = SimilarityNorm(1 if position == "none" else 3, heads)
-        self.value_norm = nn.BatchNorm2d(out_channels)
+        self.qkv_norm = AttentionNorm(2 * out_channels)
+        terms = 1 if position == "none" else 3
+        self.similarity_norm = AttentionNorm(terms, heads, learned_bias=False)
+        self.value_norm = AttentionNorm(out_channels)
         nn.init.normal_(self.qkv.weight, std=in_channels**-0.5)
         if position != "none":
-            self.position_norm = nn.BatchNorm2d(out_channels)
+            self.position_norm = AttentionNorm(out_channels)
             self.relative = nn.Parameter(torch.empty(4 * self.head_channels, 2 * length - 1))
             nn.init.normal_(self.relative, std=(2 * self.head_channels) ** -0.5)
         if position == "gated":
@@ -89,12 +90,7 @@ class AxialAttention(nn.Module):
                 f"the {self.axis} of the input is {length}, but the position tables of this layer "
                 f"serve at most {self.length}: build it with length={length}"
             )
-        qkv = self.qkv_norm(self.qkv(x))
-        if along_width:
-            qkv = qkv.transpose(2, 3)
-        out = self._attend(qkv, length)
-        if along_width:
-            out = out.transpose(2, 3)
+        out = self._attend(self.qkv(x), length)
         if self.stride > 1:
             out = nn.functional.avg_pool2d(out, self.stride)
         return out
@@ -106,52 +102,48 @@ class AxialAttention(nn.Module):
         )
 
     def _attend(self, qkv: Tensor, length: int) -> Tensor:
-        """(N, 2 * out_channels, L, M), the attended axis first, to (N, out_channels, L, M)."""
-        d = self.head_channels
-        by_head = qkv.reshape(qkv.shape[0], self.heads, 4 * d, *qkv.shape[2:])
+        """(N, 2 * out_channels, H, W) to (N, out_channels, H, W)."""
+        norms = [self.qkv_norm, self.similarity_norm, self.value_norm]
+        if self.position != "none":
+            norms.append(self.position_norm)
+        given = AttentionStatistics(*(norm.given() for norm in norms))
         with torch.autocast(qkv.device.type, enabled=False):
-            by_head = by_head.to(self.similarity_norm.weight.dtype)
-            q, k, v = torch.split(by_head, [d, d, 2 * d], dim=2)
-            if self.position == "none":
-                scales = self._scales(q, k, None)
-                value, _ = axial_attention(q, k, v, scales, None)
-                return _normalized(self.value_norm, value)
-            tables = position_tables(self.relative, length)
-            scales = self._scales(q, k, tables)
-            value, position = axial_attention(q, k, v, scales, tables)
-            assert position is not None
-            return self._combine(value, position)
+            qkv = qkv.to(self.qkv_norm.weight.dtype)
+            out, measured = axial_attention(
+                qkv, self._learned(), given, along_width=self.axis == "width"
+            )
+        count = qkv.shape[0] * qkv.shape[2] * qkv.shape[3]
+        for norm, moments in zip(norms, measured, strict=False):
+            if moments is not None:
+                per_pair = length if norm is self.similarity_norm else 1
+                norm.track(moments, count * per_pair)
+        return out
 
-    def _scales(self, q: Tensor, k: Tensor, tables: PositionTables | None) -> Tensor:
-        """The factors (terms, heads) of the similarity terms: their norm and, if gated, gates."""
-        norm = self.similarity_norm
-        gates = torch.ones_like(norm.weight[:, :1])
-        if self.position == "gated":
-            gates = torch.cat([gates[:1], self.gates[:2, None]])
-        inner = gates if self.gate == "before_norm" else torch.ones_like(gates)
-        if not norm.training:
-            return gates * norm.scale(norm.running_var)
-        mean, variance = similarity_moments(q, k, tables)
-        mean, variance = inner * mean, inner**2 * variance
-        norm.track(mean, variance, count=q.shape[0] * q.shape[3] ** 2 * q.shape[4])
-        return gates * norm.scale(variance)
-
-    def _combine(self, value: Tensor, position: Tensor) -> Tensor:
-        """Sum of the normalised terms (N, heads, 2d, L, M), as (N, out_channels, L, M)."""
+    def _learned(self) -> AttentionParameters:
+        """What the operation takes; gates behind the norms become part of their weights."""
+        qkv, similarity, value = self.qkv_norm, self.similarity_norm, self.value_norm
+        parameters = AttentionParameters(
+            qkv.weight, qkv.bias, similarity.weight, value.weight, value.bias
+        )
+        if self.position == "none":
+            return parameters
+        position = self.position_norm
+        parameters = parameters._replace(
+            position_weight=position.weight, position_bias=position.bias, relative=self.relative
+        )
         if self.position == "plain":
-            return _normalized(self.value_norm, value) + _normalized(self.position_norm, position)
-        gate_value, gate_position = self.gates[2], self.gates[3]
+            return parameters
+        gates = self.gates
         if self.gate == "before_norm":
-            value_term = _normalized(self.value_norm, gate_value * value)
-            return value_term + _normalized(self.position_norm, gate_position * position)
-        value_term = gate_value * _normalized(self.value_norm, value)
-        return value_term + gate_position * _normalized(self.position_norm, position)
-
-
-def _normalized(norm: nn.Module, term: Tensor) -> Tensor:
-    """`norm` over the heads' channels: (N, heads, 2d, L, M) to (N, out_channels, L, M)."""
-    out: Tensor = norm(term.flatten(1, 2))
-    return out
+            return parameters._replace(gates=gates)
+        by_term = torch.cat([torch.ones_like(gates[:1]), gates[:2]])[:, None]
+        return parameters._replace(
+            similarity_weight=by_term * similarity.weight,
+            value_weight=gates[2] * value.weight,
+            value_bias=gates[2] * value.bias,
+            position_weight=gates[3] * position.weight,
+            position_bias=gates[3] * position.bias,
+        )
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

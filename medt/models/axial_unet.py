@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -56,6 +57,8 @@ class AxialUNet(nn.Module):
         self.branch = Encoder(channels, stem_channels, widths, depths, size, heads, position, gate)
         self.decoder = Decoder(2 * widths[-1], decoder_channels(widths), bottleneck=True)
         self.head = nn.Conv2d(widths[0], classes, 1)
+        # Convolutions with few channels are faster so, and their outputs follow their weights.
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         check_size((x.shape[2], x.shape[3]), self.multiples, type(self).__name__)

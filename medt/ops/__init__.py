@@ -1,7 +1,18 @@
 """The axial attention operation."""
 
-from medt.ops.axial_attention import axial_attention
+from medt.ops.axial_attention import Backend, axial_attention, set_backend
+from medt.ops.parameters import AttentionParameters, AttentionStatistics, Moments
 from medt.ops.similarity import similarity_moments
 from medt.ops.tables import PositionTables, position_tables
 
-__all__ = ["PositionTables", "axial_attention", "position_tables", "similarity_moments"]
+__all__ = [
+    "AttentionParameters",
+    "AttentionStatistics",
+    "Backend",
+    "Moments",
+    "PositionTables",
+    "axial_attention",
+    "position_tables",
+    "set_backend",
+    "similarity_moments",
+]

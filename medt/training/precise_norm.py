@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from medt.data.dataset import SegmentationDataset
-from medt.models.similarity_norm import SimilarityNorm
+from medt.models.attention_norm import AttentionNorm
 
 BATCH = 8
 
 
-def tracked_norms(model: nn.Module) -> list[_BatchNorm | SimilarityNorm]:
+def tracked_norms(model: nn.Module) -> list[_BatchNorm | AttentionNorm]:
     """The norms that normalise with running statistics in evaluation mode."""
     return [
         module
         for module in model.modules()
-        if isinstance(module, (_BatchNorm, SimilarityNorm)) and module.running_var is not None
+        if isinstance(module, (_BatchNorm, AttentionNorm)) and module.running_var is not None
     ]
 
 

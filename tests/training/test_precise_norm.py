@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from medt.models import AxialAttention
-from medt.models.similarity_norm import SimilarityNorm
+from medt.models.attention_norm import AttentionNorm
 from medt.training.precise_norm import reestimate_norms, tracked_norms
 
-NORMS = {"batch_norm": nn.BatchNorm2d, "similarity_norm": SimilarityNorm}
+NORMS = {"batch_norm": nn.BatchNorm2d, "attention_norm": AttentionNorm}
 each_norm = pytest.mark.parametrize("kind", NORMS.values(), ids=NORMS)
 
 
@@ -46,7 +46,7 @@ def without_dropout(model):
     return model
 
 
-def statistics(model, kind=(nn.BatchNorm2d, SimilarityNorm)):
+def statistics(model, kind=(nn.BatchNorm2d, AttentionNorm)):
     return {
         f"{name}.{which}": getattr(norm, which).clone()
         for name, norm in model.named_modules()
@@ -120,6 +120,5 @@ def test_without_images_nothing_changes(model):
 def test_every_norm_of_the_layer_is_found():
     layer = AxialAttention(8, 8, heads=2, length=6)
     kinds = [type(norm) for norm in tracked_norms(layer)]
-    assert kinds.count(SimilarityNorm) == 1
-    assert kinds.count(nn.BatchNorm2d) == 3
+    assert kinds == [AttentionNorm] * 4  # qkv, similarity, value, position
     assert tracked_norms(nn.BatchNorm2d(3, track_running_stats=False)) == []

@@ -1,4 +1,4 @@
-"""The scales of the attention logits: what they track, and that they behave as torch's norms."""
+"""The norms inside a layer: what they track, and that they behave as torch's norms."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from medt.models.similarity_norm import SimilarityNorm
+from medt.models.attention_norm import AttentionNorm
+from medt.ops import Moments
 
 TERMS, HEADS = 3, 2
 
@@ -19,12 +20,13 @@ def batches(count=3, elements=20):
 def track(norm, batch):
     """Show the norm the biased moments of (elements, TERMS * HEADS) values."""
     variance, mean = torch.var_mean(batch, dim=0, correction=0)
-    norm.track(mean.view(TERMS, HEADS), variance.view(TERMS, HEADS), count=batch.shape[0])
+    moments = Moments(mean.view(TERMS, HEADS), variance.view(TERMS, HEADS))
+    norm.track(moments, count=batch.shape[0])
 
 
 @pytest.mark.parametrize("momentum", [0.1, 0.7, None])
 def test_running_statistics_are_those_of_a_batch_norm(momentum):
-    ours = SimilarityNorm(TERMS, HEADS, momentum=momentum)
+    ours = AttentionNorm(TERMS, HEADS, momentum=momentum)
     reference = nn.BatchNorm1d(TERMS * HEADS, momentum=momentum)
     for batch in batches():
         track(ours, batch)
@@ -35,7 +37,7 @@ def test_running_statistics_are_those_of_a_batch_norm(momentum):
 
 
 def test_momentum_none_is_the_average_over_all_batches():
-    norm = SimilarityNorm(TERMS, HEADS, momentum=None)
+    norm = AttentionNorm(TERMS, HEADS, momentum=None)
     for batch in batches():
         track(norm, batch)
     mean = torch.stack([batch.mean(0) for batch in batches()]).mean(0)
@@ -43,39 +45,40 @@ def test_momentum_none_is_the_average_over_all_batches():
 
 
 def test_the_unbiased_variance_is_stored():
-    norm = SimilarityNorm(TERMS, HEADS, momentum=1.0)
+    norm = AttentionNorm(TERMS, HEADS, momentum=1.0)
     (batch,) = batches(1, elements=4)
     track(norm, batch)
     torch.testing.assert_close(norm.running_var, batch.var(0, correction=1).view(TERMS, HEADS))
 
 
 def test_a_single_element_does_not_divide_by_zero():
-    norm = SimilarityNorm(TERMS, HEADS)
+    norm = AttentionNorm(TERMS, HEADS)
     track(norm, batches(1, elements=1)[0])
     assert norm.running_var.isfinite().all()
 
 
 def test_reset_makes_the_statistics_those_of_a_new_norm():
-    norm = SimilarityNorm(TERMS, HEADS)
+    norm = AttentionNorm(TERMS, HEADS)
     for batch in batches():
         track(norm, batch)
     norm.reset_running_stats()
-    torch.testing.assert_close(norm.state_dict(), SimilarityNorm(TERMS, HEADS).state_dict())
+    torch.testing.assert_close(norm.state_dict(), AttentionNorm(TERMS, HEADS).state_dict())
 
 
-def test_only_the_weight_is_a_parameter_and_the_bias_is_a_buffer():
-    norm = SimilarityNorm(TERMS, HEADS)
+def test_the_bias_is_a_parameter_unless_it_is_not_learned():
+    assert {name for name, _ in AttentionNorm(4).named_parameters()} == {"weight", "bias"}
+    norm = AttentionNorm(TERMS, HEADS, learned_bias=False)
     assert [name for name, _ in norm.named_parameters()] == ["weight"]
     assert "bias" in dict(norm.named_buffers())
 
 
 def test_the_state_has_the_names_of_a_batch_norm():
-    assert set(SimilarityNorm(TERMS, HEADS).state_dict()) == set(nn.BatchNorm1d(1).state_dict())
+    assert set(AttentionNorm(TERMS, HEADS).state_dict()) == set(nn.BatchNorm1d(1).state_dict())
 
 
-def test_the_scale_is_the_weight_over_the_deviation():
-    norm = SimilarityNorm(TERMS, HEADS, eps=0.5)
-    with torch.no_grad():
-        norm.weight.copy_(torch.randn(TERMS, HEADS))
-    variance = torch.rand(TERMS, HEADS)
-    torch.testing.assert_close(norm.scale(variance), norm.weight / (variance + 0.5).sqrt())
+def test_the_running_moments_count_in_evaluation_only():
+    norm = AttentionNorm(TERMS, HEADS)
+    assert norm.given() is None
+    mean, variance = norm.eval().given()
+    assert mean is norm.running_mean
+    assert variance is norm.running_var

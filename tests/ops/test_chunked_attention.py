@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from unittest import mock
 
 import pytest
@@ -10,10 +9,9 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from medt.ops import PositionTables, axial_attention, position_tables
-
-# The function of the same name hides the module from a plain import.
-MODULE = importlib.import_module("medt.ops.axial_attention")
+from medt.ops import PositionTables, position_tables
+from medt.ops import chunked_attention as module
+from medt.ops.chunked_attention import chunked_attention
 
 small = st.integers(1, 3)
 sizes = st.tuples(small, small, small, st.integers(1, 6), st.integers(1, 5))
@@ -57,7 +55,7 @@ def run(operation, leaves):
 
 
 def lanes_a_chunk(lanes, length):
-    return mock.patch.object(MODULE, "_CHUNK_ELEMENTS_CPU", lanes * length**2)
+    return mock.patch.object(module, "_CHUNK_ELEMENTS_CPU", lanes * length**2)
 
 
 @with_and_without_tables
@@ -72,7 +70,7 @@ def test_equals_the_formulas_forward_and_backward(positions, size, chunk, seed):
     cotangents = [torch.randn_like(out) for out in expected]
     expected_gradients = torch.autograd.grad(expected, leaves, cotangents)
     with lanes_a_chunk(chunk, size[3]):
-        actual = run(axial_attention, leaves)
+        actual = run(chunked_attention, leaves)
         gradients = torch.autograd.grad(actual, leaves, cotangents)
     assert len(actual) == (2 if positions else 1)
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-11)
@@ -84,7 +82,7 @@ def test_gradients_equal_finite_differences(positions):
     torch.manual_seed(0)
     leaves = inputs(2, 2, 2, 3, 2, positions)
     with lanes_a_chunk(3, length=3):
-        assert torch.autograd.gradcheck(lambda *x: tuple(run(axial_attention, x)), leaves)
+        assert torch.autograd.gradcheck(lambda *x: tuple(run(chunked_attention, x)), leaves)
 
 
 class TestMemory:
@@ -99,7 +97,7 @@ class TestMemory:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            run(axial_attention, leaves)
+            run(chunked_attention, leaves)
         return counts, leaves[2].numel()
 
     @with_and_without_tables
@@ -120,7 +118,7 @@ class TestExtremeValues:
         with torch.no_grad():
             leaves[0].mul_(1e4)
             leaves[1].mul_(1e4)
-        outputs = run(axial_attention, leaves)
+        outputs = run(chunked_attention, leaves)
         gradients = torch.autograd.grad(outputs, leaves, [torch.ones_like(out) for out in outputs])
         assert all(x.isfinite().all() for x in [*outputs, *gradients])
 
@@ -128,7 +126,7 @@ class TestExtremeValues:
         q = torch.full((1, 1, 1, 3, 1), 1e4)
         k = torch.tensor([0.0, 1e4, 0.0]).view(1, 1, 1, 3, 1)
         v = torch.arange(6.0).view(1, 1, 2, 3, 1)
-        value, _ = axial_attention(q, k, v, torch.ones(1, 1), None)
+        value, _ = chunked_attention(q, k, v, torch.ones(1, 1), None)
         assert value[0, 0, :, :, 0].tolist() == [[1.0] * 3, [4.0] * 3]
 
     def test_a_large_common_part_of_the_keys_does_not_spoil_the_gradient_of_the_scale(self):
@@ -142,7 +140,7 @@ class TestExtremeValues:
             return torch.autograd.grad(value.square().sum(), scales)[0].item()
 
         expected = scale_gradient(literal, torch.float64)
-        assert scale_gradient(axial_attention, torch.float32) == pytest.approx(expected, rel=1e-6)
+        assert scale_gradient(chunked_attention, torch.float32) == pytest.approx(expected, rel=1e-6)
         assert scale_gradient(literal, torch.float32) != pytest.approx(expected, rel=1e-6)
 
 

@@ -1,0 +1,157 @@
+// How the lanes are tiled, the layout of a tile, and running over tiles in parallel.
+//
+// A lane is one position of the axis that is not attended, of one image; lanes are independent.
+// A tile is LANES of them, in the registers side by side; the last tile may have idle lanes, which
+// repeat its first one and count nowhere. A strip is a tile of one head: (length, channels) Vecs.
+#pragma once
+#include <cstdlib>
+#include <new>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "layer.h"
+#include "vector.h"
+
+namespace {
+
+// A whole layer's sizes, all counted once.
+struct Sizes : MedtShape {
+  int64_t lanes, tiles, strips, terms, offsets;
+  bool positions;
+
+  explicit Sizes(const MedtShape& shape) : MedtShape(shape) {
+    lanes = batch * others;
+    tiles = (lanes + LANES - 1) / LANES;
+    strips = heads * tiles;
+    positions = table_columns > 0;
+    terms = positions ? 3 : 1;
+    offsets = 2 * length - 1;
+  }
+  int64_t in_channels() const { return 4 * heads * channels; }
+  int64_t out_channels() const { return 2 * heads * channels; }
+  int64_t in_strip() const { return length * 4 * channels; }
+  int64_t out_strip() const { return length * 2 * channels; }
+  int64_t used_lanes(int64_t tile) const {
+    int64_t left = lanes - tile * LANES;
+    return left < LANES ? left : LANES;
+  }
+  // 1 in the lanes of a tile that are used, 0 in idle ones.
+  Vec mask(int64_t tile) const {
+    Vec mask{};
+    for (int64_t lane = 0; lane < used_lanes(tile); ++lane) mask[lane] = 1;
+    return mask;
+  }
+  // Elements behind the mean and the variance of a channel, and of a similarity term.
+  double channel_count() const { return double(lanes) * length; }
+};
+
+// Memory for numbers, aligned for Vecs and freed at the end of its scope. Throws std::bad_alloc, so
+// it must not be made inside a parallel region.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t count) {
+    size_t bytes = (size_t(count > 0 ? count : 1) * sizeof(T) + 63) / 64 * 64;
+    data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
+    if (!data_) throw std::bad_alloc();
+  }
+  ~Buffer() { std::free(data_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  T* get() const { return data_; }
+  T& operator[](int64_t index) const { return data_[index]; }
+
+ private:
+  T* data_;
+};
+
+template <class T>
+inline void fill_zero(T* data, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) data[i] = T{};
+}
+
+// body(task, scratch) for all tasks, each worker with `scratch` Vecs of its own. What a task
+// computes must not depend on the worker: then no result depends on the number of threads.
+template <class Body>
+void run_parallel(int64_t tasks, int threads, int64_t scratch, Body body) {
+  if (threads > tasks) threads = int(tasks);
+  Buffer<Vec> memory(scratch * threads);
+#ifdef _OPENMP
+  if (threads > 1) {
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int64_t task = 0; task < tasks; ++task)
+      body(task, memory.get() + scratch * omp_get_thread_num());
+    return;
+  }
+#endif
+  for (int64_t task = 0; task < tasks; ++task) body(task, memory.get());
+}
+
+// The strips of a head in a fixed number of ranges, whose sums are added in their order.
+struct Ranges {
+  int64_t per_head, tiles_each;
+
+  explicit Ranges(const Sizes& sizes) {
+    const int64_t wanted = 64;
+    int64_t aim = (wanted + sizes.heads - 1) / sizes.heads;
+    tiles_each = (sizes.tiles + aim - 1) / aim;
+    per_head = (sizes.tiles + tiles_each - 1) / tiles_each;
+  }
+  int64_t count(const Sizes& sizes) const { return per_head * sizes.heads; }
+  int64_t head(int64_t range) const { return range / per_head; }
+  int64_t first(int64_t range) const { return range % per_head * tiles_each; }
+  int64_t last(int64_t range, const Sizes& sizes) const {
+    int64_t end = first(range) + tiles_each;
+    return end < sizes.tiles ? end : sizes.tiles;
+  }
+};
+
+// A norm with its moments at hand, for each channel from some channel on. The mean is subtracted
+// first: where it is large, a factor and a shift would cancel.
+struct Normalisation {
+  const float *mean, *factor, *bias;
+
+  Vec normalised(Vec raw, int64_t channel) const {
+    return (raw - mean[channel]) * factor[channel] + bias[channel];
+  }
+  Normalisation from(int64_t channel) const {
+    return {mean + channel, factor + channel, bias + channel};
+  }
+};
+
+// Offsets of a tile's lanes in a strided tensor.
+inline void lane_offsets(const Sizes& sizes, const MedtStrides& strides, int64_t tile,
+                         int64_t* offsets) {
+  for (int64_t lane = 0; lane < LANES; ++lane) {
+    int64_t used = lane < sizes.used_lanes(tile) ? lane : 0;
+    int64_t index = tile * LANES + used;
+    offsets[lane] =
+        index / sizes.others * strides.batch + index % sizes.others * strides.other;
+  }
+}
+
+// One strip (length, count) of a strided tensor, its channels from `first` on.
+inline void pack(const Sizes& sizes, const MedtStrides& strides, const float* from,
+                 const int64_t* offsets, int64_t first, int64_t count, Vec* strip) {
+  float* to = reinterpret_cast<float*>(strip);
+  for (int64_t position = 0; position < sizes.length; ++position)
+    for (int64_t channel = 0; channel < count; ++channel, to += LANES) {
+      const float* row = from + position * strides.length + (first + channel) * strides.channel;
+      for (int lane = 0; lane < LANES; ++lane) to[lane] = row[offsets[lane]];
+    }
+}
+
+// The reverse of `pack`; idle lanes are left out.
+inline void unpack(const Sizes& sizes, const MedtStrides& strides, const Vec* strip,
+                   const int64_t* offsets, int64_t used, int64_t first, int64_t count,
+                   float* to) {
+  const float* from = reinterpret_cast<const float*>(strip);
+  for (int64_t position = 0; position < sizes.length; ++position)
+    for (int64_t channel = 0; channel < count; ++channel, from += LANES) {
+      float* row = to + position * strides.length + (first + channel) * strides.channel;
+      for (int64_t lane = 0; lane < used; ++lane) row[offsets[lane]] = from[lane];
+    }
+}
+
+}  // namespace
