@@ -102,6 +102,7 @@ class AxialUNetConfig(ModelConfig):
     heads: int = 8
     position: str = "plain"
     gate: str = "before_norm"
+    checkpointing: bool = False
 
 
 @dataclass
@@ -116,6 +117,7 @@ class LocalGlobalConfig(ModelConfig):
     global_position: str = "gated"
     local_position: str = "none"
     gate: str = "before_norm"
+    checkpointing: bool = False
 
 
 @dataclass
@@ -190,6 +192,7 @@ class OptimizerConfig:
     _target_: str = MISSING
     lr: float = MISSING
     weight_decay: float = MISSING
+    fused: bool = True  # one operation for all weights
 
 
 @dataclass

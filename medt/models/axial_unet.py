@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from medt.models.axial_attention import GateOrder, Position
 from medt.models.blocks import BASE_WIDTH, Decoder, Encoder
@@ -30,6 +29,7 @@ class AxialUNet(nn.Module):
         heads: attention heads.
         position: "none", "plain" or "gated".
         gate: see `AxialAttention`.
+        checkpointing: spend time to save memory in training, see `Encoder`.
 
     Raises:
         UserError: for a size that the strides do not divide, here and in `forward`.
@@ -47,6 +47,7 @@ class AxialUNet(nn.Module):
         heads: int = 8,
         position: Position = "plain",
         gate: GateOrder = "before_norm",
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         size = as_size(image_size)
@@ -54,7 +55,9 @@ class AxialUNet(nn.Module):
         check_size(size, self.multiples, type(self).__name__)
         widths = stage_widths(width_factor, len(depths))
         stem_channels = round(64 * width_factor)
-        self.branch = Encoder(channels, stem_channels, widths, depths, size, heads, position, gate)
+        self.branch = Encoder(
+            channels, stem_channels, widths, depths, size, heads, position, gate, checkpointing
+        )
         self.decoder = Decoder(2 * widths[-1], decoder_channels(widths), bottleneck=True)
         self.head = nn.Conv2d(widths[0], classes, 1)
         # Convolutions with few channels are faster so, and their outputs follow their weights.
@@ -62,7 +65,8 @@ class AxialUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_size((x.shape[2], x.shape[3]), self.multiples, type(self).__name__)
-        logits: Tensor = self.head(F.relu(self.decoder(self.branch(x))))
+        # The official code has a relu here, on a relu's output.
+        logits: Tensor = self.head(self.decoder(self.branch(x)))
         return logits
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
+from medt.models.attention_norm import AttentionNorm
 from medt.models.axial_attention import AxialAttention, GateOrder, Position
 
 # The middle of the stem and the base of the inner widths: both 128 in the official code.
@@ -14,6 +18,41 @@ STEM_CHANNELS = 128
 BASE_WIDTH = 128
 
 Size = tuple[int, int]
+
+
+def normed_conv(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """A convolution without bias and its norm; without gradients, as one convolution."""
+    if norm.training or torch.is_grad_enabled():
+        normed: Tensor = norm(conv(x))
+        return normed
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
+    factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    bias = norm.bias - norm.running_mean * factor
+    weight = conv.weight * factor[:, None, None, None]
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding)
+
+
+def recomputed(block: nn.Module, x: Tensor) -> Tensor:
+    """A block's output, whose inner values are computed again in the backward pass."""
+    contexts = (contextlib.nullcontext(), _untracked(block))
+    out: Tensor = checkpoint(block, x, use_reentrant=False, context_fn=lambda: contexts)
+    return out
+
+
+@contextlib.contextmanager
+def _untracked(module: nn.Module) -> Iterator[None]:
+    """The norms see their batch a second time here and must not track it again."""
+    norms = [m for m in module.modules() if isinstance(m, (nn.BatchNorm2d, AttentionNorm))]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+        norm.num_batches_tracked = norm.num_batches_tracked.clone()  # type: ignore[union-attr]
+    try:
+        yield
+    finally:  # the recomputation ends by an exception, as soon as it has what is needed
+        for norm, (momentum, batches) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 class Stem(nn.Module):
@@ -29,9 +68,9 @@ class Stem(nn.Module):
         self.bn3 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        x = F.relu(self.bn2(self.conv2(x)), inplace=True)
-        return F.relu(self.bn3(self.conv3(x)), inplace=True)
+        x = F.relu(normed_conv(self.conv1, self.bn1, x), inplace=True)
+        x = F.relu(normed_conv(self.conv2, self.bn2, x), inplace=True)
+        return F.relu(normed_conv(self.conv3, self.bn3, x), inplace=True)
 
 
 class AxialBlock(nn.Module):
@@ -63,24 +102,30 @@ class AxialBlock(nn.Module):
         )
         self.up = nn.Conv2d(width, out_channels, 1, bias=False)
         self.up_norm = nn.BatchNorm2d(out_channels)
-        self.shortcut: nn.Module = nn.Identity()
+        self.shortcut: nn.ModuleList | None = None
         if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
-                nn.BatchNorm2d(out_channels),
-            )
+            conv = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+            self.shortcut = nn.ModuleList([conv, nn.BatchNorm2d(out_channels)])
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.down_norm(self.down(x)))
-        y = F.relu(self.width(self.height(y)))
-        return F.relu(self.up_norm(self.up(y)) + self.shortcut(x))
+        y = F.relu(normed_conv(self.down, self.down_norm, x), inplace=True)
+        y = F.relu(self.width(self.height(y)), inplace=True)
+        y = normed_conv(self.up, self.up_norm, y)
+        if self.shortcut is not None:
+            conv, norm = self.shortcut
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
+            x = normed_conv(conv, norm, x)
+        y += x
+        return F.relu(y, inplace=True)
 
 
 class Encoder(nn.Module):
     """A stem and stages of axial blocks; every stage but the first halves the size.
 
     Maps (N, in_channels, H, W) to one feature map a stage: stage i (from 0) has 2 * widths[i]
-    channels at 1 / 2 ** (i + 1) of the input's size.
+    channels at 1 / 2 ** (i + 1) of the input's size. With `checkpointing` a training step keeps
+    only the blocks' inputs and computes the rest again: less memory, a forward pass more.
     """
 
     def __init__(
@@ -93,8 +138,10 @@ class Encoder(nn.Module):
         heads: int,
         position: Position,
         gate: GateOrder,
+        checkpointing: bool,
     ) -> None:
         super().__init__()
+        self.checkpointing = checkpointing
         self.stem = Stem(in_channels, stem_channels)
         self.stages = nn.ModuleList()
         height, width = size[0] // 2, size[1] // 2
@@ -114,7 +161,12 @@ class Encoder(nn.Module):
         x = self.stem(x)
         features = []
         for stage in self.stages:
-            x = stage(x)
+            assert isinstance(stage, nn.Sequential)
+            for block in stage:
+                if self.checkpointing and torch.is_grad_enabled():
+                    x = recomputed(block, x)
+                else:
+                    x = block(x)
             features.append(x)
         return features
 

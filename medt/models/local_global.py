@@ -36,6 +36,7 @@ class LocalGlobalNet(nn.Module):
         grid: patches down and across.
         global_position, local_position: "none", "plain" or "gated".
         gate: see `AxialAttention`.
+        checkpointing: spend time to save memory in training, see `Encoder`.
 
     Raises:
         UserError: for a size that the strides and the grid do not divide, here and in `forward`.
@@ -56,6 +57,7 @@ class LocalGlobalNet(nn.Module):
         global_position: Position = "gated",
         local_position: Position = "none",
         gate: GateOrder = "before_norm",
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         size = as_size(image_size)
@@ -68,7 +70,15 @@ class LocalGlobalNet(nn.Module):
         widths = stage_widths(width_factor, len(global_depths))
         stem_channels = round(64 * width_factor)
         self.branch = Encoder(
-            channels, stem_channels, widths, global_depths, size, heads, global_position, gate
+            channels,
+            stem_channels,
+            widths,
+            global_depths,
+            size,
+            heads,
+            global_position,
+            gate,
+            checkpointing,
         )
         self.decoder = Decoder(2 * widths[-1], decoder_channels(widths)[1:], bottleneck=False)
 
@@ -82,6 +92,7 @@ class LocalGlobalNet(nn.Module):
             heads,
             local_position,
             gate,
+            checkpointing,
         )
         self.local_decoder = Decoder(2 * widths[-1], decoder_channels(widths), bottleneck=True)
         self.fuse = nn.Conv2d(widths[0], widths[0], 3, padding=1)
@@ -95,7 +106,7 @@ class LocalGlobalNet(nn.Module):
         patches = self.local_decoder(self.local_branch(split_patches(x, self.grid)))
         fused = self.fuse(whole + join_patches(patches, self.grid))
         # The official code's relu on a relu's output, so one suffices.
-        logits: Tensor = self.head(F.relu(fused))
+        logits: Tensor = self.head(F.relu(fused, inplace=True))
         return logits
 
 

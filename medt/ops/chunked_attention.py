@@ -46,6 +46,8 @@ def chunked_attention(
     # A shift of all logits of a query cancels in the softmax, and without the common part of the
     # keys the gradient of the scale, sum(dlogit * q.k), does not cancel in float32.
     centred_k = k - k.mean(dim=3, keepdim=True)
+    if torch.compiler.is_exporting():
+        return _whole_attention(q, centred_k, k, v, factors, tables)
     content = (_lanes_first(q * factors[0]), _lanes_first(centred_k), _lanes_first(v))
     if tables is None:
         value, _ = _ChunkedAttention.apply(*content, None, None, None, None, None)
@@ -59,6 +61,26 @@ def chunked_attention(
         tables.value.transpose(0, 1).contiguous(),
     )
     return _lanes_last(value, n, heads, lanes), _lanes_last(position, n, heads, lanes)
+
+
+def _whole_attention(
+    q: Tensor,
+    centred_k: Tensor,
+    k: Tensor,
+    v: Tensor,
+    factors: Tensor,
+    tables: PositionTables | None,
+) -> tuple[Tensor, Tensor | None]:
+    """The same in few operations, with L x L tensors, for a graph that others can read."""
+    logits = torch.einsum("nhcim,nhcjm->nhmij", q * factors[0], centred_k)
+    if tables is not None:
+        logits = logits + torch.einsum("nhcim,icj->nhmij", q * factors[1], tables.query)
+        logits = logits + torch.einsum("nhcjm,jci->nhmij", k * factors[2], tables.key)
+    weights = logits.softmax(dim=4)
+    value = torch.einsum("nhmij,nhcjm->nhcim", weights, v)
+    if tables is None:
+        return value, None
+    return value, torch.einsum("nhmij,icj->nhcim", weights, tables.value)
 
 
 def _lanes_first(x: Tensor) -> Tensor:

@@ -79,6 +79,7 @@ def _library() -> ctypes.CDLL | None:
     return None
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def available() -> bool:
     """Whether the kernel is installed; if not, the first call logs it."""
     return _library() is not None
@@ -109,9 +110,24 @@ def moment_sizes(parameters: AttentionParameters) -> list[int]:
 
 
 def saved_size(size: Sequence[int], parameters: AttentionParameters, along_width: bool) -> int:
-    """Floats that `forward` keeps for an input of this (N, C, H, W)."""
-    shape = _shape(size, parameters, along_width)
-    return int(_loaded().medt_saved_size(ctypes.byref(shape)))
+    """Floats that `forward` keeps for an input of this (N, C, H, W).
+
+    Counted here as in the kernel's `Saved`, since a compiled network's sizes may be symbols.
+    """
+    n, _, height, width = size
+    length, others = (width, height) if along_width else (height, width)
+    lanes = int(_loaded().medt_lanes())
+    heads, d = parameters.heads, parameters.head_channels
+    strips = heads * ((n * others + lanes - 1) // lanes)
+
+    def padded(count: int) -> int:
+        return (count + lanes - 1) // lanes * lanes
+
+    terms = 1 if parameters.relative is None else 2
+    total = strips * length * (4 * d + terms * 2 * d + 1) * lanes + padded(2 * heads)
+    if parameters.relative is not None:
+        total += 2 * (padded(heads * length * d) + padded(heads * length * d * d))
+    return total
 
 
 def forward(

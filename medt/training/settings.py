@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from medt.errors import UserError
 
 MONITORS = ("dice", "iou", "loss")
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass
@@ -27,6 +28,9 @@ class TrainerSettings:
         patience: stop after so many validations without a better score; null never stops.
         panels: validation cases that TensorBoard shows.
         device: auto, cpu, cuda, cuda:N or mps.
+        precision: fp32, or bf16 or fp16 where it is enough (autocast); attention stays fp32.
+        compile: let torch.compile make the training step; takes a minute and a C++ compiler.
+        tf32: float32 products in TensorFloat-32 on NVIDIA GPUs, faster and a little less exact.
 
     Raises:
         UserError: a value out of its range.
@@ -44,6 +48,9 @@ class TrainerSettings:
     patience: int | None = None
     panels: int = 4
     device: str = "auto"
+    precision: str = "fp32"
+    compile: bool = False
+    tf32: bool = False
 
     def __post_init__(self) -> None:
         for key in ("epochs", "batch_size", "accumulate", "validate_every"):
@@ -53,7 +60,8 @@ class TrainerSettings:
         self._check("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0, or null")
         self._check("ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1, or null")
         self._check("patience", self.patience is None or self.patience >= 1, "at least 1, or null")
-        self._check("monitor", self.monitor in MONITORS, f"one of {', '.join(MONITORS)}")
+        for key, names in (("monitor", MONITORS), ("precision", PRECISIONS)):
+            self._check(key, getattr(self, key) in names, f"one of {', '.join(names)}")
 
     def _check(self, key: str, holds: bool, wanted: str) -> None:
         if not holds:

@@ -27,6 +27,7 @@ from medt.metrics.pixel import IGNORE_INDEX, count_pixels
 from medt.models.axial_attention import AxialAttention
 from medt.training.interruption import StopRequest, stop_request
 from medt.training.precise_norm import image_batches, reestimate_norms, tracked_norms
+from medt.training.precision import Precision
 from medt.training.progress import EpochBar, duration
 from medt.training.run_folder import GATE_PREFIX, RunFolder
 from medt.training.settings import TrainerSettings
@@ -86,6 +87,8 @@ class Trainer:
                 "put cases with foreground into the val split",
             )
         self.model = model.to(device)
+        self.step_model = torch.compile(self.model) if settings.compile else self.model
+        self.precision = Precision(settings.precision, settings.tf32, device)
         self.loss = loss.to(device)
         self.optimizer = optimizer
         self.schedule = schedule
@@ -214,14 +217,15 @@ class Trainer:
         """Add a batch's gradient, weighted as its share of the optimizer step."""
         images = batch["image"].to(self.device, non_blocking=True)
         masks = batch["mask"].to(self.device, non_blocking=True)
-        logits: Tensor = self.model(images)
-        loss: Tensor = self.loss(logits, masks)
+        with self.precision.autocast():
+            logits: Tensor = self.step_model(images)
+        loss: Tensor = self.loss(logits.float(), masks)
         value = float(loss.detach())
         if not np.isfinite(value):
             self.stop_not_finite(f"loss is {value}", f"cases {', '.join(batch['case'])}")
         first = index - index % self.settings.accumulate
         parts = min(self.settings.accumulate, len(self.batches) - first)
-        (loss / parts).backward()  # type: ignore[no-untyped-call]
+        self.precision.backward(loss / parts)
         return logits, value
 
     def closes_step(self, index: int) -> bool:
@@ -233,20 +237,21 @@ class Trainer:
         if self.state.epoch <= self.settings.gate_epoch:
             for layer in self.layers.values():
                 layer.gates.grad = None
+        self.precision.unscale(self.optimizer)
         limit = self.settings.clip_norm
         parameters = list(self.model.parameters())
         norm = float(clip_grad_norm_(parameters, float("inf") if limit is None else limit))
-        if not np.isfinite(norm):
+        if not self.precision.tolerates(norm):
             self.stop_not_finite(f"gradient's norm is {norm}", f"cases {', '.join(cases)}")
         factor = self.schedule(self.state.step, self.settings.epochs * self.steps_per_epoch)
         for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
             group["lr"] = peak * factor
-        self.optimizer.step()
+        self.precision.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.state.step += 1
-        return norm
+        return norm if np.isfinite(norm) else 0.0  # fp16 left that step out
 
     def stop_not_finite(self, what: str, where: str) -> None:
         kept = f"the last good checkpoint is {self.run.last}" if self.run.last.is_file() else ""
@@ -371,6 +376,7 @@ class Trainer:
             **self.state.to_dict(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "precision": self.precision.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "torch_random": torch.get_rng_state(),
             "cuda_random": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
@@ -381,6 +387,7 @@ class Trainer:
         values = checkpoint.training or {}
         self.model.load_state_dict(values["model"])
         self.optimizer.load_state_dict(values["optimizer"])
+        self.precision.load_state_dict(values["precision"])
         if self.average is not None:
             self.average.load_state_dict(values["average"])
         torch.set_rng_state(values["torch_random"])

@@ -30,14 +30,15 @@ namespace {
 
 struct Kernels {
   const char* name;
+  int lanes;
   decltype(&medt_saved_size_baseline) saved_size;
   decltype(&medt_forward_baseline) forward;
   decltype(&medt_backward_baseline) backward;
   decltype(&medt_inference_baseline) inference;
 };
 
-#define MEDT_KERNELS(set) \
-  {#set, medt_saved_size_##set, medt_forward_##set, medt_backward_##set, medt_inference_##set}
+#define MEDT_KERNELS(set, lanes) \
+  {#set, lanes, medt_saved_size_##set, medt_forward_##set, medt_backward_##set, medt_inference_##set}
 
 Kernels choose() {
 #ifdef __x86_64__
@@ -47,10 +48,10 @@ Kernels choose() {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl");
-  if (avx512 && allowed("avx512")) return MEDT_KERNELS(avx512);
-  if (avx2 && (allowed("avx2") || allowed("avx512"))) return MEDT_KERNELS(avx2);
+  if (avx512 && allowed("avx512")) return MEDT_KERNELS(avx512, 16);
+  if (avx2 && (allowed("avx2") || allowed("avx512"))) return MEDT_KERNELS(avx2, 8);
 #endif
-  return MEDT_KERNELS(baseline);
+  return MEDT_KERNELS(baseline, 4);
 }
 
 const Kernels kernels = choose();
@@ -70,6 +71,8 @@ const int registered = pthread_atfork(nullptr, nullptr, note_fork);
 extern "C" {
 
 int64_t medt_saved_size(const MedtShape* shape) { return kernels.saved_size(shape); }
+
+int medt_lanes() { return kernels.lanes; }
 
 int medt_forward(const MedtShape* shape, const MedtParameters* parameters, const float* qkv,
                  const MedtStrides* qkv_strides, float* out, const MedtStrides* out_strides,

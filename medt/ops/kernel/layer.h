@@ -49,6 +49,9 @@ struct MedtGradients {
 // Floats that the forward pass keeps for the backward pass.
 int64_t medt_saved_size(const MedtShape* shape);
 
+// Lanes of a register, in whose multiples parts of `saved` are laid out.
+int medt_lanes();
+
 // The functions return 0, or 1 where memory is lacking.
 int medt_forward(const MedtShape* shape, const MedtParameters* parameters, const float* qkv,
                  const MedtStrides* qkv_strides, float* out, const MedtStrides* out_strides,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import logging
 import multiprocessing
@@ -13,9 +14,12 @@ from unittest import mock
 
 import pytest
 import torch
+import train
+from conftest import tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from medt.checkpoint import load_checkpoint
 from medt.ops import (
     AttentionParameters,
     AttentionStatistics,
@@ -26,6 +30,7 @@ from medt.ops import (
 )
 from medt.ops.fused import fused_attention
 from medt.ops.reference import reference_attention
+from medt.training.run_folder import RunFolder
 
 EPSILON = 1e-5
 # What a norm of a constant makes of a rounding error.
@@ -292,17 +297,21 @@ class TestChoice:
 
 
 def digest(threads):
-    """Everything a forward and backward pass computes, as bytes."""
+    """Everything a forward and backward pass computes, as bytes; without autograd, which refuses
+    to run in a forked process."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     results = []
     for position, along_width in itertools.product(POSITIONS, (False, True)):
-        x, cotangent = random(3, 32, 13, 11), random(3, 16, 13, 11, seed=2)
-        learned = parameters(4, 2, 13, position)
-        computed = passes(fused_attention, x, learned, cotangent, torch.float32, along_width)
-        results += flat(computed).values()
+        x, cotangent = random(3, 32, 13, 11).float(), random(3, 16, 13, 11, seed=2).float()
+        learned = parameters(4, 2, 13, position).map(torch.Tensor.float)
+        out, moments, saved = library.forward(x, learned, along_width, EPSILON)
+        d_x, gradients = library.backward(
+            cotangent, learned, moments, saved, along_width, False, EPSILON
+        )
+        results += [out, moments, d_x, *(g for g in gradients if g is not None)]
     torch.set_num_threads(before)
-    return b"".join(value.contiguous().numpy().tobytes() for value in results)
+    return b"".join(value.numpy().tobytes() for value in results)
 
 
 def send_digest(threads, pipe):
@@ -334,7 +343,7 @@ def test_every_instruction_set_passes(instruction_set):
     """A process of its own, since the choice is made when the kernel is loaded."""
     program = (
         "from medt.ops import library\n"
-        "import test_axial_attention as tests\n"
+        "import test_attention_backends as tests\n"
         "print(library.instruction_set())\n"
         "for position in tests.POSITIONS:\n"
         "    tests.test_inference_with_given_moments(position, False)\n"
@@ -359,6 +368,15 @@ def test_every_instruction_set_passes(instruction_set):
 @needs_kernel
 class TestRegistration:
     @each_position
+    @pytest.mark.parametrize("size", [(1, 1, 1, 1, 1), (2, 3, 2, 7, 5), (3, 8, 1, 16, 33)])
+    def test_the_size_that_is_kept_is_the_kernels(self, size, position):
+        n, heads, d, length, others = size
+        learned = parameters(heads, d, length, position)
+        shape = library._shape((n, 4 * heads * d, length, others), learned, False)
+        of_kernel = library._loaded().medt_saved_size(ctypes.byref(shape))
+        assert library.saved_size((n, 4 * heads * d, length, others), learned, False) == of_kernel
+
+    @each_position
     def test_passes_the_checks_of_torch_library(self, position):
         x = random(2, 16, 5, 6).float().requires_grad_()
         learned = parameters(2, 2, 5, position).map(lambda p: p.float().requires_grad_())
@@ -371,3 +389,18 @@ class TestRegistration:
         torch.library.opcheck(
             operation, (x.detach(), *free, flat, False, EPSILON), test_utils=checks
         )
+
+
+@needs_kernel
+def test_three_epochs_have_the_same_losses(tmp_path):
+    losses = {}
+    for backend in ("torch", "fused"):
+        set_backend(backend)
+        run = RunFolder(tmp_path / backend)
+        assert train.main(tiny(tmp_path, f"run_dir={run.root}", "trainer.epochs=3")) == 0
+        history = load_checkpoint(run.last).training["history"]
+        losses[backend] = [row["train_loss"] for row in history]
+    set_backend("auto")
+    assert len(losses["fused"]) == 3
+    assert losses["fused"] == pytest.approx(losses["torch"], abs=1e-3)
+    assert losses["fused"] != losses["torch"]
