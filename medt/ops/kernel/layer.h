@@ -46,7 +46,7 @@ struct MedtGradients {
   float* gates;  // (4)
 };
 
-// Floats that the forward pass keeps for the backward pass.
+// Floats that the forward pass keeps for the backward pass; their address must be divisible by 64.
 int64_t medt_saved_size(const MedtShape* shape);
 
 // The functions return 0, or 1 where memory is lacking.
