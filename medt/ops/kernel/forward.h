@@ -15,7 +15,7 @@ struct Saved {
 
   Saved(const Sizes& s, float* memory) : floats(0) {
     auto take = [&](int64_t count) {
-      float* part = memory + floats;
+      float* part = memory ? memory + floats : nullptr;  // null where only the size counts
       floats += (count + LANES - 1) / LANES * LANES;
       return part;
     };
@@ -110,6 +110,7 @@ class Coefficients {
     return Normalisation{t_.value_mean, value_.get(), p_.value_bias}.from(head * 2 * s_.channels);
   }
   Normalisation position_of(int64_t head) const {
+    if (!s_.positions) return {};
     return Normalisation{t_.position_mean, position_.get(), p_.position_bias}.from(
         head * 2 * s_.channels);
   }

@@ -46,7 +46,7 @@ struct MedtGradients {
   float* gates;  // (4)
 };
 
-// Floats that the forward pass keeps for the backward pass.
+// Floats that the forward pass keeps for the backward pass; their address must be divisible by 64.
 int64_t medt_saved_size(const MedtShape* shape);
 
 // Lanes of a register, in whose multiples parts of `saved` are laid out.

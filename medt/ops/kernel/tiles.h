@@ -4,7 +4,6 @@
 // A tile is LANES of them, in the registers side by side; the last tile may have idle lanes, which
 // repeat its first one and count nowhere. A strip is a tile of one head: (length, channels) Vecs.
 #pragma once
-#include <cstdlib>
 #include <new>
 #ifdef _OPENMP
 #include <omp.h>
@@ -51,18 +50,17 @@ struct Sizes : MedtShape {
 template <class T>
 class Buffer {
  public:
-  explicit Buffer(int64_t count) {
-    size_t bytes = (size_t(count > 0 ? count : 1) * sizeof(T) + 63) / 64 * 64;
-    data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
-    if (!data_) throw std::bad_alloc();
-  }
-  ~Buffer() { std::free(data_); }
+  // No byte more than asked for: then AddressSanitizer sees the first one beyond.
+  explicit Buffer(int64_t count)
+      : data_(static_cast<T*>(::operator new(size_t(count) * sizeof(T), ALIGNMENT))) {}
+  ~Buffer() { ::operator delete(data_, ALIGNMENT); }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   T* get() const { return data_; }
   T& operator[](int64_t index) const { return data_[index]; }
 
  private:
+  static constexpr std::align_val_t ALIGNMENT{64};
   T* data_;
 };
 
