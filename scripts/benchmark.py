@@ -206,7 +206,9 @@ def summarised(report: dict[str, Any]) -> dict[str, Any]:
     from benchmark_report import growth, ratios, validity
 
     records = report["variants"]
+    threads = next((r["threads"] for r in records if r["threads"] is not None), None)
     return report | {
+        "machine": report["machine"] | {"threads": threads},
         "ratios": ratios(records),
         "growth": growth(records),
         "validity": validity(records),
@@ -239,15 +241,14 @@ def show(report: dict[str, Any]) -> None:
 def machine_line(report: dict[str, Any]) -> str:
     """Threads, processor, and how quiet the machine was."""
     records, machine = report["variants"], report["machine"]
-    threads = next((r["threads"] for r in records if r["threads"]), "?")
     spread = max(
         (max(times) / min(times) for r in records for times in r["seconds"].values() if times),
         default=1.0,
     )
     return (
-        f"{threads} threads on {machine['cores']} cores, {machine['processor']}; medians of at "
-        f"most {report['settings']['rounds']} rounds, the slowest of a variant at most "
-        f"{spread:.1f} times its fastest"
+        f"{machine['threads']} threads on {machine['cores']} cores, {machine['processor']}; "
+        f"medians of at most {report['settings']['rounds']} rounds, the slowest of a variant at "
+        f"most {spread:.1f} times its fastest"
     )
 
 

@@ -45,6 +45,7 @@ def test_writes_every_variant(tiny_benchmark):
     assert (folder / "benchmark.png").read_bytes().startswith(PNG)
     assert sorted(path.name for path in folder.iterdir()) == ["benchmark.json", "benchmark.png"]
     assert report["settings"]["sizes"] == [32]
+    assert report["machine"]["threads"] == 1
     assert report["loader"] is None
     assert [line.split(":")[0] for line in report["skipped"]] == ["medt at 32 x 32"]
 
