@@ -1,34 +1,31 @@
-"""Time MedT beside its naive formulation and a U-Net: python scripts/benchmark.py [rounds=10]"""
+"""Time, memory and limit of the networks: python scripts/benchmark.py [networks=[medt,unet]]"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import itertools
 import json
+import os
 import platform
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from command import plain, progress, run
+from command import CONFIGS, plain, print_table, progress, run, shown
+from hydra import compose
 from omegaconf import DictConfig
 
+from medt.errors import UserError
+
 # Only what --help does not need is imported inside functions: torch takes seconds.
-if TYPE_CHECKING:
-    from rich.table import Table
-    from torch import Tensor, nn
 
-PHASES = ("training", "inference")
-REFERENCE = "basic_unet"
-# Times of a phase, in seconds, by network.
-Times = dict[str, list[float]]
-
-WARM_UP_ROUNDS = 2
-# What the official code takes of BasicUNet's training step at batch 4, 128 x 128: a naive network
-# outside this range is a straw man, or the machine was busy, and no ratio to it means anything.
-VALID_RATIOS = (9.0, 11.5)
+BACKENDS = ("naive", "torch", "fused")
+# Of the memory that is available, what a variant may take if nothing else is said.
+SHARE_OF_MEMORY = 0.8
+Variant = tuple[str, Any]  # a network's name, and the Job that times it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,167 +34,236 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def benchmark(cfg: DictConfig) -> int:
-    import torch
-    from rich.console import Console
+    from medt.files import atomic_write
 
-    from medt.files import write_text
-    from medt.models.sizes import as_size
+    settings = plain(cfg)
+    check_names("networks", settings["networks"], model_names())
+    check_names("backends", settings["backends"], BACKENDS)
+    groups, skipped = plan(settings)
+    output = Path(settings["output"])
+    output.mkdir(parents=True, exist_ok=True)
+    report = measure(settings, groups, skipped, output / "benchmark.json")
+    from benchmark_plot import draw
 
-    size = as_size(plain(cfg)["image_size"])
-    torch.manual_seed(0)
-    networks = build_networks(size)
-    images = torch.randn(cfg.batch_size, 3, *size)
-    labels = torch.randint(2, (cfg.batch_size, *size))
-    with torch_threads(cfg.threads) as threads:
-        times = measure(networks, images, labels, cfg.rounds)
-    settings = {"batch_size": cfg.batch_size, "image_size": list(size), "rounds": cfg.rounds}
-    report = {
-        "settings": {**settings, "threads": threads},
-        "machine": {"processor": processor(), "torch": torch.__version__},
-        **summarise(networks, times),
-    }
-    if cfg.output is not None:
-        write_text(cfg.output, json.dumps(report, indent=2) + "\n")
-    console = Console(soft_wrap=True)
-    console.print(table_of(report))
-    print(closing_lines(report))
+    with atomic_write(output / "benchmark.png") as temporary:
+        temporary.write_bytes(draw(report["variants"]))
+    show(report)
+    print(f"\nbenchmark.json and benchmark.png written to {shown(output)}")
     return 0
 
 
-def build_networks(size: tuple[int, int]) -> dict[str, nn.Module]:
-    """The networks to compare, with the weights of `naive` equal to those of `medt`."""
-    from naive import naive_network
+def check_names(key: str, given: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown or not given:
+        wrong = ", ".join(unknown) or "nothing"
+        raise UserError(f"{key} names {wrong}", f"choose some of {', '.join(known)}")
 
-    from medt.models import Baseline, MedT
 
-    medt = MedT(image_size=size)
-    return {"medt": medt, "naive": naive_network(medt), REFERENCE: Baseline("unet")}
+def model_names() -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
+
+
+def plan(settings: dict[str, Any]) -> tuple[list[list[Variant]], list[str]]:
+    """The variants of each size and batch, and why some networks are left out.
+
+    Raises:
+        UserError: no network takes any of the sizes.
+    """
+    groups: list[list[Variant]] = []
+    skipped: list[str] = []
+    sizes, batches = (list(dict.fromkeys(settings[key])) for key in ("sizes", "batches"))
+    for size in sizes:
+        jobs = []
+        for name in dict.fromkeys(settings["networks"]):
+            try:
+                jobs += jobs_of(name, size, settings)
+            except UserError as error:
+                skipped.append(f"{name} at {size} x {size}: {error.message}")
+        if jobs:
+            groups += [
+                [(name, dataclasses.replace(job, batch=batch)) for name, job in jobs]
+                for batch in batches
+            ]
+    if not groups:
+        raise UserError(f"there is nothing to time: {skipped[0]}", "give other sizes")
+    return groups, skipped
+
+
+def jobs_of(name: str, size: int, settings: dict[str, Any]) -> list[Variant]:
+    """A network's formulations with batches of one image.
+
+    Raises:
+        UserError: the network does not take the size.
+    """
+    import torch
+    from benchmark_worker import LIMIT, Job
+
+    from medt.checkpoint import build_model, model_spec
+    from medt.models import AxialAttention
+
+    sized = [f"model={name}", f"dataset.image_size={size}"]
+    config = train_config([*sized, "dataset.channels=3", "dataset.num_classes=2"])
+    spec = model_spec(config["model"])
+    with torch.device("meta"):
+        network = build_model(spec, allow=(spec["_target_"],))
+    axial = any(isinstance(module, AxialAttention) for module in network.modules())
+    backends = [*dict.fromkeys(settings["backends"]), LIMIT] if axial else [None]
+    return [(name, Job(spec, backend, size, 1, settings["threads"])) for backend in backends]
+
+
+def train_config(overrides: Sequence[str]) -> dict[str, Any]:
+    """configs/train.yaml as training would see it; Hydra knows the folder from this script."""
+    return plain(compose("train", list(overrides)))
 
 
 def measure(
-    networks: dict[str, nn.Module], images: Tensor, labels: Tensor, rounds: int
-) -> dict[str, Times]:
-    """The times of each phase. In each round the networks take turns, so that all of them meet
-    the same state of the machine; the first rounds warm up and do not count."""
-    steps: dict[str, Callable[[nn.Module], None]] = {
-        "training": lambda network: training_step(network, images, labels),
-        "inference": lambda network: inference(network, images),
-    }
-    times: dict[str, Times] = {phase: {name: [] for name in networks} for phase in PHASES}
-    with progress("timing") as advance:
-        for index in range(WARM_UP_ROUNDS + rounds):
-            for phase in PHASES:
-                for name, network in networks.items():
-                    network.train(phase == "training").zero_grad(set_to_none=True)
-                    start = time.perf_counter()
-                    steps[phase](network)
-                    elapsed = time.perf_counter() - start
-                    if index >= WARM_UP_ROUNDS:
-                        times[phase][name].append(elapsed)
-            advance(index + 1, WARM_UP_ROUNDS + rounds)
-    return times
+    settings: dict[str, Any], groups: Sequence[list[Variant]], skipped: list[str], output: Path
+) -> dict[str, Any]:
+    """The report, written to `output` after each group: what is measured survives an interrupt."""
+    from benchmark_timing import PHASES, WARM_UP_ROUNDS
+
+    from medt.files import write_text
+
+    report: dict[str, Any] = {"settings": settings, "machine": machine(), "skipped": skipped}
+    report |= {"variants": [], "loader": None}
+    rounds = WARM_UP_ROUNDS + settings["rounds"]
+    total = rounds * (len(PHASES) * len(groups) + settings["loader"])
+    done = itertools.count(1)
+    with progress("timing") as show_progress:
+
+        def advance() -> None:
+            show_progress(next(done), total)
+
+        for group in groups:
+            report["variants"] += measure_group(group, settings, advance)
+            write_text(output, json.dumps(summarised(report), indent=2) + "\n")
+        if settings["loader"]:
+            report["loader"] = measure_loader(settings, advance)
+    report = summarised(report)
+    write_text(output, json.dumps(report, indent=2) + "\n")
+    return report
 
 
-def training_step(network: nn.Module, images: Tensor, labels: Tensor) -> None:
-    """Forward, loss and backward; the optimizer's share is left out."""
-    from torch.nn.functional import cross_entropy
+def measure_group(
+    group: Sequence[Variant], settings: dict[str, Any], advance: Callable[[], None]
+) -> list[dict[str, Any]]:
+    """The records of variants of one size and batch."""
+    from benchmark_report import add_shares, record_of
+    from benchmark_timing import time_group, workers_for
+    from benchmark_worker import network_work
 
-    cross_entropy(network(images), labels).backward()
+    with workers_for(network_work, [job for _, job in group]) as workers:
+        limit = memory_limit(settings["memory"])  # beside all these idle processes
+        for worker in workers:
+            worker.limit_memory(limit)
+        timings = time_group(workers, settings["rounds"], settings["seconds"], advance)
+    records = [
+        record_of(name, job, worker.ready, timing) | {"memory_limit_bytes": limit}
+        for (name, job), worker, timing in zip(group, workers, timings, strict=True)
+    ]
+    add_shares(records)
+    return records
 
 
-def inference(network: nn.Module, images: Tensor) -> None:
+def memory_limit(gigabytes: float | None) -> int | None:
+    """Bytes that a variant may take; None where nothing is said, by the system neither."""
     import torch
 
-    with torch.inference_mode():
-        network(images)
+    from medt.training.memory import available_bytes
+
+    if gigabytes is not None:
+        return int(gigabytes * 1e9)
+    available = available_bytes(torch.device("cpu"))
+    return None if available is None else int(SHARE_OF_MEMORY * available)
 
 
-def summarise(networks: dict[str, nn.Module], times: dict[str, Times]) -> dict[str, Any]:
-    """Parameters, times, medians, ratios of the medians, and whether the run is valid."""
-    medians = {
-        phase: {name: statistics.median(values) for name, values in of_phase.items()}
-        for phase, of_phase in times.items()
-    }
-    ratios = {
-        phase: {
-            "naive/medt": median["naive"] / median["medt"],
-            "naive/basic_unet": median["naive"] / median[REFERENCE],
-            "medt/basic_unet": median["medt"] / median[REFERENCE],
-        }
-        for phase, median in medians.items()
-    }
-    lowest, highest = VALID_RATIOS
+def measure_loader(settings: dict[str, Any], advance: Callable[[], None]) -> dict[str, Any]:
+    """An epoch of the quick start's training with its loader, and with the batches in memory."""
+    from benchmark_loader import EPOCHS, IMAGES, LoaderJob, loader_overrides, loader_work
+    from benchmark_report import median, quotient
+    from benchmark_timing import take_turns, workers_for
+
+    with tempfile.TemporaryDirectory(prefix="medt-benchmark-") as folder:
+        config = train_config(loader_overrides(Path(folder)))
+        with workers_for(loader_work, [LoaderJob(config, settings["threads"])]) as (worker,):
+            worker.limit_memory(memory_limit(settings["memory"]))
+            turns = [(worker, name) for name in EPOCHS]
+            timed = take_turns(turns, settings["rounds"], settings["seconds"], advance)
+    timings = dict(zip(EPOCHS, timed, strict=True))
     return {
-        "parameters": {
-            name: sum(parameter.numel() for parameter in network.parameters())
-            for name, network in networks.items()
-        },
-        "seconds": times,
-        "medians": medians,
-        "ratios": ratios,
-        "valid": lowest <= ratios["training"]["naive/basic_unet"] <= highest,
+        "images": IMAGES,
+        "image_size": config["dataset"]["image_size"],
+        "batch_size": config["trainer"]["batch_size"],
+        "workers": config["dataset"]["workers"],
+        "seconds": {name: timing.seconds for name, timing in timings.items()},
+        "ratio": quotient(*(median(timings[name]) for name in EPOCHS)),
+        "failures": {name: t.failure for name, t in timings.items() if t.failure is not None},
     }
 
 
-def table_of(report: dict[str, Any]) -> Table:
-    """Parameters, medians, and the medians as multiples of BasicUNet's; fits 80 columns."""
-    from rich import box
-    from rich.table import Table
+def summarised(report: dict[str, Any]) -> dict[str, Any]:
+    """The report with what follows from its times."""
+    from benchmark_report import growth, ratios, validity
 
-    table = Table(box=box.ASCII_DOUBLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("network", no_wrap=True)
-    table.add_column("parameters", justify="right", no_wrap=True)
-    for phase in PHASES:
-        table.add_column(f"{phase} ms", justify="right", no_wrap=True)
-        table.add_column("x U-Net", justify="right", no_wrap=True)
-    for name, parameters in report["parameters"].items():
-        cells = [f"{parameters:,}"]
-        for phase in PHASES:
-            medians = report["medians"][phase]
-            cells += [f"{1000 * medians[name]:.0f}", f"{medians[name] / medians[REFERENCE]:.2f}"]
-        table.add_row(name, *cells)
-    return table
+    records = report["variants"]
+    threads = next((r["threads"] for r in records if r["threads"] is not None), None)
+    return report | {
+        "machine": report["machine"] | {"threads": threads},
+        "ratios": ratios(records),
+        "growth": growth(records),
+        "validity": validity(records),
+    }
 
 
-def closing_lines(report: dict[str, Any]) -> str:
-    """The setting, the ratios and, last, whether the run is valid."""
-    settings, ratios = report["settings"], report["ratios"]
-    size = " x ".join(map(str, settings["image_size"]))
-    lowest, highest = VALID_RATIOS
-    verdict = "valid" if report["valid"] else "not valid"
-    spread = max(
-        max(seconds) / min(seconds)
-        for of_phase in report["seconds"].values()
-        for seconds in of_phase.values()
-    )
-    return "\n".join(
-        [
-            f"\nbatch {settings['batch_size']}, {size}, {settings['threads']} threads, "
-            f"{report['machine']['processor']}; medians of {settings['rounds']} rounds, the "
-            f"slowest of a network at most {spread:.1f} times its fastest",
-            *(
-                f"{phase}: naive takes {ratios[phase]['naive/medt']:.2f} times medt's time, "
-                f"{ratios[phase]['naive/basic_unet']:.2f} times {REFERENCE}'s"
-                for phase in PHASES
-            ),
-            f"{verdict}: naive must take {lowest:g} to {highest:g} times {REFERENCE}'s training "
-            f"step, as the official code does at batch 4, 128 x 128; "
-            f"it takes {ratios['training']['naive/basic_unet']:.2f}",
+def show(report: dict[str, Any]) -> None:
+    """A table and ratios for each size and batch, what was left out, and the closing lines."""
+    from benchmark_report import closing_lines, failure_lines, ratio_lines, table_of
+
+    for (size, batch), group in itertools.groupby(
+        report["variants"], key=lambda record: (record["image_size"], record["batch_size"])
+    ):
+        records = list(group)
+        print(f"{size} x {size}, batch {batch}")
+        print_table(table_of(records))
+        of_group = [
+            ratio
+            for ratio in report["ratios"]
+            if (ratio["image_size"], ratio["batch_size"]) == (size, batch)
         ]
+        lines = failure_lines(records) + [line for r in of_group for line in ratio_lines(r)]
+        print("\n".join(["", *lines, ""] if lines else [""]))
+    for line in report["skipped"]:
+        print(f"skipped: {line}")
+    print(machine_line(report))
+    print("\n".join(closing_lines(report)))
+
+
+def machine_line(report: dict[str, Any]) -> str:
+    """Threads, processor, and how quiet the machine was."""
+    records, machine = report["variants"], report["machine"]
+    spread = max(
+        (max(times) / min(times) for r in records for times in r["seconds"].values() if times),
+        default=1.0,
+    )
+    return (
+        f"{machine['threads']} threads on {machine['cores']} cores, {machine['processor']}; "
+        f"medians of at most {report['settings']['rounds']} rounds, the slowest of a variant at "
+        f"most {spread:.1f} times its fastest"
     )
 
 
-@contextlib.contextmanager
-def torch_threads(count: int | None) -> Iterator[int]:
-    """Let PyTorch use `count` threads (None: as many as before); yields how many it uses."""
+def machine() -> dict[str, Any]:
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if count is None else count)
-    try:
-        yield torch.get_num_threads()
-    finally:
-        torch.set_num_threads(before)
+    from medt.ops import library
+
+    kernel = library.instruction_set() if library.available() else None
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "kernel": kernel,
+    }
 
 
 def processor() -> str:

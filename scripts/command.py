@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import hydra
@@ -29,6 +29,10 @@ from medt.config import register_schema
 from medt.config.ranges import check_ranges
 from medt.errors import UserError
 
+# rich is imported where something is drawn: --help does not need it.
+if TYPE_CHECKING:
+    from rich.table import Table
+
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 INTERRUPTED = 130
 # Of Hydra's command line.
@@ -40,7 +44,7 @@ LOWER_MEMORY = {
     "dataset.image_size; dry_run=true estimates the need",
     "evaluate": "lower batch_size",
     "predict": "give smaller images, or device=cpu",
-    "benchmark": "lower batch_size or image_size",
+    "benchmark": "lower sizes or batches",
 }
 CLOSE_OTHERS = "close other programs"
 PATH_KEYS = {
@@ -153,6 +157,22 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def print_table(table: Table) -> None:
+    """To the terminal; where that is too narrow its lines break, but no number is cut off."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=True)
+    unlimited = console.options.update(max_width=sys.maxsize)
+    console.width = max(console.width, console.measure(table, options=unlimited).minimum)
+    console.print(table)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Of Python and NumPy, of PyTorch on a GPU, on the CPU, or of OpenCV."""
+    said = ("can't allocate memory", "not enough memory", "Insufficient memory", "out of memory")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in said)
+
+
 def _guarded(action: Callable[[], int], config: str, overrides: list[str]) -> int:
     try:
         return action()
@@ -194,7 +214,7 @@ def _one_line(error: Exception, config: str, overrides: list[str]) -> str:
             "a batch is too small for the network's norms: they see one value per channel (give a "
             "larger dataset.image_size, or a trainer.batch_size that leaves no single image over)"
         )
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         hint = LOWER_MEMORY.get(config, CLOSE_OTHERS)
         return f"out of memory: {' '.join(str(error).split())[:120]} ({hint})"
     if isinstance(error, OSError) and error.strerror:
@@ -212,12 +232,6 @@ def _one_line(error: Exception, config: str, overrides: list[str]) -> str:
         f"{type(error).__name__}: {' '.join(str(error).split())} "
         "(not foreseen: MEDT_DEBUG=1 shows the traceback)"
     )
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Of Python and NumPy, of PyTorch on a GPU, on the CPU, or of OpenCV."""
-    said = ("can't allocate memory", "not enough memory", "Insufficient memory", "out of memory")
-    return isinstance(error, MemoryError) or any(text in str(error) for text in said)
 
 
 def _composition_error(error: Exception, config: str, overrides: list[str]) -> str:

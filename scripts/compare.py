@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command import FLAGS_WITH_VALUE, plain, quoted, run
+from command import FLAGS_WITH_VALUE, plain, print_table, quoted, run
 from omegaconf import DictConfig
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
@@ -34,8 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def compare(cfg: DictConfig) -> int:
-    from rich.console import Console
-
     from medt.files import atomic_write, write_text
     from medt.training.comparison import group_runs, report
     from medt.training.curves import draw_curves
@@ -51,12 +49,7 @@ def compare(cfg: DictConfig) -> int:
     write_text(output / "comparison.json", text + "\n")
     with atomic_write(output / "curves.png") as temporary:
         temporary.write_bytes(picture)
-    console = Console(soft_wrap=True)
-    table = table_of(comparison)
-    # Where a terminal is too narrow its lines break, but no number is cut off.
-    unlimited = console.options.update(max_width=sys.maxsize)
-    console.width = max(console.width, console.measure(table, options=unlimited).minimum)
-    console.print(table)
+    print_table(table_of(comparison))
     print("", *comparison["notes"], sep="\n")
     print(f"\ncomparison.csv, comparison.json and curves.png written to {output}")
     return 0

@@ -110,17 +110,33 @@ class BenchmarkConfig:
     """configs/benchmark.yaml.
 
     Attributes:
-        image_size: in pixels: one number, or [height, width].
+        networks: names of configs/model.
+        backends: formulations of the axial networks: naive (as the official code), torch, fused.
+        sizes: sides of square images in pixels; a network leaves out those it does not take.
         rounds: timed rounds; each runs every network once.
         threads: threads of PyTorch; null keeps its own choice.
-        output: a JSON file for every time, the medians and the ratios; null writes none.
+        memory: gigabytes that a network may take; null is 80 % of what is available.
+        seconds: after which a network has no more rounds, for training steps and for inference
+            each; one round is timed at least.
+        loader: whether to time a training epoch with its loader and with images in memory.
+        output: the folder for benchmark.json and benchmark.png.
     """
 
-    batch_size: int = 4
-    image_size: Any = 128
-    rounds: int = 10
+    networks: list[str] = field(
+        default_factory=lambda: [
+            *("medt", "gated_axial_unet", "axial_unet", "logo"),
+            *("unet", "unet_plus_plus", "attention_unet", "res_unet", "fcn"),
+        ]
+    )
+    backends: list[str] = field(default_factory=lambda: ["naive", "torch", "fused"])
+    sizes: list[int] = field(default_factory=lambda: [64, 128, 256, 512])
+    batches: list[int] = field(default_factory=lambda: [1, 4, 16])
+    rounds: int = 7
     threads: int | None = None
-    output: str | None = None
+    memory: float | None = None
+    seconds: float = 30.0
+    loader: bool = True
+    output: str = "benchmark"
 
 
 @dataclass

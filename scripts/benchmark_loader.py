@@ -1,0 +1,71 @@
+"""The loader's share of a training: an epoch with it beside the same epoch from memory."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmark_worker import Work
+
+IMAGES = 40
+EPOCHS = ("loader", "memory")
+
+
+class LoaderJob(NamedTuple):
+    """`config` is the whole of configs/train.yaml, resolved; `threads` as in `Job`."""
+
+    config: dict[str, Any]
+    threads: int | None
+
+
+def loader_overrides(folder: Path) -> list[str]:
+    """For configs/train.yaml: the quick start's training on fewer images, made in `folder`."""
+    from command import quoted
+
+    return [
+        "experiment=quickstart",
+        f"dataset.train={IMAGES}",
+        "dataset.val=2",
+        "dataset.test=1",
+        "dataset.channels=3",
+        "dataset.num_classes=2",
+        "trainer.batch_size=4",
+        "trainer.device=cpu",
+        f"paths.data={quoted(str(folder))}",
+        f"run_dir={quoted(str(folder / 'run'))}",
+    ]
+
+
+def loader_work(job: LoaderJob) -> Work:
+    """An epoch of training as `Trainer` runs it, always the first one.
+
+    "loader" augments the images that the loader keeps decoded, "memory" finds the batches ready.
+    """
+    import torch
+    from rich.console import Console
+    from train import build_network, build_trainer
+
+    from medt.data.sources import open_dataset
+    from medt.training.run_folder import RunFolder
+    from medt.training.state import TrainingState
+
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    config = job.config
+    index = open_dataset(config["dataset"])
+    network, _ = build_network(config, resumed=False)
+    run_folder = RunFolder(Path(config["run_dir"]))
+    trainer = build_trainer(config, index, network, None, run_folder, Console(quiet=True))
+    trainer.batches.set_epoch(1)
+    batches = {"loader": trainer.loader, "memory": list(trainer.loader)}
+
+    def epoch(source: str) -> float:
+        trainer.loader = batches[source]
+        trainer.state = TrainingState()
+        start = time.perf_counter()
+        trainer.train_epoch()
+        return time.perf_counter() - start
+
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return Work({name: lambda name=name: epoch(name) for name in EPOCHS}, parameters)
