@@ -75,12 +75,10 @@ inline void backward(const Sizes& s, const MedtParameters& p, const MedtStatisti
   Buffer<NormSums> value_sums(s.strips * out_count), position_sums(s.strips * out_count);
   run_parallel(s.tiles, threads, 0, [&](int64_t tile, Vec*) {
     const Vec mask = s.mask(tile);
-    int64_t offsets[LANES];
-    lane_offsets(s, d_out_strides, tile, offsets);
+    pack(s, d_out_strides, d_out, tile, strips_of_tile(s, d_sum.get(), out_count, tile));
     for (int64_t head = 0; head < s.heads; ++head) {
       const int64_t strip = head * s.tiles + tile, first = strip * s.out_strip();
       Vec* packed = d_sum.get() + first;
-      pack(s, d_out_strides, d_out, offsets, head * out_count, out_count, packed);
       for (int64_t x = 0; x < s.out_strip(); ++x) packed[x] *= mask;
       strip_sums(s, packed, saved.value + first, t.value_mean + head * out_count, out_count,
                  &value_sums[strip * out_count]);
@@ -185,8 +183,6 @@ inline void backward(const Sizes& s, const MedtParameters& p, const MedtStatisti
         total_sums(s, in_sums.get(), channel / in_count, in_count, channel % in_count),
         s.channel_count(), to.qkv_weight + channel, to.qkv_bias + channel, &no_gate);
   run_parallel(s.tiles, threads, 0, [&](int64_t tile, Vec*) {
-    int64_t offsets[LANES];
-    lane_offsets(s, d_qkv_strides, tile, offsets);
     for (int64_t head = 0; head < s.heads; ++head) {
       const int64_t first = (head * s.tiles + tile) * s.in_strip();
       const InputGradient* of = &of_input[head * in_count];
@@ -195,9 +191,8 @@ inline void backward(const Sizes& s, const MedtParameters& p, const MedtStatisti
       for (int64_t l = 0; l < s.length; ++l, gradient += in_count, raw += in_count)
         for (int64_t c = 0; c < in_count; ++c)
           gradient[c] = of[c].of(gradient[c], raw[c]);
-      unpack(s, d_qkv_strides, d_packed.get() + first, offsets, s.used_lanes(tile),
-             head * in_count, in_count, d_qkv);
     }
+    unpack(s, d_qkv_strides, strips_of_tile(s, d_packed.get(), in_count, tile), tile, d_qkv);
   });
   for (int64_t x = 0; x < in_count * s.table_columns; ++x) to.relative[x] = float(d_relative[x]);
   for (int gate = 0; gate < 4; ++gate) to.gates[gate] = float(d_gates[gate]);

@@ -3,6 +3,7 @@
 #include "attention.h"
 #include "moments.h"
 #include "norms.h"
+#include "packing.h"
 
 namespace {
 
@@ -209,13 +210,11 @@ inline void forward(const Sizes& s, const MedtParameters& p, const float* qkv,
   Buffer<Moment> in_moments(s.strips * in_count), value_moments(s.strips * out_count);
   Buffer<Moment> position_moments(s.positions ? s.strips * out_count : 0);
   run_parallel(s.tiles, threads, 0, [&](int64_t tile, Vec*) {
-    int64_t offsets[LANES];
-    lane_offsets(s, qkv_strides, tile, offsets);
+    pack(s, qkv_strides, qkv, tile, strips_of_tile(s, saved.packed, in_count, tile));
     for (int64_t head = 0; head < s.heads; ++head) {
       const int64_t strip = head * s.tiles + tile;
-      Vec* packed = saved.packed + strip * s.in_strip();
-      pack(s, qkv_strides, qkv, offsets, head * in_count, in_count, packed);
-      strip_moments(s, packed, in_count, tile, &in_moments[strip * in_count]);
+      strip_moments(s, saved.packed + strip * s.in_strip(), in_count, tile,
+                    &in_moments[strip * in_count]);
     }
   });
   combine_moments(s, in_moments.get(), in_count, t.qkv_mean, t.qkv_variance);
@@ -235,14 +234,13 @@ inline void forward(const Sizes& s, const MedtParameters& p, const float* qkv,
   if (s.positions)
     combine_moments(s, position_moments.get(), out_count, t.position_mean, t.position_variance);
   by.set_output();
-  run_parallel(s.tiles, threads, s.out_strip(), [&](int64_t tile, Vec* sum) {
-    int64_t offsets[LANES];
-    lane_offsets(s, out_strides, tile, offsets);
+  run_parallel(s.tiles, threads, s.heads * s.out_strip(), [&](int64_t tile, Vec* sums) {
     for (int64_t head = 0; head < s.heads; ++head) {
       const int64_t first = (head * s.tiles + tile) * s.out_strip();
-      combine_terms(s, by, head, saved.value + first, saved.position + first, sum);
-      unpack(s, out_strides, sum, offsets, s.used_lanes(tile), head * out_count, out_count, out);
+      combine_terms(s, by, head, saved.value + first, saved.position + first,
+                    sums + head * s.out_strip());
     }
+    unpack(s, out_strides, {sums, out_count, s.out_strip()}, tile, out);
   });
 }
 
@@ -254,21 +252,18 @@ inline void inference(const Sizes& s, const MedtParameters& p, const MedtStatist
   by.set_similarity();
   by.set_output();
   const Attend attend_strip = s.positions ? attend_for<true>(s.channels) : attend_for<false>(s.channels);
-  const int64_t scratch_size = s.in_strip() + 2 * s.out_strip() + attend_scratch(s);
-  run_parallel(s.tiles, threads, scratch_size, [&](int64_t tile, Vec* raw) {
-    Vec *value = raw + s.in_strip(), *position = value + s.out_strip();
+  const int64_t packed_size = s.heads * s.in_strip(), out_size = s.heads * s.out_strip();
+  const int64_t scratch_size = packed_size + out_size + 2 * s.out_strip() + attend_scratch(s);
+  run_parallel(s.tiles, threads, scratch_size, [&](int64_t tile, Vec* packed) {
+    Vec *sums = packed + packed_size, *value = sums + out_size, *position = value + s.out_strip();
     Vec* scratch = position + s.out_strip();
-    int64_t in_offsets[LANES], out_offsets[LANES];
-    lane_offsets(s, qkv_strides, tile, in_offsets);
-    lane_offsets(s, out_strides, tile, out_offsets);
+    pack(s, qkv_strides, qkv, tile, {packed, 4 * s.channels, s.in_strip()});
     for (int64_t head = 0; head < s.heads; ++head) {
-      pack(s, qkv_strides, qkv, in_offsets, head * 4 * s.channels, 4 * s.channels, raw);
-      attend_strip(s, raw, by.input_of(head), by.scale[head], by.tables_of(head), value, position,
-                   nullptr, scratch);
-      combine_terms(s, by, head, value, position, value);
-      unpack(s, out_strides, value, out_offsets, s.used_lanes(tile), head * 2 * s.channels,
-             2 * s.channels, out);
+      attend_strip(s, packed + head * s.in_strip(), by.input_of(head), by.scale[head],
+                   by.tables_of(head), value, position, nullptr, scratch);
+      combine_terms(s, by, head, value, position, sums + head * s.out_strip());
     }
+    unpack(s, out_strides, {sums, 2 * s.channels, s.out_strip()}, tile, out);
   });
 }
 

@@ -118,38 +118,4 @@ struct Normalisation {
   }
 };
 
-// Offsets of a tile's lanes in a strided tensor.
-inline void lane_offsets(const Sizes& sizes, const MedtStrides& strides, int64_t tile,
-                         int64_t* offsets) {
-  for (int64_t lane = 0; lane < LANES; ++lane) {
-    int64_t used = lane < sizes.used_lanes(tile) ? lane : 0;
-    int64_t index = tile * LANES + used;
-    offsets[lane] =
-        index / sizes.others * strides.batch + index % sizes.others * strides.other;
-  }
-}
-
-// One strip (length, count) of a strided tensor, its channels from `first` on.
-inline void pack(const Sizes& sizes, const MedtStrides& strides, const float* from,
-                 const int64_t* offsets, int64_t first, int64_t count, Vec* strip) {
-  float* to = reinterpret_cast<float*>(strip);
-  for (int64_t position = 0; position < sizes.length; ++position)
-    for (int64_t channel = 0; channel < count; ++channel, to += LANES) {
-      const float* row = from + position * strides.length + (first + channel) * strides.channel;
-      for (int lane = 0; lane < LANES; ++lane) to[lane] = row[offsets[lane]];
-    }
-}
-
-// The reverse of `pack`; idle lanes are left out.
-inline void unpack(const Sizes& sizes, const MedtStrides& strides, const Vec* strip,
-                   const int64_t* offsets, int64_t used, int64_t first, int64_t count,
-                   float* to) {
-  const float* from = reinterpret_cast<const float*>(strip);
-  for (int64_t position = 0; position < sizes.length; ++position)
-    for (int64_t channel = 0; channel < count; ++channel, from += LANES) {
-      float* row = to + position * strides.length + (first + channel) * strides.channel;
-      for (int64_t lane = 0; lane < used; ++lane) row[offsets[lane]] = from[lane];
-    }
-}
-
 }  // namespace
