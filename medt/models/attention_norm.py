@@ -52,7 +52,7 @@ class AttentionNorm(nn.Module):
     @torch.no_grad()
     def track(self, moments: Moments, count: int) -> None:
         """Move the running moments towards a batch's, of `count` elements each."""
-        self.num_batches_tracked += 1
+        self.num_batches_tracked.add_(1)
         factor = self.momentum
         if factor is None:
             factor = 1.0 / float(self.num_batches_tracked)

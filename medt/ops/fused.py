@@ -25,8 +25,33 @@ def fused_attention(
     if given.qkv is not None:
         folded, moments = _fold_gates(parameters, given, epsilon)
         return _inference(x, *folded, moments, along_width, epsilon), AttentionStatistics()
-    out, moments, _ = _training(x, *parameters, along_width, epsilon)
+    if torch.compiler.is_compiling():
+        out, moments, _ = _training(x, *parameters, along_width, epsilon)
+    else:  # the same with less ado
+        out, moments = _Attention.apply(x, along_width, epsilon, *parameters)
     return out, _measured(moments.detach(), parameters)
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, along_width: bool, epsilon: float, *parameters: Any
+    ) -> tuple[Tensor, Tensor]:
+        out, moments, saved = library.forward(
+            x, AttentionParameters(*parameters), along_width, epsilon
+        )
+        ctx.settings = (along_width, library.is_channels_last(x), epsilon)
+        ctx.save_for_backward(*parameters, moments, saved)
+        ctx.mark_non_differentiable(moments)
+        return out, moments
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor, unused: Tensor) -> tuple[Tensor | None, ...]:
+        *parameters, moments, saved = ctx.saved_tensors
+        d_x, gradients = library.backward(
+            d_out, AttentionParameters(*parameters), moments, saved, *ctx.settings
+        )
+        return d_x, None, None, *gradients
 
 
 def _measured(moments: Tensor, parameters: AttentionParameters) -> AttentionStatistics:
