@@ -72,7 +72,7 @@ def _library() -> ctypes.CDLL | None:
             library.medt_saved_size.restype = ctypes.c_int64
             library.medt_instruction_set.restype = ctypes.c_char_p
             return library
-    log.info(
+    log.warning(
         "the fused kernel is not installed: attention runs in plain PyTorch, several times slower "
         "(to have it, install a C++ compiler and run pip install again)"
     )
