@@ -76,6 +76,8 @@ def _obstacle(x: Tensor, parameters: AttentionParameters, given: AttentionStatis
     """Why the kernel cannot compute this, or None."""
     if x.device.type != "cpu" or x.dtype != torch.float32:
         return f"the input is {x.dtype} on {x.device.type}, not float32 on a CPU"
+    if x.numel() == 0:
+        return "the input is empty"
     if torch.compiler.is_exporting():
         return "an exported network must not depend on it"
     if not library.available():

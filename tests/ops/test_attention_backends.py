@@ -183,6 +183,21 @@ def test_logits_of_ten_thousand(position):
     assert all(gradient.isfinite().all() for gradient in (actual[1], *actual[2].values()))
 
 
+@needs_kernel
+def test_a_value_that_is_no_number_is_not_hidden():
+    learned = parameters(2, 2, 6, "gated").map(torch.Tensor.float)
+    x = random(2, 16, 6, 5).float()
+    x[0, 0, 2, 3] = torch.nan  # one of a query's
+    moments = AttentionStatistics(
+        *(Moments(*(part.float() for part in pair)) for pair in running(learned))
+    )
+    inferred, _ = fused_attention(x, learned, moments, False, EPSILON)
+    assert inferred[0, :4, 2, 3].isnan().all()
+    assert inferred.isnan().sum() == 4  # of its head, this query's only
+    trained, _ = fused_attention(x, learned, AttentionStatistics(), False, EPSILON)
+    assert trained[0, :4, 2, 3].isnan().all()
+
+
 @each_position
 @pytest.mark.parametrize("along_width", [False, True])
 def test_the_reference_passes_gradcheck(position, along_width):
@@ -263,6 +278,9 @@ class TestChoice:
         assert self.ran(self.x.double(), learned) == "torch"
         some = running(learned)._replace(qkv=None)
         assert self.ran(self.x, learned, some) == "torch"
+
+    def test_an_empty_input_takes_the_reference(self):
+        assert self.ran(self.x[:0], self.learned()) == "torch"
 
     def test_without_the_kernel_everything_takes_the_reference(self):
         with mock.patch.object(library, "_library", return_value=None):

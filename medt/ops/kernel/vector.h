@@ -48,7 +48,8 @@ inline void exponential(Vec* x) {
   const float taylor[] = {1.535336188e-4f, 1.339887440e-3f, 9.618437357e-3f, 5.550332548e-2f,
                           2.402264791e-1f, 6.931472028e-1f, 1.0f};  // of 2^f
   Vec shifted[N], f[N], p[N];
-  for (int n = 0; n < N; ++n) x[n] = maximum(x[n], broadcast(-87.0f));
+  const Vec least = broadcast(-87.0f);
+  for (int n = 0; n < N; ++n) x[n] = x[n] < least ? least : x[n];  // NaN stays
   for (int n = 0; n < N; ++n) shifted[n] = x[n] * log2_e + shifter;
   for (int n = 0; n < N; ++n) f[n] = x[n] * log2_e - (shifted[n] - shifter);
   for (int n = 0; n < N; ++n) p[n] = f[n] * taylor[0] + taylor[1];
