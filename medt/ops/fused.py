@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from medt.ops import library
 from medt.ops.parameters import AttentionParameters, AttentionStatistics, Moments
@@ -46,6 +47,7 @@ class _Attention(torch.autograd.Function):
         return out, moments
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, d_out: Tensor, unused: Tensor) -> tuple[Tensor | None, ...]:
         *parameters, moments, saved = ctx.saved_tensors
         d_x, gradients = library.backward(

@@ -123,6 +123,16 @@ class TestRegistration:
 
 
 @needs_kernel
+def test_a_second_derivative_is_refused():
+    x = random(2, 16, 5, 6).float().requires_grad_()
+    learned = parameters(2, 2, 5, "gated").map(torch.Tensor.float)
+    out, _ = axial_attention(x, learned)
+    (gradient,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@needs_kernel
 def test_three_epochs_have_the_same_losses(tmp_path):
     losses = {}
     for backend in ("torch", "fused"):
