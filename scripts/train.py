@@ -45,7 +45,6 @@ def train(cfg: DictConfig) -> int:
 
     from medt.data.sources import open_dataset
     from medt.training.dry_run import dry_run
-    from medt.training.memory import keep_freed_memory
     from medt.training.progress import log, logging_to
     from medt.training.run_folder import is_finished
 
@@ -60,7 +59,6 @@ def train(cfg: DictConfig) -> int:
         if cfg.resume == "auto" and checkpoint is None and is_finished(run_folder.root, config):
             print(f"finished already: {shown(run_folder.root)}")
             return 0
-    keep_freed_memory()
     console = Console()
     model, fresh = build_network(config, resumed=checkpoint is not None)
     trainer = build_trainer(config, index, model, checkpoint, run_folder, console)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import inspect
-import platform
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +18,6 @@ from torch.utils._pytree import tree_leaves
 # What the process takes beyond its tensors: workspaces of the libraries and gaps of the allocator.
 # A CPU step's resident memory was 1.1 to 1.5 times its tensors for the networks of configs/model.
 SLACK = {"cpu": 1.5, "cuda": 1.2}
-
-# Of glibc's malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 @dataclass(frozen=True)
@@ -103,18 +98,6 @@ def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     size: int = sum(p.numel() * p.element_size() for p in parameters)
     return numbers * size
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep the memory that a training step frees for the next one.
-
-    Otherwise glibc gives large blocks back to the system at each step, and taking them again
-    cost 5 to 15 % of a step. Without glibc nothing changes.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
 def available_bytes(device: torch.device) -> int | None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
@@ -96,25 +92,3 @@ def test_what_cannot_fit_is_an_error_and_what_may_not_is_tight() -> None:
 def test_the_system_tells_what_is_available() -> None:
     available = available_bytes(CPU)
     assert available is None or available > 1_000_000
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back so")
-def test_freed_memory_is_kept_for_the_next_step() -> None:
-    """Fresh pages are counted in a process of its own, whose first blocks do not count."""
-    program = (
-        "import resource, torch\n"
-        "from medt.training.memory import keep_freed_memory\n"
-        "def pages():\n"
-        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "    for _ in range(3): torch.ones(1 << 24)\n"
-        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
-        "usual = pages()\n"
-        "keep_freed_memory()\n"
-        "pages()\n"
-        "print(usual, pages())\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    usual, kept = map(int, done.stdout.split())
-    assert usual > 1000
-    assert kept < usual / 10
