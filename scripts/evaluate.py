@@ -55,8 +55,7 @@ def evaluate(cfg: DictConfig) -> int:
     dataset = SegmentationDataset(
         index.split(cfg.split),
         predictor.preprocessing,
-        index.label_map,
-        index.ignore,
+        index.labels,
         cache_megabytes=0,  # each case is read once
     )
     with progress(f"evaluating {index.name} {cfg.split}") as advance:

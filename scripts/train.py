@@ -251,16 +251,15 @@ def build_trainer(
     drawn = config["augmentation"]
     augmentation = instantiate(drawn) if drawn["_target_"] else None
     cache = config["dataset"]["cache"]
-    labels = (index.label_map, index.ignore)
     return Trainer(
         model=model,
         loss=instantiate(config["loss"]),
         optimizer=instantiate(config["optimizer"], params=model.parameters()),
         schedule=instantiate(config["scheduler"]),
         train_set=SegmentationDataset(
-            train_cases, preprocessing, *labels, augmentation, config["seed"], cache
+            train_cases, preprocessing, index.labels, augmentation, config["seed"], cache
         ),
-        val_set=SegmentationDataset(val_cases, preprocessing, *labels, cache_megabytes=cache),
+        val_set=SegmentationDataset(val_cases, preprocessing, index.labels, cache_megabytes=cache),
         classes=index.classes,
         settings=settings,
         run=run_folder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from medt.data.labels import IDS, Labels
 from medt.data.layout import Case
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
-from medt.files import read_image, read_mask
+from medt.images import read_image, read_mask
 
 if TYPE_CHECKING:
     from medt.data.augmentation import Augmentation
@@ -31,8 +32,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     Args:
         cases: each with a mask.
         preprocessing: from file to tensor.
-        label_map: mask value -> class id, None where values are ids.
-        ignore: the mask value that becomes 255.
+        labels: what the values of the masks mean.
         augmentation: applied to the uint8 image and mask, or None.
         seed: of the augmentation.
         cache_megabytes: decoded and resized images and masks are kept up to this size (10^6 bytes;
@@ -46,8 +46,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         self,
         cases: Sequence[Case],
         preprocessing: Preprocessing,
-        label_map: Mapping[int, int] | None = None,
-        ignore: int | None = None,
+        labels: Labels = IDS,
         augmentation: Augmentation | None = None,
         seed: int = 0,
         cache_megabytes: float = 1024.0,
@@ -60,8 +59,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             )
         self.cases = tuple(cases)
         self.preprocessing = preprocessing
-        self.label_map = label_map
-        self.ignore = ignore
+        self.labels = labels
         self.augmentation = augmentation
         self.seed = seed
         self.cache_bytes = cache_megabytes * 1e6
@@ -118,7 +116,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             )
         pair = (
             self.preprocessing.image(pixels),
-            self.preprocessing.mask(values, self.label_map, self.ignore),
+            self.preprocessing.mask(values, self.labels),
         )
         size = pair[0].nbytes + pair[1].nbytes
         worker = get_worker_info()

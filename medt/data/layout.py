@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from medt.data.labels import IDS, Labels
 from medt.data.splits import SPLITS, check_groups, read_splits
 from medt.errors import UserError
 from medt.files import list_images, natural_key, write_text
@@ -66,16 +67,14 @@ class DatasetIndex:
     Attributes:
         classes: by id, 0 first.
         channels: of the network's input.
-        label_map: mask value -> class id; None where the values are the ids.
-        ignore: the mask value that is neither trained on nor scored, or None.
+        labels: what the values of the masks mean.
     """
 
     name: str
     classes: tuple[SegmentationClass, ...]
     channels: int
     cases: tuple[Case, ...]
-    label_map: Mapping[int, int] | None = None
-    ignore: int | None = None
+    labels: Labels = IDS
 
     def split(self, name: str) -> tuple[Case, ...]:
         """The cases of one split, in natural order of their names.
@@ -267,8 +266,8 @@ def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex
         )
         for name, image in images.items()
     )
-    identity = {c.id: c.id for c in card.classes}
-    return DatasetIndex(card.name, card.classes, card.channels, cases, identity)
+    labels = Labels({c.id: c.id for c in card.classes})
+    return DatasetIndex(card.name, card.classes, card.channels, cases, labels)
 
 
 def listed(items: Iterable[str], limit: int | None = 10) -> str:

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from medt.data.labels import IDS, Labels
 from medt.data.layout import Case
 from medt.errors import UserError
-from medt.files import read_image, read_mask
-from medt.metrics.pixel import IGNORE_INDEX
+from medt.images import read_image, read_mask
 
 Source = str | Path | NDArray[Any]
 
@@ -97,15 +97,12 @@ class Preprocessing:
         pixels = _resize(pixels, least, cv2.INTER_AREA)
         return _resize(pixels, self.image_size, cv2.INTER_LINEAR)
 
-    def mask(
-        self, source: Source, label_map: Mapping[int, int] | None = None, ignore: int | None = None
-    ) -> NDArray[np.uint8]:
+    def mask(self, source: Source, labels: Labels = IDS) -> NDArray[np.uint8]:
         """Class ids at the network's size, by the nearest pixel centre.
 
         Args:
             source: path, or integer or bool array (H, W).
-            label_map: value -> class id; None where values are ids.
-            ignore: the value that becomes 255 (``IGNORE_INDEX``).
+            labels: what its values mean.
 
         Returns:
             (H, W) uint8 with (H, W) = ``image_size``.
@@ -114,7 +111,7 @@ class Preprocessing:
             UserError: the file cannot be read or holds a value that is no class.
         """
         values = source if isinstance(source, np.ndarray) else read_mask(source)
-        ids = class_ids(values, label_map, ignore, _name(source))
+        ids = labels.class_ids(values, _name(source))
         return _resize(ids[..., None], self.image_size, cv2.INTER_NEAREST_EXACT)[..., 0]
 
     def tensor(self, image: NDArray[np.uint8]) -> torch.Tensor:
@@ -160,48 +157,6 @@ class Preprocessing:
                 f"Preprocessing {dict(values)} is incomplete: {error!r}",
                 "image_size, channels, mean and std are needed",
             ) from error
-
-
-def class_ids(
-    mask: NDArray[Any],
-    label_map: Mapping[int, int] | None,
-    ignore: int | None,
-    name: str = "the mask",
-) -> NDArray[np.uint8]:
-    """Translate mask values to class ids.
-
-    Args:
-        mask: (H, W) integers or bool.
-        label_map: value -> class id 0..254; None where values are ids.
-        ignore: the value that becomes 255 (``IGNORE_INDEX``), or None.
-        name: what an error calls the mask.
-
-    Returns:
-        (H, W) uint8.
-
-    Raises:
-        UserError: the mask is no plane of integers, or holds values that are no class; all of them
-            are named.
-    """
-    if mask.ndim != 2 or mask.size == 0 or mask.dtype.kind not in "biu":
-        raise UserError(
-            f"Mask {name} has shape {mask.shape} and type {mask.dtype}",
-            "a mask is one plane (H, W) of whole numbers",
-        )
-    values, inverse = _distinct(mask)
-    known = {i: i for i in range(IGNORE_INDEX)} if label_map is None else dict(label_map)
-    if ignore is not None:
-        known[ignore] = IGNORE_INDEX
-    unknown = [value for value in values.tolist() if value not in known]
-    if unknown:
-        shown = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
-        expected = "0 to 254" if label_map is None else ", ".join(map(str, sorted(known)[:20]))
-        raise UserError(
-            f"Mask {name} holds values that are no class: {shown}",
-            f"known are {expected}; correct the mask or dataset.classes",
-        )
-    table = np.array([known[value] for value in values.tolist()], np.uint8)
-    return table[inverse].reshape(mask.shape)
 
 
 def fit_normalization(
@@ -304,14 +259,3 @@ def _resize(pixels: NDArray[Any], size: tuple[int, int], interpolation: int) -> 
         for first in range(0, pixels.shape[2], 4)
     ]
     return np.concatenate(blocks, axis=2) if len(blocks) > 1 else blocks[0]
-
-
-def _distinct(mask: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Sorted distinct values and each pixel's index in them; counted where the range allows it."""
-    flat = mask.astype(np.int64).ravel()
-    if flat.min() < 0 or flat.max() > 0xFFFF:
-        values, inverse = np.unique(flat, return_inverse=True)
-        return values, inverse.ravel()
-    present = np.bincount(flat) > 0
-    position = np.cumsum(present) - 1
-    return np.flatnonzero(present), position[flat]

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medt.data.dataset import EpochBatches, SegmentationDataset, make_loader
-from medt.data.preprocessing import class_ids
 from medt.errors import UserError
-from medt.files import read_mask
+from medt.images import read_mask
 from medt.inference.predictor import Predictor, most_probable, resized_probabilities
 from medt.metrics.paper import OFFICIAL_RULES, OFFICIAL_SCORES, official_prediction
 from medt.metrics.pixel import (
@@ -135,7 +134,7 @@ def _own_truth(dataset: SegmentationDataset, index: int) -> NDArray[np.uint8]:
     """The truth of a case at its own size."""
     mask = dataset.cases[index].mask
     assert mask is not None  # the dataset refuses such cases
-    return class_ids(read_mask(mask), dataset.label_map, dataset.ignore, str(mask))
+    return dataset.labels.class_ids(read_mask(mask), str(mask))
 
 
 def _prediction(logits: Tensor, truth: NDArray[Any], protocol: str) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from medt.files import read_image
+from medt.images import read_image
 from medt.training.curves import mean_curve
 from medt.training.past_run import find_runs, read_run
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import DATA
 
 import medt
-from medt.files import read_image, read_mask
+from medt.images import read_image, read_mask
 
 
 def arguments(run: Path, source: Path, output: Path) -> list[str]:
@@ -54,7 +54,7 @@ def test_the_masks_can_be_trained_on(tiny_run: Path, tmp_path: Path) -> None:
     settings = {"name": "folder", "images": images, "masks": tmp_path / "masks"}
     index = open_dataset({**settings, "splits_file": tmp_path / "splits.csv"})
     assert len(index.cases) == 10
-    assert dict(index.label_map or {}) == {0: 0, 255: 1}
+    assert dict(index.labels.values or {}) == {0: 0, 255: 1}
 
 
 def test_a_broken_image_is_named_and_the_others_are_predicted(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import medt.data.dataset as module
 from medt.data.augmentation import Histology
 from medt.data.dataset import EpochBatches, SegmentationDataset, make_loader, sample_seed
+from medt.data.labels import Labels
 from medt.data.layout import Case
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
@@ -33,7 +34,9 @@ def cases(tmp_path: Path) -> list[Case]:
 
 
 def dataset_of(cases: list[Case], **settings: object) -> SegmentationDataset:
-    return SegmentationDataset(cases, PREPROCESSING, {0: 0, 255: 1}, ignore=200, seed=3, **settings)
+    return SegmentationDataset(
+        cases, PREPROCESSING, Labels({0: 0, 255: 1}, 200), seed=3, **settings
+    )
 
 
 def test_an_item_is_what_preprocessing_makes_of_the_files(cases: list[Case]) -> None:

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from medt.data.layout import Case
-from medt.data.preprocessing import IMAGENET_MEAN, Preprocessing, class_ids, fit_normalization
+from medt.data.preprocessing import IMAGENET_MEAN, Preprocessing, fit_normalization
 from medt.errors import UserError
 from medt.files import write_png
-from medt.metrics.pixel import IGNORE_INDEX
 
 
 def unit(size: tuple[int, int] = (8, 8), channels: int = 3) -> Preprocessing:
@@ -137,34 +136,6 @@ def test_a_resized_mask_invents_no_class(mask: np.ndarray, size: tuple[int, int]
     assert set(np.unique(resized)) <= set(np.unique(mask))
     if size == mask.shape:
         np.testing.assert_array_equal(resized, mask)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64])
-def test_mask_values_are_translated(dtype: type) -> None:
-    mask = np.array([[0, 127, 99]], dtype)
-    ids = class_ids(mask, {0: 0, 127: 1}, ignore=99)
-    assert ids.tolist() == [[0, 1, IGNORE_INDEX]]
-
-
-def test_bool_and_negative_and_large_values() -> None:
-    assert class_ids(np.array([[False, True]]), None, None).tolist() == [[0, 1]]
-    large = np.array([[-1, 100_000]])
-    assert class_ids(large, {100_000: 2}, ignore=-1).tolist() == [[IGNORE_INDEX, 2]]
-
-
-def test_unknown_values_are_all_named(tmp_path: Path) -> None:
-    path = tmp_path / "mask.png"
-    write_png(path, np.array([[0, 1, 7, 9]], np.uint8))
-    with pytest.raises(UserError, match=r"mask\.png holds values that are no class: 7, 9 .*0, 1;"):
-        unit().mask(path, {0: 0, 1: 1})
-    with pytest.raises(UserError, match="no class: 255"):
-        class_ids(np.array([[255]]), None, None)
-
-
-@pytest.mark.parametrize("mask", [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.float32)])
-def test_a_mask_is_a_plane_of_whole_numbers(mask: np.ndarray) -> None:
-    with pytest.raises(UserError, match=r"one plane \(H, W\)"):
-        class_ids(mask, None, None)
 
 
 def test_dataset_statistics_count_every_image_the_same(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from medt.data.dataset import SegmentationDataset
+from medt.data.labels import Labels
 from medt.data.layout import Case, default_classes
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
@@ -147,10 +148,10 @@ def test_paper_official_gives_1_where_nothing_was_found_right(make_dataset):
 
 
 @pytest.mark.parametrize("protocol", ["native", "paper"])
-def test_label_map_and_ignored_pixels_are_respected(make_dataset, protocol):
+def test_labels_and_ignored_pixels_are_respected(make_dataset, protocol):
     truth = left_half(4) * 200
     truth[3] = 77
-    dataset = make_dataset((image_of(left_half(4)), truth), label_map={0: 0, 200: 1}, ignore=77)
+    dataset = make_dataset((image_of(left_half(4)), truth), labels=Labels({0: 0, 200: 1}, 77))
     (row,) = evaluate(make_predictor(), dataset, protocol).rows
     gland = row["classes"]["gland"]
     assert (gland["tp"], gland["fp"], gland["fn"]) == (6, 0, 0)

@@ -11,7 +11,8 @@ from medt.data.layout import SegmentationClass
 from medt.data.preprocessing import Preprocessing
 from medt.drawing import overlay
 from medt.errors import UserError
-from medt.files import read_image, read_mask, write_png
+from medt.files import write_png
+from medt.images import read_image, read_mask
 from medt.inference.folder import find_inputs, predict_folder
 from medt.inference.predictor import Predictor
 

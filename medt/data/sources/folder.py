@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from medt.data.labels import Labels
 from medt.data.layout import Case, DatasetIndex, default_classes, listed
 from medt.data.splits import SPLITS, check_groups, draw_splits, read_splits, write_splits
 from medt.errors import UserError
-from medt.files import list_images, read_image, read_mask
+from medt.files import list_images
+from medt.images import read_image, read_mask
 
 log = logging.getLogger("medt")
 
@@ -73,8 +75,9 @@ def open_folder(
     cases = tuple(
         Case(name, image, mask, None, *plan[name]) for name, (image, mask) in pairs.items()
     )
+    labels = Labels(label_map, ignore)
     title = images.resolve().parent.name or images.name
-    return DatasetIndex(title, default_classes(names), channels, cases, label_map, ignore)
+    return DatasetIndex(title, default_classes(names), channels, cases, labels)
 
 
 def _pair(images: Path, masks: Path) -> dict[str, tuple[Path, Path]]:

@@ -22,7 +22,8 @@ from medt.data.layout import (
 from medt.data.sources.archive import read_archive
 from medt.data.splits import SplitRow, read_splits, validation_groups, write_splits
 from medt.errors import UserError
-from medt.files import atomic_folder, decode_image, decode_mask, natural_key, write_png
+from medt.files import atomic_folder, natural_key, write_png
+from medt.images import decode_image, decode_mask
 
 SOURCE = "https://warwick.ac.uk/fac/cross_fac/tia/data/glascontest/"
 LICENCE = "Research only, as stated by its authors; not to be redistributed."

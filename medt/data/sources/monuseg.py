@@ -22,7 +22,8 @@ from medt.data.sources.aperio import describe, draw_instances, read_outlines
 from medt.data.sources.archive import read_archive
 from medt.data.splits import SplitRow, read_splits, validation_groups, write_splits
 from medt.errors import UserError
-from medt.files import atomic_folder, decode_image, natural_key, write_png
+from medt.files import atomic_folder, natural_key, write_png
+from medt.images import decode_image
 
 SOURCE = "https://monuseg.grand-challenge.org/Data/"
 LICENCE = "CC BY-NC-SA 4.0, https://creativecommons.org/licenses/by-nc-sa/4.0/"

@@ -35,12 +35,12 @@ def test_a_binary_folder_needs_no_settings(folders: tuple[Path, Path]) -> None:
     index = open_folder(images, masks)
     assert index.name == "study"
     assert [c.name for c in index.classes] == ["background", "foreground"]
-    assert index.label_map == {0: 0, 255: 1}
+    assert index.labels.values == {0: 0, 255: 1}
     assert index.counts() == {"train": 8, "val": 2, "test": 2}
     assert [case.name for case in index.cases] == list(NAMES)
     case = index.cases[0]
     assert case.mask is not None
-    ids = Preprocessing((6, 8), 3, (0.0,) * 3, (1.0,) * 3).mask(case.mask, index.label_map)
+    ids = Preprocessing((6, 8), 3, (0.0,) * 3, (1.0,) * 3).mask(case.mask, index.labels)
     assert np.unique(ids).tolist() == [0, 1]
 
 
@@ -171,15 +171,15 @@ def test_classes_by_name_or_by_value(folders: tuple[Path, Path]) -> None:
     for name in NAMES:
         paint(masks, name, 0, 1, 2, 9)
     index = open_folder(images, masks, classes=["background", "gland", "nerve"], ignore=9)
-    assert index.label_map == {0: 0, 1: 1, 2: 2}
-    assert index.ignore == 9
+    assert index.labels.values == {0: 0, 1: 1, 2: 2}
+    assert index.labels.ignore == 9
     classes = [
         {"name": "other", "value": 2},
         {"name": "gland", "value": [0, 1]},
         {"name": "nerve", "value": 9},
     ]
     index = open_folder(images, masks, classes=classes, channels=1)
-    assert index.label_map == {2: 0, 0: 1, 1: 1, 9: 2}
+    assert index.labels.values == {2: 0, 0: 1, 1: 1, 9: 2}
     assert [(c.id, c.name) for c in index.classes] == [(0, "other"), (1, "gland"), (2, "nerve")]
     assert index.channels == 1
 
@@ -189,7 +189,7 @@ def test_an_ignored_value_is_no_class(folders: tuple[Path, Path]) -> None:
     for name in NAMES:
         paint(masks, name, 0, 1, 255)
     index = open_folder(images, masks, ignore=255)
-    assert index.label_map == {0: 0, 1: 1}
+    assert index.labels.values == {0: 0, 1: 1}
 
 
 def test_lossy_masks_are_recognised_and_mended_by_ranges(folders: tuple[Path, Path]) -> None:
@@ -205,7 +205,7 @@ def test_lossy_masks_are_recognised_and_mended_by_ranges(folders: tuple[Path, Pa
         {"name": "background", "value": [0, 127]},
         {"name": "polyp", "value": [128, 255]},
     ]
-    assert open_folder(images, masks, classes=classes).label_map is not None
+    assert open_folder(images, masks, classes=classes).labels.values is not None
 
 
 @pytest.mark.parametrize(

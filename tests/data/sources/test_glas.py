@@ -14,7 +14,7 @@ from medt.data.sources import prepare_dataset
 from medt.data.sources.glas import prepare
 from medt.data.splits import read_splits
 from medt.errors import UserError
-from medt.files import read_image, read_mask
+from medt.images import read_image, read_mask
 
 FOLDER = "Warwick QU Dataset (Released 2016_07_08)"
 COMMITTED = Path(__file__).parents[3] / "data" / "splits" / "glas.csv"

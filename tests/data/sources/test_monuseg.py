@@ -16,7 +16,7 @@ from medt.data.sources.archive import read_archive
 from medt.data.sources.monuseg import OFFICIAL_TEST, SOURCE, prepare
 from medt.data.splits import read_splits
 from medt.errors import UserError
-from medt.files import read_image, read_mask
+from medt.images import read_image, read_mask
 
 COMMITTED = Path(__file__).parents[3] / "data" / "splits" / "monuseg.csv"
 ROWS = {row.case: row for row in read_splits(COMMITTED)}

@@ -9,7 +9,7 @@ from medt.data.layout import changed_files, read_card
 from medt.data.sources import open_dataset, prepare_dataset
 from medt.data.sources.synthetic import open_synthetic
 from medt.errors import UserError
-from medt.files import read_image, read_mask
+from medt.images import read_image, read_mask
 
 NUMBERS = {"seed": 5, "train": 2, "val": 1, "test": 1, "size": 32}
 

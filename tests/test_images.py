@@ -1,0 +1,151 @@
+"""Images and masks are read as they are, or refused by name."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from medt.errors import UserError
+from medt.files import write_png
+from medt.images import decode_image, read_image, read_mask
+
+RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+IDS = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("extension", "shape"),
+    [
+        (extension, shape)
+        for extension in (".png", ".tif")
+        for shape in ((5, 7), (5, 7, 3), (5, 7, 4))
+    ]
+    + [(".bmp", (5, 7)), (".bmp", (5, 7, 3))],
+)
+def test_reads_channels_in_rgb_order(
+    tmp_path: Path, extension: str, shape: tuple[int, ...]
+) -> None:
+    from PIL import Image
+
+    image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / f"image{extension}")
+    np.testing.assert_array_equal(read_image(tmp_path / f"image{extension}"), image)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from([np.uint8, np.uint16]).flatmap(
+        lambda dtype: st.sampled_from([(3, 5), (3, 5, 3), (3, 5, 4)]).flatmap(
+            lambda shape: arrays(dtype, shape)
+        )
+    )
+)
+def test_a_written_png_reads_back_the_same(
+    tmp_path_factory: pytest.TempPathFactory, image: np.ndarray
+) -> None:
+    path = tmp_path_factory.mktemp("png") / "image.png"
+    write_png(path, image)
+    found = read_image(path)
+    assert found.dtype == image.dtype
+    np.testing.assert_array_equal(found, image)
+
+
+def test_floating_point_tiff_keeps_its_values(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    cv2.imwrite(str(tmp_path / "a.tif"), values)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), values)
+
+
+@pytest.mark.parametrize("extension", [".png", ".tif", ".bmp"])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "group4"])
+def test_one_bit_images_are_black_and_white(
+    tmp_path: Path, extension: str, compression: str | None
+) -> None:
+    from PIL import Image
+
+    path = tmp_path / f"bits{extension}"
+    options = {"compression": compression} if extension == ".tif" else {}
+    Image.fromarray(IDS == 2).save(path, **options)
+    np.testing.assert_array_equal(read_image(path), np.where(IDS == 2, 255, 0))
+
+
+def test_separate_planes_of_a_tiff_become_channels(tmp_path: Path) -> None:
+    import tifffile
+
+    planes = np.moveaxis(RGB, 2, 0)
+    for name, photometric in (("rgb", "rgb"), ("any", "minisblack")):
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(path, planes, planarconfig="separate", photometric=photometric)
+        np.testing.assert_array_equal(read_image(path), RGB)
+
+
+def test_reads_names_outside_ascii(tmp_path: Path) -> None:
+    path = tmp_path / "Drüse 腺 1.png"
+    write_png(path, RGB)
+    np.testing.assert_array_equal(read_image(path), RGB)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"No file .*absent\.png"):
+        read_image(tmp_path / "absent.png")
+
+
+@pytest.mark.parametrize("extension", [".png", ".jpg", ".bmp", ".tif"])
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.95])
+def test_a_truncated_file_is_refused_by_name(tmp_path: Path, extension: str, kept: float) -> None:
+    encoding = [cv2.IMWRITE_TIFF_COMPRESSION, 1] if extension == ".tif" else []
+    data = cv2.imencode(extension, RGB, encoding)[1].tobytes()
+    path = tmp_path / f"part{extension}"
+    path.write_bytes(data[: int(kept * len(data))])
+    with pytest.raises(UserError, match=r"part\.\w+ cannot be decoded"):
+        read_image(path)
+
+
+def test_something_else_than_an_image_is_refused() -> None:
+    with pytest.raises(UserError, match="notes cannot be decoded"):
+        decode_image(b"these are notes", "notes")
+
+
+def test_a_stack_is_refused(tmp_path: Path) -> None:
+    cv2.imwritemulti(str(tmp_path / "stack.tif"), [IDS, IDS, IDS])
+    with pytest.raises(UserError, match=r"stack\.tif is a stack of 3 images"):
+        read_image(tmp_path / "stack.tif")
+
+
+def test_equal_channels_of_a_mask_become_one_plane(tmp_path: Path) -> None:
+    for channels in (3, 4):
+        grey = np.repeat(IDS[..., None], channels, axis=2)
+        grey[..., 3:] = 255
+        write_png(tmp_path / "mask.png", grey)
+        np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), IDS)
+
+
+@pytest.mark.parametrize("extension", [".png", ".bmp", ".tif"])
+def test_indices_of_a_palette_count_not_its_colours(tmp_path: Path, extension: str) -> None:
+    from PIL import Image
+
+    image = Image.fromarray(IDS)
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    image.save(tmp_path / f"mask{extension}")
+    np.testing.assert_array_equal(read_mask(tmp_path / f"mask{extension}"), IDS)
+
+
+def test_a_mask_in_colours_is_refused(tmp_path: Path) -> None:
+    write_png(tmp_path / "mask.png", RGB)
+    with pytest.raises(UserError, match=r"mask\.png is painted in colours"):
+        read_mask(tmp_path / "mask.png")
+
+
+def test_a_mask_of_floats_must_hold_whole_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "mask.tif"
+    cv2.imwrite(str(path), IDS.astype(np.float32))
+    found = read_mask(path)
+    assert found.dtype.kind == "i"
+    np.testing.assert_array_equal(found, IDS)
+    cv2.imwrite(str(path), IDS / np.float32(2))
+    with pytest.raises(UserError, match="fractional"):
+        read_mask(path)
