@@ -83,9 +83,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     existed = path.exists()
-    mark = uuid.uuid4().hex[:8]
-    temporary = path.with_name(f".{path.name}.{mark}.new")
-    replaced = path.with_name(f".{path.name}.{mark}.old")
+    temporary = temporary_beside(path)
+    replaced = temporary.with_suffix(".old")
     try:
         temporary.mkdir(parents=True)
         yield temporary
@@ -105,6 +104,22 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A new hidden name in the same folder."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove the temporary folders that processes which were killed left beside ``path``.
+
+    Only for whoever knows that no other process is writing there.
+    """
+    mark = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.(new|old)")
+    for sibling in path.parent.iterdir():
+        if mark.fullmatch(sibling.name):
+            shutil.rmtree(sibling, ignore_errors=True)
 
 
 def write_png(path: str | Path, array: NDArray[Any]) -> None:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from medt.errors import UserError
 from medt.files import read_bytes
 
+TIFF_STARTS = (b"II*\0", b"MM\0*")
+
 
 def read_image(path: str | Path) -> NDArray[Any]:
     """Decode an image file without changing its values.
@@ -43,13 +45,16 @@ def read_mask(path: str | Path) -> NDArray[Any]:
     return decode_mask(read_bytes(path), str(path))
 
 
-def decode_image(data: bytes, name: str) -> NDArray[Any]:
-    """``read_image`` for the content of a file; ``name`` is what an error calls it."""
+def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
+    """``read_image`` for the content of a file; ``name`` is what an error calls it.
+
+    ``page`` chooses one of a TIFF stack, from 0.
+    """
     _check_end(data, name)
-    if data[:4] in (b"II*\0", b"MM\0*"):
-        page = _decode_tiff(data, name)
-        if page is not None:
-            return page
+    if data[:4] in TIFF_STARTS:
+        plane = _decode_tiff(data, name, page)
+        if plane is not None:
+            return plane
     pixels: NDArray[Any] | None
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -63,9 +68,9 @@ def decode_image(data: bytes, name: str) -> NDArray[Any]:
     return pixels
 
 
-def decode_mask(data: bytes, name: str) -> NDArray[Any]:
-    """``read_mask`` for the content of a file; ``name`` is what an error calls it."""
-    mask = decode_image(data, name)
+def decode_mask(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
+    """``read_mask`` for the content of a file; arguments as those of ``decode_image``."""
+    mask = decode_image(data, name, page)
     if mask.ndim == 3:
         indices = _palette_indices(data)
         mask = _grey_plane(mask, name) if indices is None else indices
@@ -77,6 +82,23 @@ def decode_mask(data: bytes, name: str) -> NDArray[Any]:
             )
         mask = mask.astype(np.int64)
     return mask
+
+
+def count_pages(data: bytes, name: str) -> int:
+    """The number of images in the content of a TIFF file, 1 for any other.
+
+    Raises:
+        UserError: the TIFF is damaged.
+    """
+    if data[:4] not in TIFF_STARTS:
+        return 1
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            return len(_images(file))
+    except Exception:  # a broken file makes the reader raise whatever it comes across
+        raise _undecodable(name) from None
 
 
 def _undecodable(name: str) -> UserError:
@@ -93,8 +115,14 @@ def _check_end(data: bytes, name: str) -> None:
             raise _undecodable(name)
 
 
-def _decode_tiff(data: bytes, name: str) -> NDArray[Any] | None:
-    """The first page, or None where OpenCV does as well.
+def _images(file: Any) -> list[Any]:
+    """The pages of a TIFF that are images of the first one's size, not previews of it."""
+    first = file.pages.first
+    return [page for page in file.pages if page.shape == first.shape]
+
+
+def _decode_tiff(data: bytes, name: str, number: int | None) -> NDArray[Any] | None:
+    """One page, or None where OpenCV does as well.
 
     OpenCV inverts 1 bit TIFFs, multiplies colours by alpha, and reads but one of separate planes.
     """
@@ -103,10 +131,14 @@ def _decode_tiff(data: bytes, name: str) -> NDArray[Any] | None:
 
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            first = file.pages.first
-            pages = sum(page.shape == first.shape for page in file.pages)
-            if pages > 1:
-                raise UserError(f"{name} is a stack of {pages} images", "save one image per file")
+            pages = _images(file)
+            if len(pages) > 1:
+                if number is None or number >= len(pages):
+                    raise UserError(
+                        f"{name} is a stack of {len(pages)} images", "save one image per file"
+                    )
+                return np.asarray(pages[number].asarray())
+            (first,) = pages
             bits, samples = first.bitspersample, first.samplesperpixel
             if bits == 1 or (bits == 8 and samples == 4 and first.planarconfig == 1):
                 with Image.open(io.BytesIO(data)) as image:

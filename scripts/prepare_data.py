@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command import plain, run
+from command import plain, progress, run
 from omegaconf import DictConfig
 
 
@@ -19,7 +19,9 @@ def prepare(cfg: DictConfig) -> int:
     from medt.data.sources import prepare_dataset
 
     source = None if cfg.source is None else Path(cfg.source)
-    print(prepare_dataset(plain(cfg.dataset), source).summary())
+    with progress(f"preparing {cfg.dataset.name}") as advance:
+        prepared = prepare_dataset(plain(cfg.dataset), source, advance)
+    print(prepared.summary())
     return 0
 
 

@@ -31,6 +31,8 @@ class DatasetConfig:
         workers: processes that load images; 0 loads them in the training process.
         channels: channels of the images; null takes them from the dataset.
         num_classes: filled in from the dataset.
+        folds: of a cross-validation over the cases of train and val; null keeps the split file's.
+        fold: which of them validates, from 0.
     """
 
     name: str = MISSING
@@ -40,6 +42,8 @@ class DatasetConfig:
     workers: int = 0
     channels: int | None = None
     num_classes: int | None = None
+    folds: int | None = None
+    fold: int | None = None
 
 
 @dataclass

@@ -55,6 +55,8 @@ RANGES = {
     "dataset.cache": NOT_NEGATIVE,
     "dataset.channels": COUNT,
     "dataset.seed": SEED,
+    "dataset.folds": Range(2),
+    "dataset.fold": NOT_NEGATIVE,
     "model.width_factor": POSITIVE,
     "model.heads": COUNT,
     "model.depths": COUNT,

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from medt.data.labels import IDS, Labels
-from medt.data.splits import SPLITS, check_groups, read_splits
+from medt.data.splits import SPLITS, SplitRow, check_groups, draw_folds, read_splits
 from medt.errors import UserError
 from medt.files import list_images, natural_key, write_text
 
 CARD = "dataset.yaml"
+FOLD_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Case:
         group: patient or slide; cases of one group share a split. May be empty where it is not
             known.
         split: "train", "val" or "test".
+        fold: of a cross-validation, where the split file names it.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Case:
     instances: Path | None
     group: str
     split: str
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class DatasetCard:
         prepared: how the files were made: plain values, e.g. a description, or the numbers of a
             generator.
         absent: official cases that the archive at hand did not contain; a split file may name them.
+        ignore: the mask value that is neither trained on nor scored, or None.
         checksums: SHA-256 of every file, by its path relative to the folder, with forward slashes.
     """
 
@@ -115,6 +119,7 @@ class DatasetCard:
     citation: str
     prepared: Mapping[str, Any] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
+    ignore: int | None = None
     checksums: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -153,6 +158,7 @@ def write_card(root: Path, card: DatasetCard) -> None:
         "citation": card.citation,
         "prepared": dict(card.prepared),
         "absent": list(card.absent),
+        "ignore": card.ignore,
         "sha256": {path.relative_to(root).as_posix(): _checksum(path) for path in files},
     }
     write_text(root / CARD, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))
@@ -179,6 +185,7 @@ def read_card(root: Path) -> DatasetCard:
             citation=str(content["citation"]),
             prepared=dict(content["prepared"]),
             absent=tuple(content.get("absent", ())),
+            ignore=content.get("ignore"),
             checksums=dict(content["sha256"]),
         )
     except FileNotFoundError:
@@ -262,12 +269,58 @@ def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex
     instances = _by_stem(root / "instances") if (root / "instances").is_dir() else {}
     cases = tuple(
         Case(
-            name, image, masks[name], instances.get(name), planned[name].group, planned[name].split
+            name,
+            image,
+            masks[name],
+            instances.get(name),
+            planned[name].group,
+            planned[name].split,
+            planned[name].fold,
         )
         for name, image in images.items()
     )
-    labels = Labels({c.id: c.id for c in card.classes})
+    labels = Labels({c.id: c.id for c in card.classes}, card.ignore)
     return DatasetIndex(card.name, card.classes, card.channels, cases, labels)
+
+
+def with_fold(index: DatasetIndex, folds: int, fold: int) -> DatasetIndex:
+    """The dataset for one round of a cross-validation; its test cases stay what they are.
+
+    The cases of train and val are dealt to the folds: as the split file's column ``fold`` says
+    where it has one for each of them, else drawn, cases of a group together. Whatever run draws
+    them, the folds are the same. Fold ``fold`` validates, the others train.
+
+    Raises:
+        UserError: fewer than two folds, no such fold, folds that the split file does not have, or
+            too few groups.
+    """
+    if folds < 2 or not 0 <= fold < folds:
+        raise UserError(
+            f"dataset.folds={folds} dataset.fold={fold} is impossible",
+            "folds from 2, fold from 0 to folds - 1",
+        )
+    dealt = [case for case in index.cases if case.split != "test"]
+    if all(case.fold is not None for case in dealt):
+        fold_of = {case.name: case.fold for case in dealt}
+        named = set(fold_of.values())
+        if named != set(range(folds)):
+            raise UserError(
+                f"dataset.folds={folds}, but the split file names the folds "
+                f"{listed(map(str, named))}",
+                "give as many as it names, or take its column fold away",
+            )
+    else:
+        pairs = [(case.name, case.group) for case in dealt]
+        fold_of = dict(draw_folds(pairs, folds, FOLD_SEED))
+    cases = tuple(
+        replace(case, split="val" if fold_of[case.name] == fold else "train")
+        if case.name in fold_of
+        else case
+        for case in index.cases
+    )
+    rows = [SplitRow(case.name, case.group, case.split) for case in cases if case.name in fold_of]
+    check_groups(rows, f"fold {fold} of {folds}")
+    return replace(index, cases=cases)
 
 
 def listed(items: Iterable[str], limit: int | None = 10) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medt.data.duplicates import NearDuplicate, joined_groups
 from medt.errors import UserError
 from medt.files import natural_key, write_text
 
@@ -22,19 +23,26 @@ EXHAUSTIVE_GROUPS = 16
 
 @dataclass(frozen=True)
 class SplitRow:
-    """One line of a split file. ``group`` is the patient or slide, empty where it is not known."""
+    """One line of a split file.
+
+    Attributes:
+        group: patient or slide, empty where it is not known.
+        split: "train", "val" or "test".
+        fold: from 0, of a cross-validation; None where the file has no such column or no number.
+    """
 
     case: str
     group: str
     split: str
+    fold: int | None = None
 
 
 def read_splits(path: Path) -> list[SplitRow]:
-    """Read a split file; further columns are ignored.
+    """Read a split file; columns other than ``COLUMNS`` and ``fold`` are ignored.
 
     Raises:
         UserError: the file is absent or empty, lacks a column, names a case twice or an unknown
-            split.
+            split, or a fold that is no number.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -59,24 +67,33 @@ def read_splits(path: Path) -> list[SplitRow]:
         if not case or case in rows:
             problem = f"case {case} for the second time" if case else "a row without a case"
             raise UserError(f"{path} line {number}: {problem}", "one row per case")
-        rows[case] = SplitRow(case, group, split)
+        fold = (record.get("fold") or "").strip()
+        if fold and not (fold.isascii() and fold.isdigit()):
+            raise UserError(f"{path} line {number}: fold {fold!r} is no number", "0, 1, 2, ...")
+        rows[case] = SplitRow(case, group, split, int(fold) if fold else None)
     if not rows:
         raise UserError(f"{path} names no cases", "one row per case, or delete the file")
     return list(rows.values())
 
 
 def write_splits(path: Path, rows: Iterable[SplitRow]) -> None:
-    """Write a split file, ordered naturally by case."""
+    """Write a split file, ordered naturally by case; with the column fold where one is known."""
+    ordered = sorted(rows, key=lambda row: natural_key(row.case))
+    folded = any(row.fold is not None for row in ordered)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in sorted(rows, key=lambda row: natural_key(row.case)):
-        writer.writerow((row.case, row.group, row.split))
+    writer.writerow((*COLUMNS, "fold") if folded else COLUMNS)
+    for row in ordered:
+        fold = ("" if row.fold is None else row.fold,) if folded else ()
+        writer.writerow((row.case, row.group, row.split, *fold))
     write_text(path, buffer.getvalue())
 
 
-def check_groups(rows: Iterable[SplitRow], path: Path) -> None:
+def check_groups(rows: Iterable[SplitRow], source: Path | str) -> None:
     """Refuse splits that share a patient or slide: their scores would be too good.
+
+    Args:
+        source: what an error says the splits come from.
 
     Raises:
         UserError: a group other than the empty one is in several splits; all such groups are named.
@@ -91,19 +108,25 @@ def check_groups(rows: Iterable[SplitRow], path: Path) -> None:
     ]
     if shared:
         raise UserError(
-            f"{path} puts a group into several splits: {'; '.join(shared)}",
+            f"{source} puts a group into several splits: {'; '.join(shared)}",
             "cases of one patient or slide belong to one split",
         )
 
 
 def draw_splits(
-    cases: Sequence[str], seed: int, fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    cases: Sequence[str],
+    seed: int,
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    pairs: Iterable[NearDuplicate] = (),
 ) -> list[SplitRow]:
-    """Deal cases to train, val and test at random; each case is its own group.
+    """Deal cases to train, val and test at random; near-duplicates go together, as one group.
 
-    The result depends on the set of names and the seed, not on the order. With at least 3 cases,
-    every part with a fraction above 0 gets at least one; with 2 there is no test part, with 1 only
-    train.
+    The result depends on the set of names, the pairs and the seed, not on the order. With at least
+    3 groups, every part with a fraction above 0 gets at least one; with 2 there is no test part,
+    with 1 only train.
+
+    Args:
+        pairs: near-duplicates among the cases; others are left alone.
 
     Raises:
         UserError: the fractions are negative or do not add up to 1.
@@ -112,20 +135,127 @@ def draw_splits(
         raise UserError(
             f"Split fractions {fractions} do not add up to 1", "e.g. 0.7, 0.15, 0.15; train above 0"
         )
-    names = sorted(set(cases), key=natural_key)
-    order = np.random.default_rng(seed).permutation(len(names))
+    names = set(cases)
+    known = [pair for pair in pairs if {pair.first, pair.second} <= names]
+    linked = joined_groups(dict.fromkeys(names, ""), known)
+    ordered = sorted(names, key=natural_key)
+    units = list(dict.fromkeys(linked[name] for name in ordered))
     held_out = [0, 0]  # val, test
     for part, fraction in enumerate(fractions[1:]):
-        room = len(names) - 1 - sum(held_out) - (part == 0 and fractions[2] > 0 and len(names) > 2)
+        room = len(names) - 1 - sum(held_out) - (part == 0 and fractions[2] > 0 and len(units) > 2)
         held_out[part] = min(max(round(fraction * len(names)), fraction > 0), max(room, 0))
-    val, test = held_out
-    rows = {
-        names[i]: SplitRow(
-            names[i], names[i], "val" if place < val else "test" if place < val + test else "train"
-        )
-        for place, i in enumerate(order)
+    parts = _deal(units, held_out, seed)
+    return [
+        SplitRow(name, min(unit, key=natural_key), split)
+        for name, unit in ((name, linked[name]) for name in ordered)
+        for split, members in parts.items()
+        if unit in members
+    ]
+
+
+def _deal(
+    units: Sequence[frozenset[str]], held_out: Sequence[int], seed: int
+) -> dict[str, list[frozenset[str]]]:
+    """Whole units to val and test, in random order, as long as they fit; the rest to train."""
+    parts: dict[str, list[frozenset[str]]] = {split: [] for split in SPLITS}
+    wanted = dict(zip(("val", "test"), held_out, strict=True))
+    room = dict(wanted)
+    for index in np.random.default_rng(seed).permutation(len(units)):
+        unit = units[index]
+        split = next((s for s in room if len(unit) <= room[s]), "train")
+        parts[split].append(unit)
+        if split in room:
+            room[split] -= len(unit)
+    for split, count in wanted.items():  # every unit may have been too large
+        if count and not parts[split] and len(parts["train"]) > 1:
+            smallest = min(parts["train"], key=len)
+            parts["train"].remove(smallest)
+            parts[split].append(smallest)
+    return parts
+
+
+def draw_beside(
+    rows: Sequence[SplitRow],
+    new: Sequence[str],
+    pairs: Sequence[NearDuplicate],
+    seed: int,
+) -> list[SplitRow]:
+    """Splits for cases that come to others which have theirs.
+
+    A case that looks like one of those joins its group and split; the rest is dealt by
+    :func:`draw_splits`.
+    """
+    there = {row.case: row for row in rows}
+    groups = {row.case: row.group for row in rows} | dict.fromkeys(new, "")
+    linked = joined_groups(groups, [p for p in pairs if {p.first, p.second} <= groups.keys()])
+    partners = {name: sorted(linked[name] & there.keys(), key=natural_key) for name in new}
+    joining = [
+        SplitRow(name, there[found[0]].group, there[found[0]].split)
+        for name, found in partners.items()
+        if found
+    ]
+    alone = [name for name, found in partners.items() if not found]
+    return joining + draw_splits(alone, seed, pairs=pairs)
+
+
+def draw_validation(
+    groups: Mapping[str, str],
+    strata: Mapping[str, str],
+    pairs: Iterable[NearDuplicate],
+    seed: int,
+) -> list[SplitRow]:
+    """Deal training cases to train and val by whole groups, see :func:`validation_groups`.
+
+    Args:
+        groups: case -> patient or slide; a case of none stands for itself.
+        strata: case -> stratum.
+        pairs: near-duplicates, which go together across groups, too; those of which a case is not
+            in ``groups`` are left alone.
+    """
+    known = [pair for pair in pairs if pair.first in groups and pair.second in groups]
+    linked = joined_groups(groups, known)
+    units = {
+        case: min((groups[member] or member for member in linked[case]), key=natural_key)
+        for case in groups
     }
-    return [rows[name] for name in names]
+    held_out = validation_groups(units, strata, seed)
+    return [
+        SplitRow(case, group, "val" if units[case] in held_out else "train")
+        for case, group in groups.items()
+    ]
+
+
+def draw_folds(rows: Sequence[tuple[str, str]], folds: int, seed: int) -> dict[str, int]:
+    """Deal cases to folds of about equal size by whole groups.
+
+    Args:
+        rows: case and group; a case of no group stands for itself.
+        folds: how many, at least 2.
+        seed: of the order in which groups of equal size are dealt.
+
+    Returns:
+        case -> fold, 0..folds - 1.
+
+    Raises:
+        UserError: there are fewer groups than folds.
+    """
+    members: defaultdict[str, list[str]] = defaultdict(list)
+    for case, group in rows:
+        members[group or case].append(case)
+    if len(members) < folds:
+        raise UserError(
+            f"dataset.folds={folds}, but training and validation have {len(members)} groups",
+            "give fewer folds, or more patients or slides",
+        )
+    names = sorted(members, key=natural_key)
+    order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    sizes = [0] * folds
+    fold_of: dict[str, int] = {}
+    for group in sorted(order, key=lambda name: -len(members[name])):
+        fold = sizes.index(min(sizes))
+        sizes[fold] += len(members[group])
+        fold_of |= dict.fromkeys(members[group], fold)
+    return fold_of
 
 
 def validation_groups(

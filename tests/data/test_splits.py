@@ -28,7 +28,7 @@ def test_a_written_file_reads_back(tmp_path: Path) -> None:
 
 def test_further_columns_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
-    path.write_text("case,group,split,fold\na,p,val,3\n", encoding="utf-8-sig")
+    path.write_text("case,group,split,grade\na,p,val,3\n", encoding="utf-8-sig")
     assert read_splits(path) == [SplitRow("a", "p", "val")]
 
 

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from medt.data.layout import DatasetIndex, Prepared, open_prepared
-from medt.data.sources import glas, monuseg
+from medt.data.layout import DatasetIndex, Prepared, open_prepared, with_fold
+from medt.data.sources.drive import DRIVE
+from medt.data.sources.dsb2018 import DSB2018
 from medt.data.sources.folder import open_folder
+from medt.data.sources.glas import GLAS
+from medt.data.sources.isbi2012 import ISBI2012
+from medt.data.sources.kvasir_seg import KVASIR_SEG
+from medt.data.sources.monuseg import MONUSEG
+from medt.data.sources.published import Progress, prepare
 from medt.data.sources.synthetic import open_synthetic
 from medt.errors import UserError
 
-
-class Published(NamedTuple):
-    """A dataset that somebody publishes: how to convert its archive, and where that is found."""
-
-    prepare: Callable[[Path, Path, Path], Prepared]
-    page: str
-
-
-PUBLISHED = {
-    "glas": Published(glas.prepare, glas.SOURCE),
-    "monuseg": Published(monuseg.prepare, monuseg.SOURCE),
-}
+PUBLISHED = {p.name: p for p in (GLAS, MONUSEG, DSB2018, ISBI2012, KVASIR_SEG, DRIVE)}
 NAMES = (*PUBLISHED, "synthetic", "folder")
 
 
@@ -31,14 +26,24 @@ def open_dataset(settings: Mapping[str, Any]) -> DatasetIndex:
     """Index the dataset that the settings name.
 
     Args:
-        settings: plain values; ``name`` is "glas" or "monuseg" (need ``root``, ``splits_file``),
-            "synthetic" (needs ``root``; ``seed``, ``train``, ``val``, ``test``, ``size``) or
-            "folder" (needs ``images``, ``masks``; ``classes``, ``seed``, ``splits_file``,
-            ``channels``, ``ignore``). Other keys are left alone.
+        settings: plain values; ``name`` is a key of ``PUBLISHED`` (it needs ``root`` and
+            ``splits_file``), "synthetic" (needs ``root``; ``seed``, ``train``, ``val``, ``test``,
+            ``size``) or "folder" (needs ``images``, ``masks``; ``classes``, ``seed``,
+            ``splits_file``, ``channels``, ``ignore``). ``folds`` and ``fold`` deal the cases of
+            train and val anew. Other keys are left alone.
 
     Raises:
         UserError: an unknown name, a key without a value, or whatever is wrong with the data.
     """
+    index = _open(settings)
+    if settings.get("folds") is None:
+        if settings.get("fold") is not None:
+            raise UserError("dataset.fold has no meaning without dataset.folds", "e.g. 5")
+        return index
+    return with_fold(index, settings["folds"], settings.get("fold") or 0)
+
+
+def _open(settings: Mapping[str, Any]) -> DatasetIndex:
     name = _name(settings)
     if name == "synthetic":
         numbers = ("seed", "train", "val", "test", "size")
@@ -56,12 +61,17 @@ def open_dataset(settings: Mapping[str, Any]) -> DatasetIndex:
     return open_prepared(_path(settings, "root"), _path(settings, "splits_file"), hint)
 
 
-def prepare_dataset(settings: Mapping[str, Any], source: Path | None = None) -> Prepared:
+def prepare_dataset(
+    settings: Mapping[str, Any],
+    source: Path | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Prepared:
     """Bring a dataset into the layout on disk; the result's ``summary()`` is for the terminal.
 
     Args:
         settings: as for ``open_dataset``.
         source: the published archive or folder; "synthetic" and "folder" need none.
+        progress: called with (steps done, steps in all).
 
     Raises:
         UserError: no source where one is needed, or whatever is wrong with it.
@@ -73,7 +83,8 @@ def prepare_dataset(settings: Mapping[str, Any], source: Path | None = None) -> 
             raise UserError(
                 f"Dataset {name} needs its archive", f"give source=..., from {published.page}"
             )
-        return published.prepare(source, _path(settings, "root"), _path(settings, "splits_file"))
+        root, splits_file = _path(settings, "root"), _path(settings, "splits_file")
+        return prepare(published, source, root, splits_file, progress)
     index = open_dataset(settings)
     root = _path(settings, "root" if index.name == "synthetic" else "images")
     return Prepared(index.name, root, index.counts())

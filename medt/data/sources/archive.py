@@ -1,65 +1,196 @@
-"""A published archive, zipped or already extracted, as names and bytes."""
+"""A published archive, packed or already extracted, as names and the bytes behind them."""
 
 from __future__ import annotations
 
+import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from medt.errors import UserError
+from medt.files import read_bytes
+
+# No image or annotation is larger; what claims to be is made to fill memory and disk.
+LARGEST_ENTRY = 2**30
+_UNREADABLE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError),
+    *(NotImplementedError, RuntimeError),  # zipfile: unknown compression, encryption
+)
 
 
-def read_archive(source: Path, wanted: Callable[[str], bool]) -> Mapping[str, bytes]:
-    """The files of an archive, by name without folder.
+@dataclass(frozen=True)
+class Archive:
+    """The files of an archive.
+
+    Attributes:
+        source: what was opened.
+        sizes: uncompressed bytes of each file, by its path in the archive, with forward slashes, in
+            the order of the names.
+        read: the content of one file, by that path; from several threads at once, too.
+    """
+
+    source: Path
+    sizes: Mapping[str, int]
+    read: Callable[[str], bytes]
+
+    def by_name(self, wanted: Callable[[str], bool]) -> dict[str, str]:
+        """Name without folders -> path, of the files whose name is wanted.
+
+        Raises:
+            UserError: two of them have one name.
+        """
+        found: dict[str, str] = {}
+        for path in self.sizes:
+            name = PurePosixPath(path).name
+            if not wanted(name):
+                continue
+            if name in found:
+                raise UserError(
+                    f"{self.source} holds several files {name}", "give the folder of one copy only"
+                )
+            found[name] = path
+        return found
+
+    def verify(self, paths: Iterable[str]) -> None:
+        """Read files to their end, so that damage shows before anything is made of them.
+
+        Raises:
+            UserError: a file is damaged.
+        """
+        for path in paths:
+            self.read(path)
+
+
+@contextmanager
+def open_archive(source: Path, scratch: Path) -> Iterator[Archive]:
+    """Open a zip or tar file (also compressed by gzip, bzip2 or xz), or a folder.
+
+    Hidden files and those that macOS adds are left out.
 
     Args:
-        source: a zip file, or the folder it was extracted to, or a folder above that.
-        wanted: says by a file's name whether to read it.
+        source: the file, or the folder it was extracted to, or a folder above that.
+        scratch: where a tar file, which cannot be read in any order, is extracted to; it must not
+            exist, and is not removed.
 
     Raises:
-        UserError: no such source, a damaged zip, an entry that points outside the archive, or two
-            files of one name.
+        UserError: no such source; it is damaged or encrypted; an entry points outside the archive,
+            is a link or a device, or is larger than ``LARGEST_ENTRY``.
     """
     if source.is_dir():
-        paths = sorted(path for path in source.rglob("*") if path.is_file())
-        names = {str(path): path.name for path in paths}
-        chosen = _unique(names, wanted, source)
-        return {name: Path(path).read_bytes() for path, name in chosen.items()}
-    if not source.is_file():
-        raise UserError(f"No archive {source}", "give source=<zip file or extracted folder>")
-    try:
-        with zipfile.ZipFile(source) as archive:
-            _refuse_escapes(archive.namelist(), source)
-            names = {
-                name: PurePosixPath(name).name for name in archive.namelist() if name[-1] != "/"
-            }
-            chosen = _unique(names, wanted, source)
-            return {name: archive.read(entry) for entry, name in chosen.items()}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        yield _folder(source, source)
+    elif not source.is_file():
         raise UserError(
-            f"{source} is no readable zip file: {error}", "download it again"
-        ) from error
+            f"No archive {source}", "give source=<zip or tar file, or extracted folder>"
+        )
+    elif zipfile.is_zipfile(source):
+        with ExitStack() as stack:
+            with _readable(source):
+                file = stack.enter_context(zipfile.ZipFile(source))
+            yield _zip(source, file)
+    elif _is_tar(source):
+        _extract(source, scratch)
+        yield _folder(source, scratch)
+    else:
+        raise UserError(
+            f"{source} is no readable zip or tar file",
+            "it is damaged, truncated or of another format: download it again",
+        )
 
 
-def _refuse_escapes(entries: Iterable[str], source: Path) -> None:
+def _folder(source: Path, root: Path) -> Archive:
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    names = {path.relative_to(root).as_posix(): path for path in paths}
+    sizes = {name: path.stat().st_size for name, path in names.items() if _is_content(name)}
+    return Archive(source, sizes, lambda name: read_bytes(names[name]))
+
+
+def _zip(source: Path, file: zipfile.ZipFile) -> Archive:
+    entries = [entry for entry in file.infolist() if not entry.is_dir()]
     for entry in entries:
-        path = PurePosixPath(entry.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in entry:
+        _check_entry(source, entry.filename, entry.file_size)
+        if entry.flag_bits & 1:
             raise UserError(
-                f"{source} has an entry outside the archive: {entry}", "do not trust this file"
+                f"{source} is encrypted", "extract it with its password and give the folder"
             )
+    sizes = {e.filename: e.file_size for e in entries if _is_content(e.filename)}
+    if len(sizes) < sum(_is_content(e.filename) for e in entries):
+        raise UserError(f"{source} names a file twice", "download it again")
+
+    def read(name: str) -> bytes:
+        with _readable(source, name):
+            return file.read(name)
+
+    return Archive(source, dict(sorted(sizes.items())), read)
 
 
-def _unique(
-    names: Mapping[str, str], wanted: Callable[[str], bool], source: Path
-) -> dict[str, str]:
-    chosen: dict[str, str] = {}
-    for entry, name in names.items():
-        if name.startswith(".") or "__MACOSX" in entry or not wanted(name):
-            continue
-        if name in chosen.values():
-            raise UserError(
-                f"{source} holds several files {name}", "give the folder of one copy only"
-            )
-        chosen[entry] = name
-    return chosen
+def _is_tar(source: Path) -> bool:
+    try:
+        with tarfile.open(source):
+            return True
+    except (tarfile.TarError, zlib.error, EOFError, OSError):
+        return False
+
+
+def _extract(source: Path, folder: Path) -> None:
+    """All regular files of a tar file; the folder appears even where it fails."""
+    folder.mkdir(parents=True)
+    with _readable(source), tarfile.open(source) as file:
+        for entry in file:
+            if entry.isdir():
+                continue
+            _check_entry(source, entry.name, entry.size)
+            if not entry.isfile():
+                raise UserError(
+                    f"{source} has an entry that is no file: {entry.name}",
+                    "do not trust this archive",
+                )
+            if _is_content(entry.name):
+                content = file.extractfile(entry)
+                assert content is not None
+                target = folder / entry.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("xb") as out:
+                    while block := content.read(2**20):
+                        out.write(block)
+        assert file.fileobj is not None
+        file.fileobj.seek(file.offset)
+        if len(file.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+            raise EOFError("its end is missing")
+
+
+def _check_entry(source: Path, name: str, size: int) -> None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in name or not name.isprintable():
+        raise UserError(
+            f"{source} has an entry outside the archive: {name!r}", "do not trust this file"
+        )
+    if size > LARGEST_ENTRY:
+        raise UserError(
+            f"{source} claims {size / 1e9:.1f} GB for {name}",
+            f"no file of a dataset is larger than {LARGEST_ENTRY / 1e9:.1f} GB: do not trust it",
+        )
+
+
+def _is_content(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return "__MACOSX" not in parts and not parts[-1].startswith(".")
+
+
+@contextmanager
+def _readable(source: Path, entry: str | None = None) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except _UNREADABLE as error:
+        where = f"{entry} in {source}" if entry else str(source)
+        of_system = isinstance(error, OSError) and error.errno is not None
+        raise UserError(
+            f"{where} cannot be read: {' '.join(str(error).split())}",
+            "check free space and permissions"
+            if of_system
+            else "the archive is damaged or truncated: download it again",
+        ) from error

@@ -3,6 +3,7 @@
 import os
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,8 @@ import pytest
 
 from medt.data.layout import open_prepared, read_card
 from medt.data.sources import prepare_dataset
-from medt.data.sources.glas import prepare
+from medt.data.sources.glas import GLAS
+from medt.data.sources.published import prepare
 from medt.data.splits import read_splits
 from medt.errors import UserError
 from medt.images import read_image, read_mask
@@ -22,7 +24,7 @@ HEADER = "name,patient ID, grade (GlaS), grade (Sirinukunwattana et al. 2015)\n"
 
 
 def write_case(folder: Path, name: str) -> None:
-    rng = np.random.default_rng(len(name))
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
     instances = np.zeros((12, 16), np.uint8)
     instances[2:5, 2:5], instances[7:10, 8:14] = 1, 130
     cv2.imwrite(str(folder / f"{name}.bmp"), rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
@@ -54,7 +56,7 @@ def test_archive_and_folder_become_the_layout(
     extracted: Path, tmp_path: Path, as_zip: bool
 ) -> None:
     root, splits = tmp_path / "data" / "glas", tmp_path / "splits" / "glas.csv"
-    prepared = prepare(zipped(extracted) if as_zip else extracted.parent, root, splits)
+    prepared = prepare(GLAS, zipped(extracted) if as_zip else extracted.parent, root, splits)
     assert prepared.counts == {"train": 8, "val": 2, "test": 0}
     assert not prepared.existed
     image = read_image(root / "images" / "train_1.png")
@@ -73,7 +75,7 @@ def test_archive_and_folder_become_the_layout(
 
 
 def test_what_is_missing_is_said(extracted: Path, tmp_path: Path) -> None:
-    summary = prepare(extracted, tmp_path / "glas", tmp_path / "s.csv").summary()
+    summary = prepare(GLAS, extracted, tmp_path / "glas", tmp_path / "s.csv").summary()
     assert "train 8, val 2, test 0" in summary
     assert "60 of the 60 testA cases" in summary
     assert "20 of the 20 testB cases" in summary
@@ -86,7 +88,7 @@ def test_the_official_test_comes_with_a_warning(extracted: Path, tmp_path: Path)
     with (extracted / "Grade.csv").open("a") as grades:
         grades.write("testA_1,1, benign, any\n")
     root, splits = tmp_path / "glas", tmp_path / "s.csv"
-    summary = prepare(extracted, root, splits).summary()
+    summary = prepare(GLAS, extracted, root, splits).summary()
     assert "Warning: the official test shares 1 patients with the training" in summary
     index = open_prepared(root, splits)
     assert [case.name for case in index.split("test")] == ["testA_1", "testB_1"]
@@ -96,18 +98,20 @@ def test_a_complete_copy_is_recognised_and_a_damaged_one_made_again(
     extracted: Path, tmp_path: Path
 ) -> None:
     root, splits = tmp_path / "glas", tmp_path / "s.csv"
-    prepare(extracted, root, splits)
-    assert "was already prepared" in prepare(extracted, root, splits).summary()
+    prepare(GLAS, extracted, root, splits)
+    assert "was already prepared" in prepare(GLAS, extracted, root, splits).summary()
     (root / "masks" / "train_2.png").unlink()
-    assert not prepare(extracted, root, splits).existed
-    assert prepare(extracted, root, splits).existed
+    assert not prepare(GLAS, extracted, root, splits).existed
+    assert prepare(GLAS, extracted, root, splits).existed
     write_case(extracted, "testA_1")
-    assert not prepare(extracted, root, splits).existed, "a fuller archive replaces a poorer copy"
+    assert not prepare(GLAS, extracted, root, splits).existed, (
+        "a fuller archive replaces a poorer copy"
+    )
 
 
 def test_a_split_file_that_is_there_rules(extracted: Path, tmp_path: Path) -> None:
     before = COMMITTED.read_bytes()
-    prepared = prepare(extracted, tmp_path / "glas", COMMITTED)
+    prepared = prepare(GLAS, extracted, tmp_path / "glas", COMMITTED)
     assert COMMITTED.read_bytes() == before
     rows = {row.case: row.split for row in read_splits(COMMITTED)}
     validated = sum(rows[f"train_{i}"] == "val" for i in range(1, 11))
@@ -119,7 +123,7 @@ def test_faulty_archives_are_refused_and_leave_nothing(extracted: Path, tmp_path
 
     def refused(source: Path, message: str) -> None:
         with pytest.raises(UserError, match=message):
-            prepare(source, root, splits)
+            prepare(GLAS, source, root, splits)
         assert not root.exists()
 
     refused(tmp_path / "absent.zip", "No archive")
@@ -143,7 +147,7 @@ def test_entries_that_leave_the_archive_are_refused(tmp_path: Path, entry: str) 
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(entry, b"")
     with pytest.raises(UserError, match="outside the archive"):
-        prepare(path, tmp_path / "glas", tmp_path / "s.csv")
+        prepare(GLAS, path, tmp_path / "glas", tmp_path / "s.csv")
 
 
 def test_a_folder_of_other_things_is_not_replaced(extracted: Path, tmp_path: Path) -> None:
@@ -151,14 +155,14 @@ def test_a_folder_of_other_things_is_not_replaced(extracted: Path, tmp_path: Pat
     root.mkdir()
     (root / "thesis.txt").touch()
     with pytest.raises(UserError, match="is no prepared dataset"):
-        prepare(extracted, root, tmp_path / "s.csv")
+        prepare(GLAS, extracted, root, tmp_path / "s.csv")
     assert (root / "thesis.txt").exists()
 
 
 def test_without_patients_no_split_is_drawn(extracted: Path, tmp_path: Path) -> None:
     (extracted / "Grade.csv").unlink()
     with pytest.raises(UserError, match="gives no patient for train_1; train_2"):
-        prepare(extracted, tmp_path / "glas", tmp_path / "s.csv")
+        prepare(GLAS, extracted, tmp_path / "glas", tmp_path / "s.csv")
 
 
 def test_settings_name_the_paths(extracted: Path, tmp_path: Path) -> None:
@@ -172,7 +176,7 @@ def test_settings_name_the_paths(extracted: Path, tmp_path: Path) -> None:
         prepare_dataset(settings)
     with pytest.raises(UserError, match=r"dataset\.root has no value"):
         prepare_dataset({"name": "glas"}, extracted)
-    with pytest.raises(UserError, match="one of glas, monuseg, synthetic, folder"):
+    with pytest.raises(UserError, match=r"one of glas, monuseg, dsb2018, .*, synthetic, folder"):
         prepare_dataset({"name": "gals"})
 
 
@@ -182,7 +186,7 @@ def test_the_real_archive_fits_the_committed_split(tmp_path: Path) -> None:
     if not shared or not archive.exists():
         pytest.skip("MEDT_SHARED names no folder with the GlaS archive")
     drawn = tmp_path / "s.csv"
-    prepared = prepare(archive, tmp_path / "glas", drawn)
+    prepared = prepare(GLAS, archive, tmp_path / "glas", drawn)
     assert prepared.counts == {"train": 68, "val": 17, "test": 0}
     assert drawn.read_bytes() == COMMITTED.read_bytes()
     index = open_prepared(tmp_path / "glas", COMMITTED)

@@ -1,0 +1,344 @@
+"""What all published datasets share: from their archive to the layout on disk.
+
+A source says what it is, finds its cases among the names in the archive, and turns one case into
+arrays; reading, splitting, writing and recognising what is there already happen here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+import filelock
+import numpy as np
+from numpy.typing import NDArray
+
+from medt.data.duplicates import Hash, NearDuplicate, near_duplicates, perceptual_hash
+from medt.data.layout import (
+    DatasetCard,
+    Prepared,
+    changed_files,
+    default_classes,
+    existing_card,
+    listed,
+    write_card,
+)
+from medt.data.sources.archive import Archive, open_archive
+from medt.data.splits import SPLITS, SplitRow, draw_beside, read_splits, write_splits
+from medt.errors import UserError
+from medt.files import atomic_folder, remove_abandoned, temporary_beside, write_png
+from medt.images import decode_image
+
+Progress = Callable[[int, int], None]
+Result = TypeVar("Result")
+SPLIT_SEED = 0
+# A photograph as PNG takes several times its JPEG.
+GROWTH = {".jpg": 10.0, ".jpeg": 10.0}
+
+
+@dataclass(frozen=True)
+class ArchivedCase:
+    """A case as it lies in the archive.
+
+    Attributes:
+        name: unique in the dataset.
+        image: its image file, by the path in the archive.
+        annotations: the files that its mask is made from.
+        group: patient or slide; empty where the source does not name it.
+        stratum: what validation should hold its share of, such as a grade.
+        page: of the files, where they are stacks.
+    """
+
+    name: str
+    image: str
+    annotations: tuple[str, ...]
+    group: str = ""
+    stratum: str = ""
+    page: int | None = None
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What a case's annotation says.
+
+    Attributes:
+        mask: (H, W) uint8 class ids.
+        instances: (H, W) object numbers from 1, 0 = none, or None where the source has no objects.
+        counts: what there was of each kind the source speaks of.
+    """
+
+    mask: NDArray[np.uint8]
+    instances: NDArray[np.integer[Any]] | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A dataset that somebody publishes.
+
+    Attributes:
+        name: of the dataset.
+        page: where its archive is found.
+        licence, citation: its terms.
+        how: what was done to the files.
+        classes: background first.
+        find: the cases in an archive; a UserError if it is another dataset or a part is missing.
+        annotate: the annotation of a case whose image has this height and width.
+        draw: the split of all cases, of whom no file says it yet; the pairs are near-duplicates.
+        notes: what the user should know, of the cases found, all rows of the split file and the
+            counts.
+        open_ended: whether there may be cases that no row names; they are drawn and added.
+        channels: of the images.
+        ignore: the mask value that is neither trained on nor scored, or None.
+    """
+
+    name: str
+    page: str
+    licence: str
+    citation: str
+    how: str
+    classes: tuple[str, ...]
+    find: Callable[[Archive], list[ArchivedCase]]
+    annotate: Callable[[Archive, ArchivedCase, tuple[int, int]], Annotation]
+    draw: Callable[[Sequence[ArchivedCase], Sequence[NearDuplicate]], list[SplitRow]]
+    notes: Callable[[Sequence[ArchivedCase], Sequence[SplitRow], Mapping[str, int]], list[str]]
+    open_ended: bool = False
+    channels: int = 3
+    ignore: int | None = None
+
+
+def prepare(
+    published: Published,
+    source: Path,
+    root: Path,
+    splits_file: Path,
+    progress: Progress = lambda done, total: None,
+) -> Prepared:
+    """Convert a published archive. A complete copy that is there already is left as it is.
+
+    Follows ``splits_file``, and adds to it what it lacks where the dataset is open-ended; writes it
+    where there is none.
+
+    Args:
+        source: the zip or tar file as published, or the folder it was extracted to.
+        root: the folder to write, usually data/<name>. It appears whole or not at all.
+        splits_file: usually data/splits/<name>.csv.
+        progress: called with (cases done, cases in all), twice for each case: read, written.
+
+    Raises:
+        UserError: the archive is damaged or another dataset's; a case has no row in the split file;
+            the disk is too small; ``root`` is a folder of other things, or being written by
+            another process.
+    """
+    root.parent.mkdir(parents=True, exist_ok=True)
+    lock = root.with_name(f".{root.name}.lock")
+    try:
+        with filelock.FileLock(lock, blocking=False):
+            remove_abandoned(root)
+            try:
+                return _prepare(published, source, root, splits_file, progress)
+            finally:
+                with suppress(OSError):
+                    lock.unlink()
+    except filelock.Timeout:
+        raise UserError(
+            f"{root} is being prepared by another process", "wait until that has ended"
+        ) from None
+
+
+def _prepare(
+    published: Published, source: Path, root: Path, splits_file: Path, progress: Progress
+) -> Prepared:
+    scratch = temporary_beside(root)
+    try:
+        with open_archive(source, scratch) as archive:
+            cases = published.find(archive)
+            rows = read_splits(splits_file) if splits_file.exists() else []
+            unplanned = _unplanned(published, cases, rows, splits_file)
+            card = _complete_card(root, published.name, cases)
+            existed = card is not None
+            if card is None or unplanned:
+                bar = _Bar(progress, (1 + (card is None)) * len(cases))
+                pairs = near_duplicates(_read_all(archive, cases, root, bar))
+                rows = _plan(published, cases, rows, pairs)
+                if card is None:
+                    card = _write(published, archive, cases, rows, pairs, root, bar)
+                if unplanned:
+                    write_splits(splits_file, rows)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    split_of = {row.case: row.split for row in rows}
+    counts = Counter(split_of[case.name] for case in cases)
+    notes = [*published.notes(cases, rows, card.prepared["counts"])]
+    if unplanned and len(unplanned) < len(cases):
+        notes.append(f"Added to {splits_file}: {len(unplanned)} cases, each drawn.")
+    notes += _straddling(card.prepared["near_duplicates"], split_of)
+    notes += [f"Terms: {published.licence}", f"Cite: {published.citation}"]
+    shown = {split: counts[split] for split in SPLITS}
+    return Prepared(published.name, root, shown, tuple(notes), existed)
+
+
+def missing_notes(cases: Sequence[ArchivedCase], parts: Mapping[str, Sequence[str]]) -> list[str]:
+    """What an archive lacks of the official cases.
+
+    Args:
+        cases: that it holds.
+        parts: name of a part, such as "test" -> the names of all its cases.
+    """
+    there = {case.name for case in cases}
+    missing = {part: len(set(names) - there) for part, names in parts.items()}
+    return [
+        f"Missing in the archive: {count} of the {len(parts[part])} {part} cases."
+        for part, count in missing.items()
+        if count
+    ]
+
+
+class _Bar:
+    """Counts steps of several threads for a progress callback."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def advance(self) -> None:
+        self.done += 1
+        self.progress(self.done, self.total)
+
+
+def _unplanned(
+    published: Published,
+    cases: Sequence[ArchivedCase],
+    rows: Sequence[SplitRow],
+    splits_file: Path,
+) -> list[str]:
+    planned = {row.case for row in rows}
+    unplanned = [case.name for case in cases if case.name not in planned]
+    if unplanned and rows and not published.open_ended:
+        raise UserError(
+            f"{splits_file} has no row for {listed(unplanned)}", "add the rows, or delete it"
+        )
+    return unplanned
+
+
+def _complete_card(root: Path, name: str, cases: Sequence[ArchivedCase]) -> DatasetCard | None:
+    """The card in ``root`` if that holds exactly these cases, unchanged since they were written."""
+    card = existing_card(root, name)
+    if card is None or not {"counts", "near_duplicates"} <= card.prepared.keys():
+        return None
+    written = {Path(file).stem for file in card.checksums if file.startswith("images/")}
+    complete = written == {case.name for case in cases} and not changed_files(root, card)
+    return card if complete else None
+
+
+def _read_all(
+    archive: Archive, cases: Sequence[ArchivedCase], root: Path, bar: _Bar
+) -> dict[str, Hash]:
+    """Read every file once, so that damage shows before anything is written; hash the images."""
+    needed = sum(
+        archive.sizes[file] * GROWTH.get(PurePosixPath(file).suffix.lower(), 1.0)
+        for case in cases
+        for file in (case.image, *case.annotations)
+    )
+    free = shutil.disk_usage(root.parent).free
+    if needed > free:
+        raise UserError(
+            f"{root.parent} has {free / 1e9:.1f} GB free, the dataset may take {needed / 1e9:.1f}",
+            "free space, or give dataset.root on another disk",
+        )
+
+    def read(case: ArchivedCase) -> Hash:
+        archive.verify(case.annotations)
+        return perceptual_hash(decode_image(archive.read(case.image), case.image, case.page))
+
+    return dict(_in_threads(read, cases, bar))
+
+
+def _plan(
+    published: Published,
+    cases: Sequence[ArchivedCase],
+    rows: list[SplitRow],
+    pairs: Sequence[NearDuplicate],
+) -> list[SplitRow]:
+    """The split of every case; rows that are there already stay."""
+    if not rows:
+        return published.draw(cases, pairs)
+    planned = {row.case for row in rows}
+    new = [case.name for case in cases if case.name not in planned]
+    return [*rows, *draw_beside(rows, new, pairs, SPLIT_SEED)]
+
+
+def _write(
+    published: Published,
+    archive: Archive,
+    cases: Sequence[ArchivedCase],
+    rows: Sequence[SplitRow],
+    pairs: Sequence[NearDuplicate],
+    root: Path,
+    bar: _Bar,
+) -> DatasetCard:
+    with atomic_folder(root) as folder:
+
+        def convert(case: ArchivedCase) -> Counter[str]:
+            image = decode_image(archive.read(case.image), case.image, case.page)
+            annotation = published.annotate(archive, case, image.shape[:2])
+            if annotation.mask.shape != image.shape[:2]:
+                raise UserError(
+                    f"{case.name}: image and annotation differ in size", "get the archive again"
+                )
+            write_png(folder / "images" / f"{case.name}.png", image)
+            write_png(folder / "masks" / f"{case.name}.png", annotation.mask)
+            if annotation.instances is not None:
+                numbers = annotation.instances.astype(np.uint16)
+                write_png(folder / "instances" / f"{case.name}.png", numbers)
+            return annotation.counts
+
+        counts = sum((found for _, found in _in_threads(convert, cases, bar)), Counter[str]())
+        there = {case.name for case in cases}
+        card = DatasetCard(
+            name=published.name,
+            classes=default_classes(published.classes),
+            channels=published.channels,
+            licence=published.licence,
+            source=published.page,
+            citation=published.citation,
+            prepared={
+                "by": f"python scripts/prepare_data.py dataset={published.name}",
+                "how": published.how,
+                "counts": dict(counts),
+                "near_duplicates": [[pair.first, pair.second] for pair in pairs],
+            },
+            absent=tuple(row.case for row in rows if row.case not in there),
+            ignore=published.ignore,
+        )
+        write_card(folder, card)
+    return card
+
+
+def _straddling(pairs: Iterable[Sequence[str]], split_of: Mapping[str, str]) -> list[str]:
+    across = [f"{a} and {b}" for a, b in pairs if split_of[a] != split_of[b]]
+    if not across:
+        return []
+    return [f"Warning: images that look alike lie in different splits: {listed(across)}."]
+
+
+def _in_threads(
+    work: Callable[[ArchivedCase], Result], cases: Sequence[ArchivedCase], bar: _Bar
+) -> list[tuple[str, Result]]:
+    """Name and result of each case, on all cores; an error stops what has not begun yet."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        futures = {pool.submit(work, case): case.name for case in cases}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                bar.advance()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [(name, future.result()) for future, name in futures.items()]
