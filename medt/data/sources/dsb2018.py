@@ -51,7 +51,7 @@ def find(archive: Archive) -> list[ArchivedCase]:
 def annotate(archive: Archive, case: ArchivedCase, shape: tuple[int, int]) -> Annotation:
     """Each mask file is a nucleus; a pixel of several belongs to the first by file name."""
     drawn = np.zeros(shape, np.uint16)
-    counts: Counter[str] = Counter()
+    counts = Counter({"nuclei": 0})
     for file in case.annotations:
         nucleus = decode_mask(archive.read(file), file) > 0
         if nucleus.shape != shape:

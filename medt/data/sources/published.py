@@ -299,7 +299,9 @@ def _write(
                 write_png(folder / "instances" / f"{case.name}.png", numbers)
             return annotation.counts
 
-        counts = sum((found for _, found in _in_threads(convert, cases, bar)), Counter[str]())
+        counts: Counter[str] = Counter()
+        for _, found in _in_threads(convert, cases, bar):
+            counts.update(found)  # a sum would drop what was counted zero times
         there = {case.name for case in cases}
         card = DatasetCard(
             name=published.name,

@@ -1,0 +1,169 @@
+"""Archives of any kind give the same files; what is damaged or dangerous is refused by name."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medt.data.sources import archive as archive_module
+from medt.data.sources.archive import open_archive
+from medt.errors import UserError
+
+NOISE = np.random.default_rng(0).bytes(20_000)
+FILES = {"set/a.bin": NOISE, "set/sub dir/ä.txt": b"text", "set/empty": b""}
+CLUTTER = {"set/.DS_Store": b"x", "__MACOSX/set/a.bin": b"y"}
+
+
+def as_folder(folder: Path) -> Path:
+    for name, content in {**FILES, **CLUTTER}.items():
+        path = folder / "extracted" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder / "extracted"
+
+
+def as_zip(folder: Path) -> Path:
+    path = folder / "archive.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in {**FILES, **CLUTTER}.items():
+            file.writestr(name, content)
+    return path
+
+
+def as_tar(mode: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        path = folder / f"archive.tar.{mode}".rstrip(".")
+        with tarfile.open(path, f"w:{mode}") as file:
+            for name, content in {**FILES, **CLUTTER}.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                file.addfile(entry, io.BytesIO(content))
+        return path
+
+    return make
+
+
+KINDS = {
+    "folder": as_folder,
+    "zip": as_zip,
+    **{f"tar {mode}": as_tar(mode) for mode in ("", "gz", "bz2", "xz")},
+}
+TARS = [make for name, make in KINDS.items() if name.startswith("tar")]
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_every_kind_gives_the_same_files(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    with open_archive(make(tmp_path), tmp_path / "scratch") as archive:
+        assert {name: archive.read(name) for name in archive.sizes} == FILES
+        assert dict(archive.sizes) == {name: len(content) for name, content in FILES.items()}
+        assert archive.by_name(lambda name: name.endswith(".bin")) == {"a.bin": "set/a.bin"}
+
+
+@pytest.mark.parametrize("make", [as_zip, *TARS])
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.75])
+def test_a_truncated_archive_is_refused(
+    tmp_path: Path, make: Callable[[Path], Path], kept: float
+) -> None:
+    path = make(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with (
+        pytest.raises(UserError, match=r"archive\..*read.*download it again") as caught,
+        open_archive(path, tmp_path / "scratch") as archive,
+    ):
+        archive.verify(archive.sizes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_is_found_where_it_is(tmp_path: Path) -> None:
+    path = as_zip(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[content.index(NOISE[:8]) + 500] ^= 1
+    path.write_bytes(content)
+    with (
+        open_archive(path, tmp_path / "scratch") as archive,
+        pytest.raises(UserError, match=r"set/a\.bin in .*archive\.zip cannot be read"),
+    ):
+        archive.verify(archive.sizes)
+
+
+def test_two_files_of_one_name_are_refused_where_only_the_name_counts(tmp_path: Path) -> None:
+    folder = as_folder(tmp_path)
+    (folder / "copy").mkdir()
+    (folder / "copy" / "a.bin").touch()
+    with (
+        open_archive(folder, tmp_path / "scratch") as archive,
+        pytest.raises(UserError, match=r"holds several files a\.bin"),
+    ):
+        archive.by_name(lambda name: name == "a.bin")
+
+
+def test_a_missing_source_and_another_format_are_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no archive")
+    for name, message in (("absent.zip", "No archive"), ("notes.txt", "no readable zip or tar")):
+        with (
+            pytest.raises(UserError, match=message),
+            open_archive(tmp_path / name, tmp_path / "scratch"),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "..\\a", "C:/a", "a/../../b", "a\nb"])
+def test_names_that_leave_the_archive_are_refused(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as file:
+        file.writestr(name, b"")
+    with tarfile.open(tmp_path / "evil.tar", "w") as file:
+        file.addfile(tarfile.TarInfo(name))
+    for path in (tmp_path / "evil.zip", tmp_path / "evil.tar"):
+        with (
+            pytest.raises(UserError, match=r"evil\.\w+ has an entry outside the archive") as caught,
+            open_archive(path, tmp_path / "scratch" / path.suffix),
+        ):
+            pass
+        assert "\n" not in str(caught.value)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and p.stem != "evil"]
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE]
+)
+def test_a_tar_with_links_or_devices_is_refused(tmp_path: Path, kind: bytes) -> None:
+    with tarfile.open(tmp_path / "evil.tar", "w") as file:
+        entry = tarfile.TarInfo("link")
+        entry.type, entry.linkname = kind, "/etc/passwd"
+        file.addfile(entry)
+    with (
+        pytest.raises(UserError, match="an entry that is no file: link"),
+        open_archive(tmp_path / "evil.tar", tmp_path / "scratch"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("make", [as_zip, *TARS])
+def test_a_file_that_claims_to_be_huge_is_refused(
+    tmp_path: Path, make: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_module, "LARGEST_ENTRY", 10_000)
+    with (
+        pytest.raises(UserError, match=r"claims 0\.0 GB for set/a\.bin"),
+        open_archive(make(tmp_path), tmp_path / "scratch"),
+    ):
+        pass
+
+
+def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
+    path = as_zip(tmp_path)
+    content = bytearray(path.read_bytes())
+    for start, flag in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = -1
+        while (at := content.find(start, at + 1)) >= 0:
+            content[at + flag] |= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is encrypted"), open_archive(path, tmp_path / "scratch"):
+        pass
