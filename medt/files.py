@@ -34,7 +34,9 @@ def list_images(folder: str | Path) -> list[Path]:
     files = [
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_EXTENSIONS and not path.name.startswith(".")
+        if path.suffix.lower() in IMAGE_EXTENSIONS
+        and not path.name.startswith(".")
+        and not path.is_dir()
     ]
     return sorted(files, key=lambda path: natural_key(path.name))
 

@@ -1,4 +1,8 @@
-"""Reading images and masks: from a file, or its content, to the numbers that it stores."""
+"""Reading images and masks: from a file, or its content, to the numbers that it stores.
+
+The content decides how a file is read, never its extension. Orientation tags are followed, as
+viewers and annotation tools follow them.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +17,33 @@ from numpy.typing import NDArray
 from medt.errors import UserError
 from medt.files import read_bytes
 
-TIFF_STARTS = (b"II*\0", b"MM\0*")
+
+class PaintedMaskError(UserError):
+    """A mask is painted in colours where numbers are expected."""
 
 
-def read_image(path: str | Path) -> NDArray[Any]:
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+ORIENTATION_TAG = 0x0112
+
+
+def read_image(path: str | Path, page: int | None = None) -> NDArray[Any]:
     """Decode an image file without changing its values.
+
+    Args:
+        path: PNG, JPEG, TIFF, BMP or GIF, of 8 or 16 bits or floating point.
+        page: which image of a stack, from 0; a file of one image does not need it.
 
     Returns:
         (H, W), or (H, W, C) in RGB or RGBA order, in the file's own type (uint8, uint16, float32,
-        ...). A palette is resolved to its colours. Orientation tags are not applied, so that image
-        and mask agree.
+        ...). A palette is resolved to its colours, CMYK becomes RGB.
 
     Raises:
-        UserError: the file is missing, truncated, not an image, or a stack of several images.
+        UserError: the file is missing, truncated, not an image, or a stack without such a page.
     """
-    return decode_image(read_bytes(path), str(path))
+    return decode_image(read_bytes(path), str(path), page)
 
 
-def read_mask(path: str | Path) -> NDArray[Any]:
+def read_mask(path: str | Path, page: int | None = None) -> NDArray[Any]:
     """Decode a mask file to the numbers it stores.
 
     Three equal channels become one plane, an alpha channel is dropped, and of a coloured palette
@@ -42,30 +55,68 @@ def read_mask(path: str | Path) -> NDArray[Any]:
     Raises:
         UserError: as ``read_image``; also for masks painted in colours, and for fractional values.
     """
-    return decode_mask(read_bytes(path), str(path))
+    return decode_mask(read_bytes(path), str(path), page)
+
+
+def read_colors(path: str | Path, page: int | None = None) -> NDArray[np.int64]:
+    """Decode a mask painted in colours: (H, W), each pixel as one number 0xRRGGBB.
+
+    Raises:
+        UserError: as ``read_image``; also for files with more than 8 bits a channel.
+    """
+    pixels = read_image(path, page)
+    if pixels.dtype != np.uint8:
+        raise UserError(
+            f"Mask {path} has type {pixels.dtype}", "colours have 8 bits a channel: save it as RGB"
+        )
+    planes = pixels[..., None] if pixels.ndim == 2 else pixels[..., :3]
+    red, green, blue = np.broadcast_to(planes, (*planes.shape[:2], 3)).astype(np.int64).T
+    packed: NDArray[np.int64] = (red << 16 | green << 8 | blue).T
+    return packed
+
+
+def read_values(path: str | Path, page: int | None = None) -> tuple[NDArray[Any], bool]:
+    """Decode a mask file of either kind.
+
+    Returns:
+        What ``read_mask`` gives and False or, of a mask painted in colours, what ``read_colors``
+        gives and True.
+
+    Raises:
+        UserError: as these.
+    """
+    try:
+        return read_mask(path, page), False
+    except PaintedMaskError:
+        return read_colors(path, page), True
 
 
 def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
-    """``read_image`` for the content of a file; ``name`` is what an error calls it.
-
-    ``page`` chooses one of a TIFF stack, from 0.
-    """
+    """``read_image`` for the content of a file; ``name`` is what an error calls it."""
     _check_end(data, name)
+    pages = _pages(data, name)
+    if len(pages) > 1 and (page is None or not 0 <= page < len(pages)):
+        raise UserError(
+            f"{name} is a stack of {len(pages)} images",
+            f"choose one with dataset.page=0 to {len(pages) - 1}, or save one image per file",
+        )
+    number = pages[page or 0 if len(pages) > 1 else 0]
     if data[:4] in TIFF_STARTS:
-        plane = _decode_tiff(data, name, page)
+        plane = _decode_tiff(data, name, number)
         if plane is not None:
             return plane
     pixels: NDArray[Any] | None
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels = _decode(data, number)
     except cv2.error:
         pixels = None
     if pixels is None or pixels.size == 0:
         raise _undecodable(name)
     if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
         code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-        return np.asarray(cv2.cvtColor(pixels, code))
-    return pixels
+        pixels = np.asarray(cv2.cvtColor(pixels, code))
+    # OpenCV follows the tag of a TIFF, but of nothing else when it leaves values unchanged.
+    return pixels if data[:4] in TIFF_STARTS else oriented(pixels, orientation(data))
 
 
 def decode_mask(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
@@ -73,7 +124,7 @@ def decode_mask(data: bytes, name: str, page: int | None = None) -> NDArray[Any]
     mask = decode_image(data, name, page)
     if mask.ndim == 3:
         indices = _palette_indices(data)
-        mask = _grey_plane(mask, name) if indices is None else indices
+        mask = _grey_plane(mask, name) if indices is None else oriented(indices, orientation(data))
     if np.issubdtype(mask.dtype, np.floating):
         whole = np.nan_to_num(mask, nan=0.5, posinf=0.5, neginf=0.5)
         if np.any(whole != np.rint(whole)):
@@ -85,20 +136,70 @@ def decode_mask(data: bytes, name: str, page: int | None = None) -> NDArray[Any]
 
 
 def count_pages(data: bytes, name: str) -> int:
-    """The number of images in the content of a TIFF file, 1 for any other.
+    """The number of images in the content of a file: of a TIFF stack or an animation, else 1.
 
     Raises:
-        UserError: the TIFF is damaged.
+        UserError: the file is a damaged TIFF.
     """
-    if data[:4] not in TIFF_STARTS:
-        return 1
-    import tifffile
+    return len(_pages(data, name))
 
+
+def orientation(data: bytes) -> int:
+    """The orientation tag in the content of an image file, 1 to 8; 1 where there is none.
+
+    Numbers: Exif 2.32, section 4.6.4, tag 274.
+    """
+    from PIL import Image
+
+    if data[:3] != b"\xff\xd8\xff" and data[:4] != b"\x89PNG":
+        return 1
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            return len(_images(file))
-    except Exception:  # a broken file makes the reader raise whatever it comes across
-        raise _undecodable(name) from None
+        with Image.open(io.BytesIO(data)) as image:
+            found = image.getexif().get(ORIENTATION_TAG, 1)
+    except (OSError, ValueError, SyntaxError):
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def oriented(pixels: NDArray[Any], tag: int) -> NDArray[Any]:
+    """An image (H, W) or (H, W, C) as its orientation tag (1 to 8) says that it is to be seen."""
+    if tag >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if tag in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if tag in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _pages(data: bytes, name: str) -> list[int]:
+    """Where the images of a file stand in it; previews of another size are none."""
+    if data[:4] in TIFF_STARTS:
+        import tifffile
+
+        try:
+            with tifffile.TiffFile(io.BytesIO(data)) as file:
+                first = file.pages.first.shape
+                return [i for i, page in enumerate(file.pages) if page.shape == first]
+        except Exception:  # a broken file makes the reader raise whatever it comes across
+            raise _undecodable(name) from None
+    if data[:3] == b"GIF" or (data[:4] == b"\x89PNG" and b"acTL" in data[:4096]):
+        from PIL import Image
+
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                return list(range(getattr(image, "n_frames", 1)))
+        except (OSError, ValueError, SyntaxError):
+            return [0]  # the decoder says what is wrong with it
+    return [0]
+
+
+def _decode(data: bytes, number: int) -> NDArray[Any] | None:
+    content = np.frombuffer(data, np.uint8)
+    if number == 0:
+        return cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    _, found = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED, range=(number, number + 1))
+    return np.asarray(found[0]) if found else None
 
 
 def _undecodable(name: str) -> UserError:
@@ -115,13 +216,7 @@ def _check_end(data: bytes, name: str) -> None:
             raise _undecodable(name)
 
 
-def _images(file: Any) -> list[Any]:
-    """The pages of a TIFF that are images of the first one's size, not previews of it."""
-    first = file.pages.first
-    return [page for page in file.pages if page.shape == first.shape]
-
-
-def _decode_tiff(data: bytes, name: str, number: int | None) -> NDArray[Any] | None:
+def _decode_tiff(data: bytes, name: str, number: int) -> NDArray[Any] | None:
     """One page, or None where OpenCV does as well.
 
     OpenCV inverts 1 bit TIFFs, multiplies colours by alpha, and reads but one of separate planes.
@@ -131,23 +226,19 @@ def _decode_tiff(data: bytes, name: str, number: int | None) -> NDArray[Any] | N
 
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            pages = _images(file)
-            if len(pages) > 1:
-                if number is None or number >= len(pages):
-                    raise UserError(
-                        f"{name} is a stack of {len(pages)} images", "save one image per file"
-                    )
-                return np.asarray(pages[number].asarray())
-            (first,) = pages
-            bits, samples = first.bitspersample, first.samplesperpixel
-            if bits == 1 or (bits == 8 and samples == 4 and first.planarconfig == 1):
+            page = file.pages[number]
+            bits, samples = page.bitspersample, page.samplesperpixel
+            if bits == 1 or (bits == 8 and samples == 4 and page.planarconfig == 1):
                 with Image.open(io.BytesIO(data)) as image:
-                    return np.array(image.convert("L") if bits == 1 else image)
-            if samples > 1 and first.planarconfig == 2:
-                return np.moveaxis(np.asarray(first.asarray()), 0, -1)
+                    image.seek(number)
+                    modes = {1: "L", 4: "RGB" if image.mode == "CMYK" else image.mode}
+                    return np.array(image.convert(modes[samples] if bits == 8 else "L"))
+            if samples > 1 and page.planarconfig == 2:
+                tag = page.tags.get(ORIENTATION_TAG)
+                return oriented(
+                    np.moveaxis(np.asarray(page.asarray()), 0, -1), tag.value if tag else 1
+                )
             return None
-    except UserError:
-        raise
     except Exception:  # a broken file makes these readers raise whatever they come across
         raise _undecodable(name) from None
 
@@ -163,11 +254,15 @@ def _palette_indices(data: bytes) -> NDArray[np.uint8] | None:
         return None
 
 
+def _without_alpha(pixels: NDArray[Any]) -> NDArray[Any]:
+    return pixels[..., :1] if pixels.shape[2] == 2 else pixels[..., :3]
+
+
 def _grey_plane(mask: NDArray[Any], name: str) -> NDArray[Any]:
-    colors = mask[..., :1] if mask.shape[2] == 2 else mask[..., :3]
+    colors = _without_alpha(mask)
     if mask.shape[2] > 4 or np.any(colors != colors[..., :1]):
-        raise UserError(
+        raise PaintedMaskError(
             f"Mask {name} is painted in colours",
-            "save class numbers as one grey plane, e.g. an 8 bit PNG",
+            "give each class its colour: 'dataset.classes=[{name:background,color:[0,0,0]},...]'",
         )
     return np.ascontiguousarray(colors[..., 0])

@@ -238,9 +238,11 @@ def build_trainer(
         train_cases = val_cases = train_cases[: config["overfit"]]
     if checkpoint is None:
         channels = config["dataset"]["channels"]
-        mean, std = fit_normalization(train_cases, config["dataset"]["normalize"], channels)
+        page = config["dataset"]["page"]
+        normalize = config["dataset"]["normalize"]
+        mean, std = fit_normalization(train_cases, normalize, channels, page)
         size = as_size(config["dataset"]["image_size"])
-        preprocessing = Preprocessing(size, channels, mean, std)
+        preprocessing = Preprocessing(size, channels, mean, std, page=page)
     else:
         preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
         if [case.name for case in train_cases] != checkpoint.training_cases:

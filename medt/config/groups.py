@@ -31,6 +31,7 @@ class DatasetConfig:
         workers: processes that load images; 0 loads them in the training process.
         channels: channels of the images; null takes them from the dataset.
         num_classes: filled in from the dataset.
+        page: which image of a stack, from 0; null refuses stacks.
         folds: of a cross-validation over the cases of train and val; null keeps the split file's.
         fold: which of them validates, from 0.
     """
@@ -42,6 +43,7 @@ class DatasetConfig:
     workers: int = 0
     channels: int | None = None
     num_classes: int | None = None
+    page: int | None = None
     folds: int | None = None
     fold: int | None = None
 
@@ -71,9 +73,11 @@ class FolderConfig(DatasetConfig):
     """A folder of images and one of masks, paired by stem.
 
     Attributes:
-        classes: names in the order of the mask's values 0, 1, ..., or {name, value} each; null
-            works where masks have one value beside 0.
-        ignore: the mask value to be left out of loss and scores.
+        classes: names in the order of the mask's values 0, 1, ..., or {name, value} or
+            {name, color} each; null works where masks have one value beside 0.
+        ignore: the mask value, or colour, to be left out of loss and scores.
+        mask: classes, or instances where the values are object numbers.
+        mask_suffix: of every mask's name, such as _mask; null knows the usual ones.
         splits_file: case,group,split; null keeps it beside the image folder.
         seed: of the 70/15/15 splits.
     """
@@ -81,7 +85,9 @@ class FolderConfig(DatasetConfig):
     images: str = MISSING
     masks: str = MISSING
     classes: list[Any] | None = None
-    ignore: int | None = None
+    ignore: Any = None
+    mask: str = "classes"
+    mask_suffix: str | None = None
     splits_file: str | None = None
     seed: int = 0
 

@@ -55,6 +55,7 @@ RANGES = {
     "dataset.cache": NOT_NEGATIVE,
     "dataset.channels": COUNT,
     "dataset.seed": SEED,
+    "dataset.page": NOT_NEGATIVE,
     "dataset.folds": Range(2),
     "dataset.fold": NOT_NEGATIVE,
     "model.width_factor": POSITIVE,

@@ -17,7 +17,7 @@ from medt.data.labels import IDS, Labels
 from medt.data.layout import Case
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
-from medt.images import read_image, read_mask
+from medt.images import read_image
 
 if TYPE_CHECKING:
     from medt.data.augmentation import Augmentation
@@ -108,15 +108,16 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             return self._cache[index]
         case = self.cases[index]
         assert case.mask is not None
-        pixels, values = read_image(case.image), read_mask(case.mask)
-        if pixels.shape[:2] != values.shape:
+        pixels = read_image(case.image, self.preprocessing.page)
+        ids = self.labels.read(case.mask, self.preprocessing.page)
+        if pixels.shape[:2] != ids.shape:
             raise UserError(
-                f"image {case.image} is {pixels.shape[:2]}, mask {case.mask} is {values.shape}",
+                f"image {case.image} is {pixels.shape[:2]}, mask {case.mask} is {ids.shape}",
                 "image and mask must have the same height and width",
             )
         pair = (
             self.preprocessing.image(pixels),
-            self.preprocessing.mask(values, self.labels),
+            self.preprocessing.fit_mask(ids),
         )
         size = pair[0].nbytes + pair[1].nbytes
         worker = get_worker_info()

@@ -1,29 +1,47 @@
-"""What the numbers in mask files mean."""
+"""What the numbers and colours in mask files mean."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medt.errors import UserError
+from medt.images import read_colors, read_mask
 from medt.metrics.pixel import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
 class Labels:
-    """How mask values become class ids.
+    """How masks become class ids.
 
     Attributes:
         values: mask value -> class id 0..254; None where the values are the ids.
         ignore: the mask value that is neither trained on nor scored, or None.
+        painted: whether masks are painted in colours; the values are then 0xRRGGBB.
+        instances: whether the values are object numbers: 0 is class 0, all others class 1.
     """
 
     values: Mapping[int, int] | None = None
     ignore: int | None = None
+    painted: bool = False
+    instances: bool = False
+
+    def read(self, path: str | Path, page: int | None = None) -> NDArray[np.uint8]:
+        """The class ids in a mask file, (H, W) uint8; what is ignored is 255.
+
+        Args:
+            page: which image of a stack, from 0.
+
+        Raises:
+            UserError: the file cannot be read, or as ``class_ids``.
+        """
+        mask = read_colors(path, page) if self.painted else read_mask(path, page)
+        return self.class_ids(mask, str(path))
 
     def class_ids(self, mask: NDArray[Any], name: str = "the mask") -> NDArray[np.uint8]:
         """Translate mask values to class ids.
@@ -44,22 +62,29 @@ class Labels:
                 f"Mask {name} has shape {mask.shape} and type {mask.dtype}",
                 "a mask is one plane (H, W) of whole numbers",
             )
+        if self.instances:
+            ids: NDArray[np.uint8] = (mask != 0).astype(np.uint8)
+            ids[mask == self.ignore] = IGNORE_INDEX
+            return ids
         values, inverse = _distinct(mask)
         known = {i: i for i in range(IGNORE_INDEX)} if self.values is None else dict(self.values)
         if self.ignore is not None:
             known[self.ignore] = IGNORE_INDEX
         unknown = [value for value in values.tolist() if value not in known]
         if unknown:
-            shown = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
-            expected = (
-                "0 to 254" if self.values is None else ", ".join(map(str, sorted(known)[:20]))
-            )
+            expected = "0 to 254" if self.values is None else self.shown(known)
             raise UserError(
-                f"Mask {name} holds values that are no class: {shown}",
+                f"Mask {name} holds values that are no class: {self.shown(unknown)}",
                 f"known are {expected}; correct the mask or dataset.classes",
             )
         table = np.array([known[value] for value in values.tolist()], np.uint8)
         return table[inverse].reshape(mask.shape)
+
+    def shown(self, values: Iterable[int]) -> str:
+        """Values, or colours as #rrggbb, for a message; beyond 20 the first ones and the count."""
+        every = sorted(values)
+        listed = ", ".join(f"#{v:06x}" if self.painted else str(v) for v in every[:20])
+        return listed if len(every) <= 20 else f"{listed}, ... ({len(every)} different)"
 
 
 IDS = Labels()

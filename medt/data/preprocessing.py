@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from medt.data.labels import IDS, Labels
 from medt.data.layout import Case
 from medt.errors import UserError
-from medt.images import read_image, read_mask
+from medt.images import read_image
 
 Source = str | Path | NDArray[Any]
 
@@ -40,6 +40,7 @@ class Preprocessing:
         std: divided by per channel, on the scale 0..1.
         order: "rgb", or "bgr" where the network takes its three channels the other way round, as
             those of the official code do.
+        page: which image of a stack, from 0; None refuses stacks.
     """
 
     image_size: tuple[int, int]
@@ -47,6 +48,7 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     order: str = "rgb"
+    page: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.image_size) != 2 or min(self.image_size) < 1 or self.channels < 1:
@@ -82,7 +84,7 @@ class Preprocessing:
             UserError: the file cannot be read, or type, range or channels are none of these.
         """
         name = _name(source)
-        pixels = source if isinstance(source, np.ndarray) else read_image(source)
+        pixels = source if isinstance(source, np.ndarray) else read_image(source, self.page)
         return _to_channels(_to_uint8(pixels, name), self.channels, name)
 
     def image(self, source: Source) -> NDArray[np.uint8]:
@@ -110,8 +112,14 @@ class Preprocessing:
         Raises:
             UserError: the file cannot be read or holds a value that is no class.
         """
-        values = source if isinstance(source, np.ndarray) else read_mask(source)
-        ids = labels.class_ids(values, _name(source))
+        if isinstance(source, np.ndarray):
+            ids = labels.class_ids(source, _name(source))
+        else:
+            ids = labels.read(source, self.page)
+        return self.fit_mask(ids)
+
+    def fit_mask(self, ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Class ids (h, w) uint8 at the network's size, by the nearest pixel centre."""
         return _resize(ids[..., None], self.image_size, cv2.INTER_NEAREST_EXACT)[..., 0]
 
     def tensor(self, image: NDArray[np.uint8]) -> torch.Tensor:
@@ -134,6 +142,7 @@ class Preprocessing:
             "mean": list(self.mean),
             "std": list(self.std),
             "order": self.order,
+            "page": self.page,
         }
 
     @classmethod
@@ -151,6 +160,7 @@ class Preprocessing:
                 mean=tuple(float(x) for x in values["mean"]),
                 std=tuple(float(x) for x in values["std"]),
                 order=str(values.get("order", "rgb")),
+                page=None if values.get("page") is None else int(values["page"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
@@ -160,7 +170,7 @@ class Preprocessing:
 
 
 def fit_normalization(
-    cases: Iterable[Case], normalize: str, channels: int
+    cases: Iterable[Case], normalize: str, channels: int, page: int | None = None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel, on the scale 0..1.
 
@@ -170,6 +180,7 @@ def fit_normalization(
             channels), "dataset" pools all pixels of the cases at their own size, each image
             counting the same.
         channels: of the network's input.
+        page: which image of a stack, from 0.
 
     Returns:
         (mean, std), each of length ``channels``; std is at least 0.01.
@@ -186,7 +197,8 @@ def fit_normalization(
             f"Normalisation {normalize!r} with {channels} channels is not known",
             "use unit, dataset, or with 3 channels imagenet",
         )
-    decoder = Preprocessing((1, 1), channels, (0.0,) * channels, (1.0,) * channels)
+    plain = (0.0,) * channels, (1.0,) * channels
+    decoder = Preprocessing((1, 1), channels, *plain, page=page)
     shares = np.zeros((channels, 256))
     for case in cases:
         pixels = decoder.original(case.image).reshape(-1, channels)

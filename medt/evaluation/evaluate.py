@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from medt.data.dataset import EpochBatches, SegmentationDataset, make_loader
 from medt.errors import UserError
-from medt.images import read_mask
 from medt.inference.predictor import Predictor, most_probable, resized_probabilities
 from medt.metrics.paper import OFFICIAL_RULES, OFFICIAL_SCORES, official_prediction
 from medt.metrics.pixel import (
@@ -134,7 +133,7 @@ def _own_truth(dataset: SegmentationDataset, index: int) -> NDArray[np.uint8]:
     """The truth of a case at its own size."""
     mask = dataset.cases[index].mask
     assert mask is not None  # the dataset refuses such cases
-    return dataset.labels.class_ids(read_mask(mask), str(mask))
+    return dataset.labels.read(mask, dataset.preprocessing.page)
 
 
 def _prediction(logits: Tensor, truth: NDArray[Any], protocol: str) -> NDArray[np.uint8]:

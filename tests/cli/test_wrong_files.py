@@ -60,7 +60,12 @@ class TestData:
         write_png(data / "masks/3.png", np.full((40, 36), 7, np.uint8))
         given = [*command, "dataset.classes=[background,gland]"]
         refused(train.main, given, "mask 3.png holds 7", "{name:class_7,value:7}]")
-        refused(train.main, command, "the values 0, 1, 7", "'dataset.classes=[{name:class_0")
+        refused(
+            train.main,
+            command,
+            "the values 0 (60.2%), 1 (23.1%), 7 (16.7%)",
+            "{name:class_7,value:7}]'",
+        )
 
     @pytest.mark.parametrize("content", ["", "hello", None])
     @pytest.mark.parametrize("side", ["images", "masks"])

@@ -74,9 +74,9 @@ def test_the_cache_changes_nothing_but_the_number_of_reads(
 ) -> None:
     reads = []
 
-    def counted(path: Path) -> np.ndarray:
+    def counted(path: Path, page: int | None) -> np.ndarray:
         reads.append(path)
-        return read_image(path)
+        return read_image(path, page)
 
     read_image = module.read_image
     monkeypatch.setattr(module, "read_image", counted)

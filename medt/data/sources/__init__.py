@@ -19,6 +19,7 @@ from medt.data.sources.synthetic import open_synthetic
 from medt.errors import UserError
 
 PUBLISHED = {p.name: p for p in (GLAS, MONUSEG, DSB2018, ISBI2012, KVASIR_SEG, DRIVE)}
+FOLDER_SETTINGS = ("classes", "seed", "channels", "ignore", "mask", "mask_suffix", "page")
 NAMES = (*PUBLISHED, "synthetic", "folder")
 
 
@@ -29,8 +30,8 @@ def open_dataset(settings: Mapping[str, Any]) -> DatasetIndex:
         settings: plain values; ``name`` is a key of ``PUBLISHED`` (it needs ``root`` and
             ``splits_file``), "synthetic" (needs ``root``; ``seed``, ``train``, ``val``, ``test``,
             ``size``) or "folder" (needs ``images``, ``masks``; ``classes``, ``seed``,
-            ``splits_file``, ``channels``, ``ignore``). ``folds`` and ``fold`` deal the cases of
-            train and val anew. Other keys are left alone.
+            ``splits_file`` and what ``FOLDER_SETTINGS`` names). ``folds`` and ``fold`` deal the
+            cases of train and val anew. Other keys are left alone.
 
     Raises:
         UserError: an unknown name, a key without a value, or whatever is wrong with the data.
@@ -54,7 +55,7 @@ def _open(settings: Mapping[str, Any]) -> DatasetIndex:
             _path(settings, "images"),
             _path(settings, "masks"),
             splits_file=Path(splits_file) if splits_file else None,
-            **_given(settings, ("classes", "seed", "channels", "ignore")),
+            **_given(settings, FOLDER_SETTINGS),
         )
     command = f"python scripts/prepare_data.py dataset={name} source=<archive or folder>"
     hint = f"get the archive from {PUBLISHED[name].page} and run: {command}"

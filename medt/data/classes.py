@@ -1,0 +1,193 @@
+"""Which classes a folder of masks shows: as the user says, or as its values leave no doubt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from medt.data.labels import Labels
+from medt.data.layout import SegmentationClass, default_classes
+from medt.errors import UserError
+
+LARGEST_VALUE = 0xFFFF
+HEX_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+ClassList = Sequence[str | Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a dataset, background first, and how its masks show them."""
+
+    classes: tuple[SegmentationClass, ...]
+    labels: Labels
+
+
+def given_classes(entries: ClassList, ignore: Any = None) -> Classes:
+    """The classes that a config lists.
+
+    Args:
+        entries: names (their values are then 0, 1, ...), or mappings with ``name`` and either
+            ``value``, a number or an inclusive range ``[low, high]``, or ``color``, [r, g, b] or
+            "#rrggbb"; background first.
+        ignore: the value, or the colour, that is neither trained on nor scored.
+
+    Raises:
+        UserError: fewer than 2 or more than 255 entries, one that is none of these, a name, value
+            or colour for the second time, or colours mixed with values.
+    """
+    if not 2 <= len(entries) <= 255:
+        raise UserError(f"dataset.classes has {len(entries)} entries", "2 to 255, background first")
+    painted = any(isinstance(entry, Mapping) and "color" in entry for entry in entries)
+    names: list[str] = []
+    values: dict[int, int] = {}
+    for i, entry in enumerate(entries):
+        given = {"name": entry, "value": i} if isinstance(entry, str) else entry
+        name = given.get("name") if isinstance(given, Mapping) else None
+        covered = _color(given) if painted else _range(given)
+        if not isinstance(name, str) or covered is None:
+            raise UserError(
+                f"dataset.classes entry {i} is {entry!r}",
+                "with colours each needs one: {name: gland, color: [255, 0, 0]}"
+                if painted
+                else "give a name, or {name: gland, value: 255}, or {name: gland, value: "
+                "[128, 255]}, or {name: gland, color: [255, 0, 0]}",
+            )
+        if name in names or any(value in values for value in covered):
+            what = "colour" if painted else "value"
+            raise UserError(
+                f"dataset.classes names {name!r} or its {what} twice", "each class once"
+            )
+        names.append(name)
+        values.update(dict.fromkeys(covered, i))
+    classes = default_classes(names)
+    if painted:
+        shown = [(v >> 16, v >> 8 & 255, v & 255) for v in values]
+        classes = tuple(replace(c, color=rgb) for c, rgb in zip(classes, shown, strict=True))
+    return Classes(classes, Labels(values, ignored_value(ignore, painted), painted))
+
+
+def instance_classes(entries: ClassList | None, ignore: Any = None) -> Classes:
+    """Background and one kind of object, for masks of object numbers.
+
+    Raises:
+        UserError: ``entries`` are not two names.
+    """
+    names = ["background", "object"] if entries is None else list(entries)
+    if len(names) != 2 or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"dataset.mask=instances has two classes, dataset.classes={entries!r}",
+            "give two names, such as [background,gland], or leave them out",
+        )
+    labels = Labels(ignore=ignored_value(ignore, painted=False), instances=True)
+    return Classes(default_classes([str(name) for name in names]), labels)
+
+
+def evident_classes(
+    found: Mapping[int, int], painted: bool, ignore: Any = None, lossy: bool = False
+) -> Classes:
+    """Background and foreground, where masks hold 0 and one other value.
+
+    Args:
+        found: value, or colour 0xRRGGBB -> number of pixels, over all masks.
+        painted: whether these are colours.
+        ignore: as in ``given_classes``.
+        lossy: whether masks are stored as JPEG, which scatters values.
+
+    Raises:
+        UserError: which class is which is not evident; with the values found and a config to paste.
+    """
+    ignored = ignored_value(ignore, painted)
+    labels = Labels(ignore=ignored, painted=painted)
+    counted = {value: count for value, count in found.items() if value != ignored}
+    foreground = [value for value in counted if value > 0]
+    if not painted and set(counted) == {0, *foreground} and len(foreground) == 1:
+        classes = default_classes(["background", "foreground"])
+        return Classes(classes, replace(labels, values={0: 0, foreground[0]: 1}))
+    what = "colour" if painted else "value"
+    if len(counted) < 2:
+        raise UserError(
+            f"The masks hold only the {what} {labels.shown(counted)}: there is nothing to tell "
+            "apart",
+            "check that these are the masks",
+        )
+    total = sum(counted.values())
+    shown = [f"{labels.shown([v])} ({counted[v] / total:.1%})" for v in sorted(counted)[:20]]
+    more = f", ... ({len(counted)} different)" if len(counted) > 20 else ""
+    ranges = "[{name:background,value:[0,127]},{name:foreground,value:[128,255]}]"
+    example = ranges if lossy and not painted and len(counted) > 2 else _example(counted, painted)
+    hint = f"name the classes, background first, e.g. 'dataset.classes={example}'"
+    if lossy and painted:
+        hint = "JPEG changes colours: save the masks as PNG, then give each class its colour"
+    raise UserError(
+        f"The masks hold the {what}s {', '.join(shown)}{more}: which class is which is not evident",
+        hint,
+    )
+
+
+def extended_example(plan: Classes, found: Mapping[int, int]) -> str:
+    """The setting that keeps the classes of a plan and makes one of every other value found."""
+    values = plan.labels.values or {}
+    entries = [
+        _entry(c.name, min(v for v, i in values.items() if i == c.id), plan.labels.painted)
+        for c in plan.classes
+    ]
+    others = sorted(set(found) - set(values) - {plan.labels.ignore})
+    entries += [_entry(_name(v, plan.labels.painted), v, plan.labels.painted) for v in others[:20]]
+    return f"dataset.classes=[{','.join(entries)}]"
+
+
+def ignored_value(ignore: Any, painted: bool) -> int | None:
+    """dataset.ignore as a mask value.
+
+    Raises:
+        UserError: it is no number, or with colours no colour.
+    """
+    if ignore is None or (isinstance(ignore, int) and not painted):
+        return ignore
+    color = _color({"color": ignore}) if painted else None
+    if color is None:
+        kind = "colour, such as [255,255,255]" if painted else "number"
+        raise UserError(f"dataset.ignore={ignore!r} is no {kind}", "give one, or null")
+    return color[0]
+
+
+def _example(counted: Mapping[int, int], painted: bool) -> str:
+    # What covers most is most often the background; where 0 or black is there, that is.
+    values = sorted(counted, key=lambda value: (value != 0, -counted[value]))[:20]
+    names = ["background" if i == 0 else _name(v, painted) for i, v in enumerate(values)]
+    entries = [_entry(n, v, painted) for n, v in zip(names, values, strict=True)]
+    return f"[{','.join(entries)}]"
+
+
+def _name(value: int, painted: bool) -> str:
+    return f"class_{value:06x}" if painted else f"class_{value}"
+
+
+def _entry(name: str, value: int, painted: bool) -> str:
+    if painted:
+        return f"{{name:{name},color:[{value >> 16},{value >> 8 & 255},{value & 255}]}}"
+    return f"{{name:{name},value:{value}}}"
+
+
+def _range(entry: Any) -> range | None:
+    value = entry.get("value") if isinstance(entry, Mapping) else None
+    bounds: list[Any] = list(value) if isinstance(value, list | tuple) else [value, value]
+    if len(bounds) != 2 or not all(type(bound) is int for bound in bounds):
+        return None
+    low, high = (int(bound) for bound in bounds)
+    return range(low, high + 1) if 0 <= low <= high <= LARGEST_VALUE else None
+
+
+def _color(entry: Any) -> tuple[int] | None:
+    """The colour of an entry as 0xRRGGBB."""
+    color = entry.get("color") if isinstance(entry, Mapping) else None
+    if isinstance(color, str) and HEX_COLOR.fullmatch(color):
+        return (int(color[1:], 16),)
+    fits = (
+        isinstance(color, list | tuple)
+        and len(color) == 3
+        and all(isinstance(c, int) and 0 <= c <= 255 for c in color)
+    )
+    return (color[0] << 16 | color[1] << 8 | color[2],) if fits and color else None
