@@ -105,6 +105,8 @@ def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any
         plane = _decode_tiff(data, name, number)
         if plane is not None:
             return plane
+    elif len(pages) > 1:
+        return _frame(data, name, number)
     pixels: NDArray[Any] | None
     try:
         pixels = _decode(data, number)
@@ -192,6 +194,18 @@ def _pages(data: bytes, name: str) -> list[int]:
         except (OSError, ValueError, SyntaxError):
             return [0]  # the decoder says what is wrong with it
     return [0]
+
+
+def _frame(data: bytes, name: str, number: int) -> NDArray[np.uint8]:
+    """One image of an animation, as it is to be seen: (H, W, 3)."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.seek(number)
+            return np.array(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, EOFError):
+        raise _undecodable(name) from None
 
 
 def _decode(data: bytes, number: int) -> NDArray[Any] | None:

@@ -11,8 +11,9 @@ from hypothesis.extra.numpy import arrays
 
 from medt.errors import UserError
 from medt.files import write_png
-from medt.images import decode_image, read_image, read_mask
+from medt.images import decode_image, read_colors, read_image, read_mask, read_values
 
+STARTS = [b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\0", b"\xff\xd8\xff"]
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 IDS = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
 
@@ -149,3 +150,88 @@ def test_a_mask_of_floats_must_hold_whole_numbers(tmp_path: Path) -> None:
     cv2.imwrite(str(path), IDS / np.float32(2))
     with pytest.raises(UserError, match="fractional"):
         read_mask(path)
+
+
+@pytest.mark.parametrize("tag", range(1, 9))
+@pytest.mark.parametrize("extension", [".png", ".jpg", ".tif"])
+def test_orientation_tags_are_followed_as_viewers_do(
+    tmp_path: Path, tag: int, extension: str
+) -> None:
+    from PIL import Image, ImageOps
+
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    blocks = np.kron(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40, np.ones((8, 8), np.uint8))
+    Image.fromarray(blocks).save(tmp_path / f"a{extension}", exif=exif)
+    with Image.open(tmp_path / f"a{extension}") as image:
+        image.load()
+        expected = np.array(ImageOps.exif_transpose(image)).astype(int)
+    found = read_image(tmp_path / f"a{extension}")
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 2
+    np.testing.assert_array_equal(read_mask(tmp_path / f"a{extension}"), found)
+
+
+@pytest.mark.parametrize("extension", [".tif", ".gif", ".png"])
+def test_a_page_of_a_stack_is_chosen(tmp_path: Path, extension: str) -> None:
+    from PIL import Image
+
+    pages = [Image.fromarray(np.full((6, 8), 50 * i, np.uint8)) for i in range(3)]
+    pages[0].save(tmp_path / f"s{extension}", save_all=True, append_images=pages[1:])
+    for number in range(3):
+        assert set(read_mask(tmp_path / f"s{extension}", number).ravel()) == {50 * number}
+    for wrong in (None, 3, -1):
+        with pytest.raises(UserError, match=r"stack of 3 images .*dataset\.page=0 to 2"):
+            read_image(tmp_path / f"s{extension}", wrong)
+
+
+def test_a_page_is_not_needed_where_there_is_one(tmp_path: Path) -> None:
+    write_png(tmp_path / "a.png", IDS)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png", page=7), IDS)
+
+
+def test_a_preview_in_a_tiff_is_no_page(tmp_path: Path) -> None:
+    import tifffile
+
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(RGB, photometric="rgb")
+        file.write(RGB[::2, ::2], photometric="rgb")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), RGB)
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".tif"])
+def test_cmyk_becomes_rgb(tmp_path: Path, extension: str) -> None:
+    from PIL import Image
+
+    Image.new("CMYK", (8, 6), (0, 255, 255, 0)).save(tmp_path / f"a{extension}")
+    found = read_image(tmp_path / f"a{extension}")
+    assert found.shape[:2] == (6, 8)
+    assert np.abs(found[..., :3].astype(int) - (255, 0, 0)).max() <= 3
+
+
+def test_the_content_counts_not_the_extension(tmp_path: Path) -> None:
+    write_png(tmp_path / "a.png", RGB)
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), RGB)
+
+
+def test_colours_are_read_as_one_number(tmp_path: Path) -> None:
+    from PIL import Image
+
+    colors = np.array([[[255, 0, 16], [0, 2, 0]]], np.uint8)
+    Image.fromarray(colors).save(tmp_path / "a.png")
+    assert read_colors(tmp_path / "a.png").tolist() == [[0xFF0010, 0x000200]]
+    assert read_values(tmp_path / "a.png")[1]
+    Image.fromarray(colors[..., 0]).save(tmp_path / "grey.png")
+    assert read_colors(tmp_path / "grey.png").tolist() == [[0xFFFFFF, 0]]
+    assert not read_values(tmp_path / "grey.png")[1]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.binary(max_size=300),
+    st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\0", b"\xff\xd8\xff"]),
+)
+def test_any_bytes_are_an_image_or_refused_in_one_line(content: bytes, start: bytes) -> None:
+    with pytest.raises(UserError, match=r"^noise cannot be decoded[^\n]*$"):
+        decode_image(start + content, "noise")

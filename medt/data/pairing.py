@@ -16,7 +16,7 @@ MASK_WORDS = (
     *("mask", "masks", "anno", "annotation", "annotations", "seg", "segmentation"),
     *("label", "labels", "gt", "groundtruth"),
 )
-MASK_SUFFIX = re.compile(rf"[ _.-](?:{'|'.join(MASK_WORDS)})", re.IGNORECASE)
+MASK_SUFFIX = re.compile(rf"[ _.-](?:{'|'.join(MASK_WORDS)})$", re.IGNORECASE)
 # Image formats of which somebody may think that they are read.
 OTHER_FORMATS = (".webp", ".jp2", ".heic", ".dcm", ".svs", ".ndpi", ".nii", ".mha", ".npy", ".czi")
 
@@ -40,7 +40,7 @@ def pair_files(
         UserError: no such folder, no images in it, or files without partner or with several. All
             are named.
     """
-    pattern = MASK_SUFFIX if suffix is None else re.compile(re.escape(suffix), re.IGNORECASE)
+    pattern = MASK_SUFFIX if suffix is None else re.compile(re.escape(suffix) + "$", re.IGNORECASE)
     if images.is_dir() and masks.is_dir() and images.samefile(masks):
         every = _files(images)
         mask_files = [path for path in every if _base(path, pattern) is not None]
@@ -110,10 +110,8 @@ def _key(stem: str) -> str:
 
 def _base(path: Path, pattern: re.Pattern[str]) -> str | None:
     """The stem of a mask without its suffix; None where it has none."""
-    for match in pattern.finditer(path.stem):
-        if match.end() == len(path.stem) and match.start() > 0:
-            return path.stem[: match.start()]
-    return None
+    match = pattern.search(path.stem)
+    return path.stem[: match.start()] if match and match.start() > 0 else None
 
 
 def _image_key(
