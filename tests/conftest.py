@@ -73,6 +73,32 @@ def shared() -> Path:
     return Path(os.environ["MEDT_SHARED"])
 
 
+ARCHIVES = {
+    "glas": "warwick_qu_dataset_train_part.zip",
+    "monuseg": "monuseg_2018_train_part.zip",
+    "dsb2018": "dsb2018_stage1_train_part.zip",
+    "isbi2012": "isbi2012_membrane_gray.zip",
+    "kvasir_seg": "kvasir_seg_part_jpeg_masks.zip",
+}
+
+
+@pytest.fixture(scope="session")
+def real_dataset(
+    shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], list[str]]:
+    """The overrides that name a real dataset, which is prepared by the script on first use."""
+    folder = tmp_path_factory.mktemp("prepared")
+
+    def prepared(name: str) -> list[str]:
+        overrides = [f"dataset={name}", f"dataset.root={folder / name}"]
+        if not (folder / name).exists():
+            source = shared / "data" / ARCHIVES[name]
+            assert prepare_data.main([*overrides, f"source={source}"]) == 0
+        return overrides
+
+    return prepared
+
+
 @pytest.fixture(params=["torch", "fused"])
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs a test with each backend of the axial attention."""

@@ -5,42 +5,30 @@ from __future__ import annotations
 import io
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import prepare_data
 import pytest
+from conftest import ARCHIVES
 from PIL import Image
 
 from medt.data.layout import DatasetIndex, open_prepared
 from medt.images import read_image, read_mask
 
 COMMITTED = Path(__file__).parents[3] / "data" / "splits"
-ARCHIVES = {
-    "glas": "warwick_qu_dataset_train_part.zip",
-    "monuseg": "monuseg_2018_train_part.zip",
-    "dsb2018": "dsb2018_stage1_train_part.zip",
-    "isbi2012": "isbi2012_membrane_gray.zip",
-    "kvasir_seg": "kvasir_seg_part_jpeg_masks.zip",
-}
 CASES = {"glas": 85, "monuseg": 13, "dsb2018": 120, "isbi2012": 30, "kvasir_seg": 80}
+Prepare = Callable[[str], list[str]]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prepared")
-
-
-def prepared(name: str, shared: Path, folder: Path) -> tuple[DatasetIndex, zipfile.ZipFile]:
-    """A dataset, prepared by the script on first use, and its archive."""
-    archive = shared / "data" / ARCHIVES[name]
-    overrides = [f"dataset={name}", f"source={archive}", f"dataset.root={folder / name}"]
-    assert prepare_data.main(overrides) == 0
-    index = open_prepared(folder / name, COMMITTED / f"{name}.csv")
+def opened(name: str, real_dataset: Prepare, shared: Path) -> tuple[DatasetIndex, zipfile.ZipFile]:
+    """A prepared dataset and its archive."""
+    root = Path(real_dataset(name)[1].partition("=")[2])
+    index = open_prepared(root, COMMITTED / f"{name}.csv")
     assert len(index.cases) == CASES[name]
-    return index, zipfile.ZipFile(archive)
+    return index, zipfile.ZipFile(shared / "data" / ARCHIVES[name])
 
 
 def pixels(archive: zipfile.ZipFile, name: str) -> np.ndarray:
@@ -53,18 +41,19 @@ def entries(archive: zipfile.ZipFile, part: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_a_second_preparation_finds_everything_there(
-    name: str, shared: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    name: str, real_dataset: Prepare, shared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     committed = (COMMITTED / f"{name}.csv").read_bytes()
-    prepared(name, shared, folder)
+    overrides = real_dataset(name)
     capsys.readouterr()
-    prepared(name, shared, folder)
+    source = shared / "data" / ARCHIVES[name]
+    assert prepare_data.main([*overrides, f"source={source}"]) == 0
     assert f"{name} was already prepared" in capsys.readouterr().out
     assert (COMMITTED / f"{name}.csv").read_bytes() == committed
 
 
-def test_glas(shared: Path, folder: Path) -> None:
-    index, archive = prepared("glas", shared, folder)
+def test_glas(real_dataset: Prepare, shared: Path) -> None:
+    index, archive = opened("glas", real_dataset, shared)
     paths = {Path(name).stem: name for name in entries(archive, ".bmp")}
     for case in index.cases:
         instances = pixels(archive, paths[f"{case.name}_anno"])
@@ -79,8 +68,8 @@ def test_glas(shared: Path, folder: Path) -> None:
         )
 
 
-def test_monuseg(shared: Path, folder: Path) -> None:
-    index, archive = prepared("monuseg", shared, folder)
+def test_monuseg(real_dataset: Prepare, shared: Path) -> None:
+    index, archive = opened("monuseg", real_dataset, shared)
     paths = {Path(name).name: name for name in entries(archive, "TCGA")}
     errors: list[float] = []
     for case in index.cases:
@@ -122,8 +111,8 @@ def relative_area_errors(instances: np.ndarray, outlines: list[np.ndarray]) -> l
     return errors
 
 
-def test_dsb2018(shared: Path, folder: Path) -> None:
-    index, archive = prepared("dsb2018", shared, folder)
+def test_dsb2018(real_dataset: Prepare, shared: Path) -> None:
+    index, archive = opened("dsb2018", real_dataset, shared)
     masks: defaultdict[str, list[str]] = defaultdict(list)
     for name in entries(archive, "/masks/"):
         masks[name.split("/")[0]].append(name)
@@ -139,16 +128,16 @@ def test_dsb2018(shared: Path, folder: Path) -> None:
     np.testing.assert_array_equal(read_image(case.image), image)
 
 
-def test_isbi2012(shared: Path, folder: Path) -> None:
-    index, archive = prepared("isbi2012", shared, folder)
+def test_isbi2012(real_dataset: Prepare, shared: Path) -> None:
+    index, archive = opened("isbi2012", real_dataset, shared)
     for number, case in enumerate(index.cases):
         image, label = (pixels(archive, f"{kind}/{number}.png") for kind in ("image", "label"))
         np.testing.assert_array_equal(read_image(case.image), image)
         np.testing.assert_array_equal(read_mask(case.mask), label == 0)
 
 
-def test_kvasir_seg(shared: Path, folder: Path) -> None:
-    index, archive = prepared("kvasir_seg", shared, folder)
+def test_kvasir_seg(real_dataset: Prepare, shared: Path) -> None:
+    index, archive = opened("kvasir_seg", real_dataset, shared)
     for case in index.cases:
         values = pixels(archive, f"masks/{case.name}.jpg").mean(axis=2)
         mask = read_mask(case.mask)
