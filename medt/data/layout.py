@@ -68,6 +68,7 @@ class DatasetIndex:
         classes: by id, 0 first.
         channels: of the network's input.
         labels: what the values of the masks mean.
+        official: the splits that the dataset's publisher has fixed; the others are ours.
     """
 
     name: str
@@ -75,6 +76,7 @@ class DatasetIndex:
     channels: int
     cases: tuple[Case, ...]
     labels: Labels = IDS
+    official: tuple[str, ...] = ()
 
     def split(self, name: str) -> tuple[Case, ...]:
         """The cases of one split, in natural order of their names.

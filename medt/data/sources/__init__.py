@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +15,22 @@ from medt.errors import UserError
 
 
 class Published(NamedTuple):
-    """A dataset that somebody publishes: how to convert its archive, and where that is found."""
+    """A dataset that somebody publishes.
+
+    Attributes:
+        prepare: converts its archive.
+        page: where that is found.
+        official: the splits that are as published.
+    """
 
     prepare: Callable[[Path, Path, Path], Prepared]
     page: str
+    official: tuple[str, ...]
 
 
 PUBLISHED = {
-    "glas": Published(glas.prepare, glas.SOURCE),
-    "monuseg": Published(monuseg.prepare, monuseg.SOURCE),
+    "glas": Published(glas.prepare, glas.SOURCE, ("test",)),
+    "monuseg": Published(monuseg.prepare, monuseg.SOURCE, ("test",)),
 }
 NAMES = (*PUBLISHED, "synthetic", "folder")
 
@@ -53,7 +61,8 @@ def open_dataset(settings: Mapping[str, Any]) -> DatasetIndex:
         )
     command = f"python scripts/prepare_data.py dataset={name} source=<archive or folder>"
     hint = f"get the archive from {PUBLISHED[name].page} and run: {command}"
-    return open_prepared(_path(settings, "root"), _path(settings, "splits_file"), hint)
+    index = open_prepared(_path(settings, "root"), _path(settings, "splits_file"), hint)
+    return replace(index, official=PUBLISHED[name].official)
 
 
 def prepare_dataset(settings: Mapping[str, Any], source: Path | None = None) -> Prepared:
