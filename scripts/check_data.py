@@ -56,18 +56,19 @@ def check(cfg: DictConfig) -> int:
 def preview(cfg: DictConfig, found: Check) -> Picture | None:
     """Training cases as the network would get them; None if none is without errors."""
     from medt.data.checks.sheet import tiles_of
-    from medt.data.preview import draw_preview
+    from medt.data.preview import draw_preview, spread
 
     config = plain(cfg)
     config["dataset"]["channels"] = found.settings.channels
     whole = {facts.case.name for facts in found.cases if not facts.faults}
     cases = [case for case in found.index.cases if case.split == "train" and case.name in whole]
+    cases = spread(cases, cfg.preview_cases)
     if not cases:
         return None
     preprocessing = new_preprocessing(config["dataset"], cases)
     dataset = training_set(config, found.index, cases, preprocessing)
     colors = [c.color for c in found.index.classes]
-    return draw_preview(dataset, cfg.preview_cases, cfg.versions, colors, tiles_of(found))
+    return draw_preview(dataset, cfg.versions, colors, tiles_of(found))
 
 
 def print_check(found: Check) -> None:

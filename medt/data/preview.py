@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from medt.data.preprocessing import Preprocessing
 from medt.drawing import Color, Picture, contact_sheet, outlined, strip
 from medt.errors import UserError
 from medt.images import read_image, read_mask
+
+Item = TypeVar("Item")
 
 
 class Tiles(NamedTuple):
@@ -41,7 +43,6 @@ def tiles_for(across: float) -> Tiles:
 
 def draw_preview(
     dataset: SegmentationDataset,
-    most: int,
     versions: int,
     colors: Sequence[Color],
     tiles: Tiles = LARGE_OBJECTS,
@@ -49,18 +50,15 @@ def draw_preview(
     """A row a case: the file, then the case as epochs 1 to ``versions`` of a training give it.
 
     Args:
-        dataset: as the training has it.
-        most: cases to draw, spread evenly over the dataset's.
+        dataset: the cases to draw, loaded as in the training.
         colors: RGB per class id.
         tiles: how to draw them.
 
     Raises:
         UserError: a case cannot be loaded.
     """
-    count = min(most, len(dataset))
     rows = []
-    for index in (i * len(dataset) // count for i in range(count)):
-        case = dataset.cases[index]
+    for index, case in enumerate(dataset.cases):
         pixels, ids = read_pair(case, dataset.labels)
         loaded = [dataset[epoch, index] for epoch in range(1, versions + 1)]
         pictures = [picture_of(item["image"], dataset.preprocessing) for item in loaded]
@@ -71,6 +69,12 @@ def draw_preview(
             row.append((f"epoch {epoch}", outlined(picture, mask, colors, height, tiles.thickness)))
         rows.append(strip(row, case.name))
     return contact_sheet(rows)
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many of the items, evenly spread."""
+    count = min(most, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def read_pair(case: Case, labels: Labels) -> tuple[NDArray[Any], NDArray[np.uint8]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from statistics import median
 
 from medt.data.checks.cases import CaseFacts, Fault, ImageFacts
 from medt.data.checks.finding import ERROR, WARNING, Finding, Settings, about, size_text
@@ -19,9 +20,8 @@ FAULTS = {
 SMALLEST_SIDE = 32  # pixels; what one cell of the networks' coarsest feature map covers
 LARGEST_SIDE = 4096
 LARGEST_SQUASH = 2.0
-# Of the range of numbers that a file's type holds.
-LOW_RANGE = 1 / 8
-FLAT_RANGE = 0.02
+LOW_RANGE = 1 / 8  # of the numbers that 16 bits hold
+FLAT_RANGE = 0.02  # of 255, or of what images of another type usually span
 
 Pair = tuple[CaseFacts, ImageFacts]
 
@@ -29,7 +29,11 @@ Pair = tuple[CaseFacts, ImageFacts]
 def image_findings(facts: Sequence[CaseFacts], settings: Settings) -> Iterator[Finding]:
     """Files that cannot be used, and images that a training would make little of."""
     yield from _faults(facts)
-    readable = [(fact, fact.image) for fact in facts if fact.image is not None]
+    readable = [
+        (fact, fact.image)
+        for fact in facts
+        if fact.image is not None and "unsuitable" not in {fault.code for fault in fact.faults}
+    ]
     yield from _ranges(readable, settings)
     yield from _mixed(readable)
     yield from _dark(readable, settings)
@@ -106,15 +110,17 @@ def _dark(readable: Sequence[Pair], settings: Settings) -> Iterator[Finding]:
 
 
 def _flat(readable: Sequence[Pair]) -> Iterator[Finding]:
-    spans: defaultdict[str, float] = defaultdict(float, {"uint8": 255.0})
+    spans: defaultdict[str, list[float]] = defaultdict(list)
     for _, image in readable:
-        spans[image.dtype] = max(spans[image.dtype], image.high - image.low)
+        spans[image.dtype].append(image.high - image.low)
+    usual = {dtype: median(found) for dtype, found in spans.items()}
+    usual["uint8"] = 255.0
     yield from about(
         WARNING,
         "flat",
         "Images of one value throughout, or nearly ({n}): {cases}",
         "look at them; remove them with their masks, or export them again",
-        (fact for fact, i in readable if i.high - i.low <= FLAT_RANGE * spans[i.dtype]),
+        (fact for fact, i in readable if i.high - i.low <= FLAT_RANGE * usual[i.dtype]),
     )
 
 

@@ -172,7 +172,7 @@ def _splits_table(check: Check) -> Table:
     table = _table()
     table.add_column("split")
     for head in ("cases", "groups", "width x height", "images", "intensity", "objects"):
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", no_wrap=True)
     for split, facts in _by_split(check).items():
         values = _split_values(check, facts)
         read = values["mean"] is not None
@@ -198,8 +198,8 @@ def _classes_table(check: Check) -> Table:
     table = _table()
     table.add_column("class", overflow="fold", max_width=24)
     for split in splits:
-        table.add_column(f"{split} pixels", justify="right")
-        table.add_column("masks", justify="right")
+        table.add_column(f"{split} pixels", justify="right", no_wrap=True)
+        table.add_column("masks", justify="right", no_wrap=True)
     for c in check.index.classes:
         cells = []
         for values in splits.values():

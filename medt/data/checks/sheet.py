@@ -7,7 +7,7 @@ from statistics import median
 
 from medt.data.checks import CaseFacts, Check
 from medt.data.checks.finding import percent
-from medt.data.preview import Tiles, read_pair, tiles_for
+from medt.data.preview import Tiles, read_pair, spread, tiles_for
 from medt.data.splits import SPLITS
 from medt.drawing import Picture, contact_sheet, outlined, strip
 from medt.files import natural_key
@@ -61,9 +61,7 @@ def _chosen(
     strange = [facts for facts in ordered if facts.case.name in concerns]
     strange.sort(key=lambda facts: -len(concerns[facts.case.name]))
     plain = [facts for facts in ordered if facts.case.name not in concerns]
-    room = max(share - len(strange), 0)
-    spread = [plain[i * len(plain) // room] for i in range(min(room, len(plain)))]
-    return [*strange[:share], *spread]
+    return [*strange[:share], *spread(plain, max(share - len(strange), 0))]
 
 
 def _panel(check: Check, facts: CaseFacts, codes: Sequence[str], tiles: Tiles) -> Picture:

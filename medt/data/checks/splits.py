@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import combinations
 from statistics import fmean, pstdev
 from typing import NamedTuple
 
-from medt.data.checks.cases import CaseFacts, ImageFacts
+from medt.data.checks.cases import CaseFacts
 from medt.data.checks.finding import ERROR, WARNING, Finding
 from medt.data.duplicates import joined_groups, near_duplicates
 from medt.data.layout import Case, listed
@@ -28,18 +28,62 @@ ONE_SPLIT = (
 OFFICIAL = (
     "the split is the publisher's, so it stays; scores there flatter, say so where you report"
 )
+# Code -> what such pairs are, and what to do.
+PAIRS = {
+    "leak": ("The same image in several splits", ONE_SPLIT),
+    "near_leak": (
+        "Images that look alike in several splits",
+        f"{ONE_SPLIT}; if you looked and they show different things, train with check=false",
+    ),
+    "duplicate": ("The same image twice in a split", "it counts twice: remove one with its mask"),
+    "near_duplicate": (
+        "Images that look alike within a split",
+        "if they show the same, give them one group in the split file, so that no other split gets "
+        "one of them, or remove all but one",
+    ),
+    "contradiction": (
+        "The same image with different masks",
+        "look at both masks, and remove the worse with its image",
+    ),
+}
 
 
 class Twins(NamedTuple):
-    """Two cases with one image; ``same`` if all pixels are equal, else they only look alike."""
+    """Two cases whose images look alike."""
 
-    first: Case
-    second: Case
-    same: bool
+    first: CaseFacts
+    second: CaseFacts
+
+    @property
+    def cases(self) -> tuple[Case, Case]:
+        return self.first.case, self.second.case
+
+    @property
+    def same(self) -> bool:
+        """Whether all pixels of the images are equal."""
+        images = [facts.image for facts in self]
+        return len({image.digest for image in images if image is not None}) == 1
+
+    @property
+    def contradict(self) -> bool:
+        """Whether the masks differ."""
+        masks = [facts.mask for facts in self]
+        return len({mask.digest for mask in masks if mask is not None}) == 2
+
+    @property
+    def in_one_split(self) -> bool:
+        first, second = self.cases
+        return first.split == second.split
+
+    @property
+    def in_one_group(self) -> bool:
+        first, second = self.cases
+        return first.group == second.group != ""
 
     def __str__(self) -> str:
-        splits = dict.fromkeys((self.first.split, self.second.split))
-        return f"{self.first.name} and {self.second.name} ({' and '.join(splits)})"
+        first, second = self.cases
+        splits = dict.fromkeys((first.split, second.split))
+        return f"{first.name} and {second.name} ({' and '.join(splits)})"
 
 
 def split_findings(facts: Sequence[CaseFacts], official: Collection[str]) -> Iterator[Finding]:
@@ -99,93 +143,44 @@ def _leak(cases: Sequence[Case], official: Collection[str], severity: str) -> li
 
 
 def _duplicates(facts: Sequence[CaseFacts], official: Collection[str]) -> Iterator[Finding]:
-    by_name = {fact.case.name: fact for fact in facts if _shows_something(fact.image)}
-    images = {name: fact.image for name, fact in by_name.items() if fact.image is not None}
-    hashes = {name: image.hash for name, image in images.items()}
+    shown = {
+        fact.case.name: fact
+        for fact in facts
+        if fact.image is not None and fact.image.low < fact.image.high
+    }
+    hashes = {name: fact.image.hash for name, fact in shown.items() if fact.image is not None}
     pairs = near_duplicates(hashes, most=MOST_PAIRS)
-    twins = [
-        Twins(
-            by_name[pair.first].case,
-            by_name[pair.second].case,
-            images[pair.first].digest == images[pair.second].digest,
-        )
-        for pair in pairs
-    ]
-    together = joined_groups(dict.fromkeys(by_name, ""), pairs)
+    twins = [Twins(shown[pair.first], shown[pair.second]) for pair in pairs]
+    same = [pair for pair in twins if pair.same]
+    similar = [pair for pair in twins if not pair.same]
+    together = joined_groups(dict.fromkeys(shown, ""), pairs)
     largest = max((len(members) for members in together.values()), default=0)
-    undecided = largest >= ALIKE and 2 * largest > len(by_name)
-    same = [twin for twin in twins if twin.same]
-    yield from _leaks(same, "leak", "The same image in several splits", official)
-    similar = [twin for twin in twins if not twin.same]
-    if undecided:
+    if largest >= ALIKE and 2 * largest > len(shown):
+        similar = []
         yield Finding(
             WARNING,
             "alike",
-            f"{largest} of {len(by_name)} images look alike, too many to tell which are one",
-            "if these are frames of few videos or slices of few patients, give those groups in the "
-            "split file, so that none is in two splits",
+            f"{largest} of {len(shown)} images look alike, too many to tell which show the same",
+            "if these are frames of few videos or slices of few patients, give those as groups in "
+            "the split file, so that none is in two splits",
         )
-    else:
-        title = "Images that look alike in several splits"
-        yield from _leaks(similar, "near_leak", title, official)
-        within = [
-            t
-            for t in similar
-            if _same_split(t) and (t.first.group != t.second.group or not t.first.group)
-        ]
-        yield from _pairs(
-            WARNING,
-            "near_duplicate",
-            "Images that look alike within a split",
-            within,
-            "if they show the same, give them one group in the split file, so that no other split "
-            "gets one of them, or remove all but one",
-        )
-    yield from _pairs(
-        WARNING,
-        "duplicate",
-        "The same image twice in a split",
-        filter(_same_split, same),
-        "it counts twice: remove one with its mask",
-    )
-    yield from _pairs(
-        WARNING,
-        "contradiction",
-        "The same image with different masks",
-        (twin for twin in same if _masks_differ(by_name, twin)),
-        "look at both masks, and remove the worse with its image",
-    )
+    for code, leaking in (("leak", same), ("near_leak", similar)):
+        for severity in (ERROR, WARNING):
+            found = [pair for pair in leaking if _leak(pair.cases, official, severity)]
+            yield from _pairs(severity, code, found)
+    yield from _pairs(WARNING, "duplicate", [pair for pair in same if pair.in_one_split])
+    within = [pair for pair in similar if pair.in_one_split and not pair.in_one_group]
+    yield from _pairs(WARNING, "near_duplicate", within)
+    yield from _pairs(WARNING, "contradiction", [pair for pair in same if pair.contradict])
 
 
-def _leaks(
-    twins: Sequence[Twins], code: str, title: str, official: Collection[str]
-) -> Iterator[Finding]:
-    for severity, hint in ((ERROR, ONE_SPLIT), (WARNING, OFFICIAL)):
-        leaking = [t for t in twins if _leak([t.first, t.second], official, severity)]
-        yield from _pairs(severity, code, title, leaking, hint)
-
-
-def _pairs(
-    severity: str, code: str, title: str, twins: Iterable[Twins], hint: str
-) -> list[Finding]:
-    found = list(twins)
-    if not found:
-        return []
-    names = tuple(dict.fromkeys(case.name for twin in found for case in twin[:2]))
-    return [Finding(severity, code, f"{title}: {listed(map(str, found))}", hint, names)]
-
-
-def _same_split(twin: Twins) -> bool:
-    return twin.first.split == twin.second.split
-
-
-def _masks_differ(by_name: Mapping[str, CaseFacts], twin: Twins) -> bool:
-    masks = [by_name[case.name].mask for case in (twin.first, twin.second)]
-    return None not in masks and len({mask.digest for mask in masks if mask is not None}) > 1
-
-
-def _shows_something(image: ImageFacts | None) -> bool:
-    return image is not None and image.low < image.high
+def _pairs(severity: str, code: str, found: Sequence[Twins]) -> Iterator[Finding]:
+    if found:
+        title, remedy = PAIRS[code]
+        official = severity == WARNING and code in ("leak", "near_leak")
+        names = tuple(dict.fromkeys(case.name for pair in found for case in pair.cases))
+        message = f"{title}: {listed(map(str, found))}"
+        yield Finding(severity, code, message, OFFICIAL if official else remedy, names)
 
 
 def _shifted(facts: Sequence[CaseFacts]) -> Iterator[Finding]:

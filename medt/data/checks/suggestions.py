@@ -88,8 +88,8 @@ def suggest_normalize(facts: Sequence[CaseFacts]) -> tuple[str, str]:
     if any(image.low < 0 or image.high > 1 for image in floating):
         return "percentile", "floating point beyond 0..1"
     deep = [_span(image) for image in images if image.dtype == "uint16"]
-    if deep and max(deep) < LOW_RANGE:
-        return "percentile", f"the 16 bit images use {max(deep):.0%} of their range"
+    if deep and median(deep) < LOW_RANGE:
+        return "percentile", f"the 16 bit images use {median(deep):.0%} of their range (median)"
     spans = sorted(span for image in images if (span := _span(image)) > 0)
     if len(spans) >= 10:
         low, high = spans[len(spans) // 10], spans[-1 - len(spans) // 10]
