@@ -99,14 +99,12 @@ def check_arguments(settings: Mapping[str, Any]) -> str:
     name = settings["name"]
     composed = compose("check_data", [f"dataset={name}"]).dataset  # by the Hydra that runs
     defaults = OmegaConf.to_container(composed, resolve=True)
-    changed = {
-        key: value
-        for key, value in settings.items()
-        if key not in UNCHECKED and value != defaults.get(key)
-    }
+    keys = [key for key in FOLDER_KEYS if key in settings]
+    keys += [key for key in settings if key not in (*FOLDER_KEYS, *UNCHECKED)]
     given = [
-        f"dataset.{key}={value if key in FOLDER_KEYS else in_grammar(value)}"
-        for key, value in changed.items()
+        f"dataset.{key}={settings[key] if key in FOLDER_KEYS else in_grammar(settings[key])}"
+        for key in keys
+        if settings[key] != defaults.get(key)
     ]
     return shlex.join([f"dataset={name}", *given])
 
