@@ -24,6 +24,7 @@ PAGE_COLOR = (255, 255, 255)
 TEXT_COLOR = (30, 30, 30)
 
 GAP = 6  # pixels between the tiles of a panel
+COLUMN_GAP = 18  # and between the panels of a sheet
 LINE = 22  # pixels a line of text takes
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 
@@ -129,22 +130,14 @@ def panel(
         height: of a tile in pixels; the tiles keep the image's proportions.
     """
     picture = displayable(image)
-    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
     masks = {"truth": truth, "prediction": prediction}
     scaled: dict[str, NDArray[Any]] = {}
     for name, mask in masks.items():
         if mask is not None:
             _check_size(picture, mask)
-            ids = mask.astype(np.uint8)
-            scaled[name] = cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST)
-    shrinks = height < picture.shape[0]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    picture = np.asarray(cv2.resize(picture, (width, height), interpolation=how), dtype=np.uint8)
-
+            scaled[name] = _scaled_mask(mask, height)
     marked = "truth" if truth is not None else "prediction"
-    thickness = max(1, height // 128)
-    outlined = _draw_outline(picture, scaled[marked], fill(scaled[marked], colors), thickness)
-    tiles = [(f"image, {marked} outlined", outlined)]
+    tiles = [(f"image, {marked} outlined", outlined(picture, masks[marked], colors, height))]
     if truth is not None:
         tiles.append(("truth", fill(scaled["truth"], colors)))
     if prediction is not None:
@@ -153,7 +146,39 @@ def panel(
             white = np.full_like(filled, TRUTH_COLOR)
             filled = _draw_outline(filled, scaled["truth"], white, thickness=1)
         tiles.append(("prediction", filled))
-    return _with_caption(_row([_captioned(tile, name) for name, tile in tiles]), caption)
+    return strip(tiles, caption)
+
+
+def outlined(
+    image: NDArray[Any],
+    mask: NDArray[Any] | None,
+    colors: Sequence[Color],
+    height: int = 256,
+    thickness: int | None = None,
+) -> Picture:
+    """An image scaled to this height in pixels, its mask outlined; what is ignored turns grey.
+
+    Args:
+        image: any image that :func:`displayable` takes.
+        mask: (H, W) class ids of the image's size, or None to draw the image alone.
+        colors: RGB per class id.
+        thickness: of the outline in pixels; None suits large regions.
+    """
+    picture = displayable(image)
+    width = _scaled_width(picture, height)
+    how = cv2.INTER_AREA if height < picture.shape[0] else cv2.INTER_CUBIC
+    scaled: Picture = np.asarray(cv2.resize(picture, (width, height), interpolation=how), np.uint8)
+    if mask is None:
+        return scaled
+    _check_size(picture, mask)
+    ids = _scaled_mask(mask, height)
+    scaled[ids == IGNORED] = scaled[ids == IGNORED] // 2 + np.uint8(IGNORED_COLOR[0] // 2)
+    return _draw_outline(scaled, ids, fill(ids, colors), thickness or max(1, height // 128))
+
+
+def strip(tiles: Sequence[tuple[str, Picture]], caption: str = "") -> Picture:
+    """Pictures of one height side by side, each with its text beneath, and a line above all."""
+    return _with_caption(_row([_captioned(tile, text) for text, tile in tiles]), caption)
 
 
 def contact_sheet(panels: Sequence[Picture], columns: int = 1) -> Picture:
@@ -165,8 +190,9 @@ def contact_sheet(panels: Sequence[Picture], columns: int = 1) -> Picture:
     bands = []
     for row in rows:
         tall = max(p.shape[0] for p in row)
-        bands.append(_row([_page(p, tall, w) for p, w in zip(row, widths, strict=False)]))
-    width = sum(widths) + (len(widths) - 1) * GAP
+        pages = [_page(p, tall, w) for p, w in zip(row, widths, strict=False)]
+        bands.append(_row(pages, COLUMN_GAP))
+    width = sum(widths) + (len(widths) - 1) * COLUMN_GAP
     separator = _page(np.empty((0, 0, 3), np.uint8), 2 * GAP, width)
     pieces: list[Picture] = []
     for band in bands:
@@ -189,6 +215,16 @@ def _check_size(picture: Picture, mask: NDArray[Any]) -> None:
         raise ValueError(f"the image is {picture.shape[:2]}, its mask {mask.shape}")
 
 
+def _scaled_width(picture: NDArray[Any], height: int) -> int:
+    width: int = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    return width
+
+
+def _scaled_mask(mask: NDArray[Any], height: int) -> NDArray[np.uint8]:
+    size = (_scaled_width(mask, height), height)
+    return np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST))
+
+
 def _draw_outline(
     picture: Picture, mask: NDArray[Any], painted: Picture, thickness: int
 ) -> Picture:
@@ -208,8 +244,8 @@ def _page(picture: Picture, height: int, width: int) -> Picture:
     return page
 
 
-def _row(tiles: Sequence[Picture]) -> Picture:
-    gap = np.full((tiles[0].shape[0], GAP, 3), PAGE_COLOR, dtype=np.uint8)
+def _row(tiles: Sequence[Picture], gap_width: int = GAP) -> Picture:
+    gap = np.full((tiles[0].shape[0], gap_width, 3), PAGE_COLOR, dtype=np.uint8)
     pieces = [tiles[0]]
     for tile in tiles[1:]:
         pieces += [gap, tile]

@@ -12,6 +12,7 @@ from command import plain, run, shown, sweep_folder
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from training_data import FOLDER_KEYS, new_preprocessing, training_set, warnings_before_training
 
 from medt.errors import UserError
 
@@ -27,12 +28,11 @@ if TYPE_CHECKING:
     from medt.training.trainer import Trainer
 
 # With resume=PATH the run's own config counts; these keys say only where and how it is computed.
-FREE_ON_RESUME = ("resume", "allow", "trainer.device", "dataset.workers", "dataset.cache")
+FREE_ON_RESUME = ("resume", "check", "allow", "trainer.device", "dataset.workers", "dataset.cache")
 FREE_ON_RESUME += ("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file")
 # Modules whose classes a run's config may name.
 BUILT_FROM = ("medt.models", "medt.losses", "medt.training.schedules", "medt.data.augmentation")
 BUILT_FROM += ("torch.optim",)
-FOLDER_KEYS = ("root", "images", "masks", "splits_file")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,21 +52,24 @@ def train(cfg: DictConfig) -> int:
         raise UserError("dry_run=true says what a new run would be", "leave resume out")
     if cfg.resume not in (None, "auto"):
         config, run_folder, checkpoint = run_of_resume(cfg)
-        index = open_dataset(config["dataset"])
+        settings = config["dataset"]
+        index = open_dataset(settings)
     else:
-        index = open_dataset(plain(cfg.dataset))
+        settings = plain(cfg.dataset)
+        index = open_dataset(settings)
         config, run_folder, checkpoint = run_of_config(cfg, index)
         if cfg.resume == "auto" and checkpoint is None and is_finished(run_folder.root, config):
             print(f"finished already: {shown(run_folder.root)}")
             return 0
     console = Console()
     model, fresh = build_network(config, resumed=checkpoint is not None)
+    warnings = warnings_before_training(settings, index) if cfg.check else []
     trainer = build_trainer(config, index, model, checkpoint, run_folder, console)
     memory = memory_of(trainer)
     if cfg.dry_run:
         name = f"{config['dataset']['name']}-{config['model']['name']}.png"
         picture = shown(Path(config["paths"]["runs"]) / "dry_run" / name)
-        print(dry_run(trainer, memory, picture))
+        print(dry_run(trainer, memory, picture), *warnings, sep="\n")
         return 0
     if checkpoint is None:
         run_folder.create(config)
@@ -79,6 +82,8 @@ def train(cfg: DictConfig) -> int:
         if fresh:
             log.info(f"the class head differs and starts afresh: {', '.join(fresh)}")
         log.info(trainer.describe())
+        for line in warnings:
+            log.warning(line)
         if memory.is_tight():
             log.warning(f"memory may not suffice: a training step takes {memory.describe()}")
         state = trainer.fit()
@@ -225,9 +230,8 @@ def build_trainer(
 ) -> Trainer:
     """The trainer that a resolved config describes; a resumed run keeps its preprocessing."""
     from medt.data.dataset import SegmentationDataset
-    from medt.data.preprocessing import Preprocessing, fit_normalization
+    from medt.data.preprocessing import Preprocessing
     from medt.inference.device import choose_device
-    from medt.models.sizes import as_size
     from medt.training.settings import TrainerSettings
     from medt.training.trainer import Trainer
 
@@ -237,12 +241,7 @@ def build_trainer(
     if config["overfit"] is not None:
         train_cases = val_cases = train_cases[: config["overfit"]]
     if checkpoint is None:
-        channels = config["dataset"]["channels"]
-        page = config["dataset"]["page"]
-        normalize = config["dataset"]["normalize"]
-        mean, std = fit_normalization(train_cases, normalize, channels, page)
-        size = as_size(config["dataset"]["image_size"])
-        preprocessing = Preprocessing(size, channels, mean, std, page=page)
+        preprocessing = new_preprocessing(config["dataset"], train_cases)
     else:
         preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
         if [case.name for case in train_cases] != checkpoint.training_cases:
@@ -250,17 +249,13 @@ def build_trainer(
                 f"the training cases are no longer those of {run_folder.root}",
                 "restore the dataset and its split file, or start a new run",
             )
-    drawn = config["augmentation"]
-    augmentation = instantiate(drawn) if drawn["_target_"] else None
     cache = config["dataset"]["cache"]
     return Trainer(
         model=model,
         loss=instantiate(config["loss"]),
         optimizer=instantiate(config["optimizer"], params=model.parameters()),
         schedule=instantiate(config["scheduler"]),
-        train_set=SegmentationDataset(
-            train_cases, preprocessing, index.labels, augmentation, config["seed"], cache
-        ),
+        train_set=training_set(config, index, train_cases, preprocessing),
         val_set=SegmentationDataset(val_cases, preprocessing, index.labels, cache_megabytes=cache),
         classes=index.classes,
         settings=settings,

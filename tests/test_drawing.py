@@ -146,7 +146,7 @@ class TestContactSheet:
     def test_puts_panels_of_any_size_into_rows_on_white(self):
         black, small = np.zeros((10, 20, 3), np.uint8), np.zeros((4, 6, 3), np.uint8)
         sheet = contact_sheet([black, small, small], columns=2)
-        assert sheet.shape == (10 + 12 + 4, 20 + 6 + 6, 3)
+        assert sheet.shape == (10 + 12 + 4, 20 + 18 + 6, 3)
         assert (sheet == 0).all(axis=2).sum() == 200 + 24 + 24
         assert sheet[-1, -1].tolist() == [255, 255, 255]
 

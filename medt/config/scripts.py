@@ -28,6 +28,7 @@ class TrainConfig:
         seed: of weights, order and augmentation.
         run_dir: the run's folder; it must be new, or empty.
         resume: a run folder or its last.pt, or auto: the newest unfinished run with this config.
+        check: look for faults in the dataset first, which reads all of it; errors stop.
         overfit: train and validate on the first so many training cases only; null for all.
         allow: the full name of a class outside medt that the config of a resumed run may build.
         dry_run: only say what network, memory and time the training takes, and draw a batch.
@@ -44,6 +45,7 @@ class TrainConfig:
     seed: int = 0
     run_dir: str = MISSING
     resume: str | None = None
+    check: bool = True
     overfit: int | None = None
     dry_run: bool = False
     allow: str | None = None
@@ -103,6 +105,30 @@ class PrepareDataConfig:
     dataset: DatasetConfig = MISSING
     paths: PathsConfig = MISSING
     source: str | None = None
+
+
+@dataclass
+class CheckDataConfig:
+    """configs/check_data.yaml.
+
+    Attributes:
+        seed: of the augmentation that is previewed.
+        output: the folder for check.json, cases.png and preview.png.
+        cases: how many the contact sheet shows.
+        preview: whether to draw training cases as the augmentation changes them, too.
+        preview_cases: how many of them.
+        versions: of each, as the first so many epochs would give it.
+    """
+
+    dataset: DatasetConfig = MISSING
+    augmentation: AugmentationConfig = MISSING
+    paths: PathsConfig = MISSING
+    seed: int = 0
+    output: str = MISSING
+    cases: int = 12
+    preview: bool = False
+    preview_cases: int = 6
+    versions: int = 4
 
 
 @dataclass
@@ -177,6 +203,7 @@ SCRIPTS: dict[str, type] = {
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
     "prepare_data": PrepareDataConfig,
+    "check_data": CheckDataConfig,
     "benchmark": BenchmarkConfig,
     "import_official": ImportOfficialConfig,
     "compare": CompareConfig,

@@ -45,9 +45,12 @@ def perceptual_hash(image: NDArray[Any]) -> Hash:
 
 
 def near_duplicates(
-    hashes: Mapping[str, Hash], distance: int = LARGEST_DISTANCE
+    hashes: Mapping[str, Hash], distance: int = LARGEST_DISTANCE, most: int | None = None
 ) -> list[NearDuplicate]:
-    """All pairs of cases at most ``distance`` bits apart, in natural order of their names."""
+    """All pairs of cases at most ``distance`` bits apart, in natural order of their names.
+
+    With ``most`` the first so many or a few more: n images that are all alike are n^2 / 2 pairs.
+    """
     names = sorted(hashes, key=natural_key)
     if len(names) < 2:
         return []
@@ -58,6 +61,8 @@ def near_duplicates(
         for offset in np.flatnonzero(apart <= distance).tolist():
             other = names[index + 1 + offset]
             pairs.append(NearDuplicate(names[index], other, int(apart[offset])))
+        if most is not None and len(pairs) >= most:
+            break
     return pairs
 
 
@@ -73,6 +78,8 @@ def joined_groups(
     together: dict[str, set[str]] = {case: {case} for case in groups}
 
     def join(first: str, second: str) -> None:
+        if first in together[second]:
+            return
         merged = together[first] | together[second]
         for case in merged:
             together[case] = merged

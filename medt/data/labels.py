@@ -40,8 +40,11 @@ class Labels:
         Raises:
             UserError: the file cannot be read, or as ``class_ids``.
         """
-        mask = read_colors(path, page) if self.painted else read_mask(path, page)
-        return self.class_ids(mask, str(path))
+        return self.class_ids(self.read_values(path, page), str(path))
+
+    def read_values(self, path: str | Path, page: int | None = None) -> NDArray[Any]:
+        """The values in a mask file, (H, W) integers, before they become class ids."""
+        return read_colors(path, page) if self.painted else read_mask(path, page)
 
     def class_ids(self, mask: NDArray[Any], name: str = "the mask") -> NDArray[np.uint8]:
         """Translate mask values to class ids.

@@ -71,6 +71,8 @@ class DatasetIndex:
         classes: by id, 0 first.
         channels: of the network's input.
         labels: what the values of the masks mean.
+        official: the splits that the dataset's publisher has fixed; the others are ours.
+        page: which image of stacks, from 0; None refuses them.
     """
 
     name: str
@@ -78,6 +80,8 @@ class DatasetIndex:
     channels: int
     cases: tuple[Case, ...]
     labels: Labels = IDS
+    official: tuple[str, ...] = ()
+    page: int | None = None
 
     def split(self, name: str) -> tuple[Case, ...]:
         """The cases of one split, in natural order of their names.

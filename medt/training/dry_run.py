@@ -10,11 +10,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from medt.data.preprocessing import Preprocessing
+from medt.data.preview import picture_of
 from medt.drawing import contact_sheet, panel
 from medt.files import write_png
 from medt.training.memory import MemoryEstimate
@@ -66,7 +64,7 @@ def draw_batch(trainer: Trainer, picture: Path) -> list[str]:
     batch: dict[str, Any] = next(iter(trainer.loader))
     colors = [c.color for c in trainer.classes]
     panels = [
-        panel(_shown(image, trainer.train_set.preprocessing), mask.numpy(), None, colors, name)
+        panel(picture_of(image, trainer.train_set.preprocessing), mask.numpy(), None, colors, name)
         for image, mask, name in zip(batch["image"], batch["mask"], batch["case"], strict=True)
     ]
     write_png(picture, contact_sheet(panels, COLUMNS))
@@ -87,12 +85,6 @@ def _parts(trainer: Trainer) -> list[str]:
         count = sum(parameter.numel() for parameter in part.parameters())
         lines.append(f"  {name:{longest}}  {kind:{kinds}}  {count:>12,}")
     return lines
-
-
-def _shown(tensor: torch.Tensor, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """The image (H, W, C) that became this tensor (C, H, W)."""
-    pixels = tensor.permute(1, 2, 0).numpy() * preprocessing.std + preprocessing.mean
-    return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
 
 
 def _step_seconds(trainer: Trainer) -> float:

@@ -26,6 +26,7 @@ _CIRCUMSTANCES: tuple[tuple[str, ...], ...] = (
     ("run_dir",),
     ("resume",),
     ("dry_run",),
+    ("check",),
     ("allow",),
     ("paths",),
     ("trainer", "device"),

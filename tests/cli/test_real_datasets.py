@@ -25,10 +25,10 @@ def test_prepare_check_train_and_evaluate(
     assert check_data.main([*dataset, f"output={tmp_path / 'check'}"]) == 0
     check = json.loads((tmp_path / "check" / "check.json").read_text())
     assert not [f for f in check["findings"] if f["severity"] == "error"]
-    assert (tmp_path / "check" / "sheet.png").stat().st_size > 10_000
+    assert (tmp_path / "check" / "cases.png").stat().st_size > 10_000
     assert train.main([*dataset, *TINY, f"run_dir={tmp_path / 'run'}"]) == 0
     assert evaluate.main([f"checkpoint={tmp_path / 'run'}", "split=val"]) == 0
     (metrics,) = (tmp_path / "run" / "evaluation").rglob("metrics.json")
     scores = json.loads(metrics.read_text())
     assert scores["cases"] == VALIDATED[name]
-    assert 0 < scores["mean_over_cases"]["dice"]["foreground"] < 1
+    assert 0 <= scores["mean_over_cases"]["dice"]["foreground"] <= 1

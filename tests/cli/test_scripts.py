@@ -15,6 +15,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "prepare_data",
+    "check_data",
     "import_official",
     "compare",
     "benchmark",
@@ -68,6 +69,16 @@ def test_prepare_data_makes_the_synthetic_images(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "train 2, val 1, test 1" in done.stdout
     assert len(list((tmp_path / "glands/images").iterdir())) == 4
+
+
+def test_check_data_looks_at_the_synthetic_images(tmp_path: Path) -> None:
+    numbers = ["dataset.train=10", "dataset.val=5", "dataset.test=0", "dataset.size=128"]
+    where = [f"dataset.root={tmp_path}/glands", f"output={tmp_path}/out"]
+    done = start("check_data", *numbers, *where, "preview=true", "cases=4", "preview_cases=1")
+    assert done.returncode == 0, done.stderr
+    assert "no errors, no warnings" in done.stdout
+    names = {"check.json", "cases.png", "preview.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
 
 
 def test_any_path_can_be_given_as_it_is(tiny_run: Path, tmp_path: Path) -> None:

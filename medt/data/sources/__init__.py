@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def open_dataset(settings: Mapping[str, Any]) -> DatasetIndex:
     Raises:
         UserError: an unknown name, a key without a value, or whatever is wrong with the data.
     """
-    index = _open(settings)
+    index = replace(_open(settings), page=settings.get("page"))
     if settings.get("folds") is None:
         if settings.get("fold") is not None:
             raise UserError("dataset.fold has no meaning without dataset.folds", "e.g. 5")
@@ -59,7 +60,8 @@ def _open(settings: Mapping[str, Any]) -> DatasetIndex:
         )
     command = f"python scripts/prepare_data.py dataset={name} source=<archive or folder>"
     hint = f"get the archive from {PUBLISHED[name].page} and run: {command}"
-    return open_prepared(_path(settings, "root"), _path(settings, "splits_file"), hint)
+    index = open_prepared(_path(settings, "root"), _path(settings, "splits_file"), hint)
+    return replace(index, official=PUBLISHED[name].official)
 
 
 def prepare_dataset(

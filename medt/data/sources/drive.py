@@ -78,6 +78,7 @@ DRIVE = Published(
     "Transactions on Medical Imaging 23(4) (2004), 501-509",
     how=f"masks = first observer > 0; outside the field of view {OUTSIDE}, which is ignored",
     classes=("background", "vessel"),
+    official=("test",),
     find=find,
     annotate=annotate,
     draw=draw,

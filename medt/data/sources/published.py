@@ -94,6 +94,7 @@ class Published:
         draw: the split of all cases, of whom no file says it yet; the pairs are near-duplicates.
         notes: what the user should know, of the cases found, all rows of the split file and the
             counts.
+        official: the splits that are as published, not ours.
         open_ended: whether there may be cases that no row names; they are drawn and added.
         channels: of the images.
         ignore: the mask value that is neither trained on nor scored, or None.
@@ -109,6 +110,7 @@ class Published:
     annotate: Callable[[Archive, ArchivedCase, tuple[int, int]], Annotation]
     draw: Callable[[Sequence[ArchivedCase], Sequence[NearDuplicate]], list[SplitRow]]
     notes: Callable[[Sequence[ArchivedCase], Sequence[SplitRow], Mapping[str, int]], list[str]]
+    official: tuple[str, ...] = ()
     open_ended: bool = False
     channels: int = 3
     ignore: int | None = None

@@ -1,0 +1,171 @@
+"""What can be wrong with the files of a dataset, and with its images."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+from medt.data.checks.cases import CaseFacts, Fault, ImageFacts
+from medt.data.checks.finding import ERROR, WARNING, Finding, Settings, about, size_text
+from medt.data.layout import listed
+
+FAULTS = {
+    "unreadable": "Files that do not read",
+    "sizes": "Image and mask differ in size",
+    "labels": "Mask values that are no class",
+    "unsuitable": "Images that the network cannot take",
+}
+SMALLEST_SIDE = 32  # pixels; what one cell of the networks' coarsest feature map covers
+LARGEST_SIDE = 4096
+LARGEST_SQUASH = 2.0
+LOW_RANGE = 1 / 8  # of the numbers that 16 bits hold
+FLAT_RANGE = 0.02  # of 255, or of what images of another type usually span
+
+Pair = tuple[CaseFacts, ImageFacts]
+
+
+def image_findings(facts: Sequence[CaseFacts], settings: Settings) -> Iterator[Finding]:
+    """Files that cannot be used, and images that a training would make little of."""
+    yield from _faults(facts)
+    readable = [
+        (fact, fact.image)
+        for fact in facts
+        if fact.image is not None and "unsuitable" not in {fault.code for fault in fact.faults}
+    ]
+    yield from _ranges(readable, settings)
+    yield from _mixed(readable)
+    yield from _dark(readable, settings)
+    yield from _shapes(readable, settings)
+
+
+def _faults(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+    found: defaultdict[str, list[tuple[str, Fault]]] = defaultdict(list)
+    for fact in facts:
+        for fault in fact.faults:
+            found[fault.code].append((fact.case.name, fault))
+    for code, title in FAULTS.items():
+        if faults := found[code]:
+            message = f"{title}: {listed(fault.message for _, fault in faults)}"
+            names = tuple(dict.fromkeys(name for name, _ in faults))
+            yield Finding(ERROR, code, message, faults[0][1].hint, names)
+
+
+def _ranges(readable: Sequence[Pair], settings: Settings) -> Iterator[Finding]:
+    floating = [pair for pair in readable if pair[1].dtype.startswith("float")]
+    yield from about(
+        ERROR,
+        "not_finite",
+        "Images with numbers that are not finite, such as NaN ({n}): {cases}",
+        "replace these numbers, e.g. by 0, or remove the images with their masks",
+        (fact for fact, image in floating if not image.finite),
+    )
+    if settings.normalize == "percentile":
+        return
+    outside = [pair for pair in floating if pair[1].low < 0 or pair[1].high > 1]
+    if outside:
+        low, high = min(i.low for _, i in outside), max(i.high for _, i in outside)
+        yield from about(
+            ERROR,
+            "range",
+            f"Floating point images with {low:g} to {high:g} instead of 0 to 1 ({{n}}): {{cases}}",
+            "dataset.normalize=percentile takes any range; or scale them to 0..1",
+            (fact for fact, _ in outside),
+        )
+
+
+def _mixed(readable: Sequence[Pair]) -> Iterator[Finding]:
+    kinds: defaultdict[str, list[CaseFacts]] = defaultdict(list)
+    for fact, image in readable:
+        kinds[image.kind].append(fact)
+    if len(kinds) > 1:
+        ordered = sorted(kinds.items(), key=lambda item: -len(item[1]))
+        shown = ", ".join(f"{len(cases)} {kind}" for kind, cases in ordered)
+        fewer = [fact for _, cases in ordered[1:] for fact in cases]
+        yield from about(
+            WARNING,
+            "mixed",
+            f"Images of several kinds: {shown}; not of the commonest: {{cases}}",
+            "each is brought to dataset.channels and 8 bits; if these come from another source, "
+            "convert all alike",
+            fewer,
+        )
+
+
+def _dark(readable: Sequence[Pair], settings: Settings) -> Iterator[Finding]:
+    deep = [pair for pair in readable if pair[1].dtype == "uint16"]
+    low = [pair for pair in deep if _brightest(pair[1]) < LOW_RANGE]
+    if 2 * len(low) >= len(deep) > 0 and settings.normalize != "percentile":
+        top = round(max(_brightest(image) for _, image in low) * 0xFFFF)
+        yield from about(
+            WARNING,
+            "low_range",
+            f"Images of 16 bits with low numbers only, 99 % of the pixels up to {top}: at 8 bits "
+            f"that is {top // 257} of 255, almost black ({{n}}): {{cases}}",
+            "dataset.normalize=percentile stretches each image",
+            (fact for fact, _ in low),
+        )
+    yield from _flat(readable)
+
+
+def _flat(readable: Sequence[Pair]) -> Iterator[Finding]:
+    spans: defaultdict[str, list[float]] = defaultdict(list)
+    for _, image in readable:
+        spans[image.dtype].append(image.high - image.low)
+    usual = {dtype: median(found) for dtype, found in spans.items()}
+    usual["uint8"] = 255.0
+    yield from about(
+        WARNING,
+        "flat",
+        "Images of one value throughout, or nearly ({n}): {cases}",
+        "look at them; remove them with their masks, or export them again",
+        (fact for fact, i in readable if i.high - i.low <= FLAT_RANGE * usual[i.dtype]),
+    )
+
+
+def _brightest(image: ImageFacts) -> float:
+    """The 99th percentile of the brightest channel, 0..1."""
+    return max(percentiles[-1] for percentiles in image.percentiles)
+
+
+def _shapes(readable: Sequence[Pair], settings: Settings) -> Iterator[Finding]:
+    yield from about(
+        WARNING,
+        "tiny",
+        f"Images less than {SMALLEST_SIDE} pixels high or wide ({{n}}): {{cases}}",
+        "enlarged to dataset.image_size they are a blur; use the originals",
+        (fact for fact, image in readable if min(image.height, image.width) < SMALLEST_SIDE),
+    )
+    yield from about(
+        WARNING,
+        "huge",
+        f"Images more than {LARGEST_SIDE} pixels high or wide ({{n}}): {{cases}}",
+        "they are slow to load and need memory; cut them, with their masks, into tiles",
+        (fact for fact, image in readable if max(image.height, image.width) > LARGEST_SIDE),
+    )
+    if settings.crops:
+        return
+    height, width = settings.image_size
+    squashed = [
+        (fact, squash)
+        for fact, image in readable
+        if (squash := _squash(image, height, width)) > LARGEST_SQUASH
+    ]
+    if squashed:
+        worst = max(squash for _, squash in squashed)
+        yield from about(
+            WARNING,
+            "squashed",
+            f"Images that dataset.image_size={size_text(settings.image_size)} squashes by a factor "
+            f"of up to {worst:.1f} ({{n}}): {{cases}}",
+            "give dataset.image_size=[height,width] in the images' proportions, or "
+            "dataset.sampling=crop",
+            (fact for fact, _ in squashed),
+        )
+
+
+def _squash(image: ImageFacts, height: int, width: int) -> float:
+    """How much more one side is shrunk than the other, at least 1."""
+    ratio = image.height / height / (image.width / width)
+    return math.exp(abs(math.log(ratio)))

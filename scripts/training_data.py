@@ -1,0 +1,121 @@
+"""The data of a training: what train.py trains on, checked first, and what check_data.py shows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from command import progress, quoted
+from hydra import compose
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from medt.errors import UserError
+
+# Only what --help does not need is imported inside functions: torch takes seconds.
+if TYPE_CHECKING:
+    from medt.data.checks import Check
+    from medt.data.dataset import SegmentationDataset
+    from medt.data.layout import Case, DatasetIndex
+    from medt.data.preprocessing import Preprocessing
+
+WARNINGS_SHOWN = 5
+FOLDER_KEYS = ("root", "images", "masks", "splits_file")
+# Of the dataset, but of no concern to its check.
+UNCHECKED = ("name", "num_classes", "cache", "workers")
+
+
+def new_preprocessing(settings: Mapping[str, Any], cases: Sequence[Case]) -> Preprocessing:
+    """What the resolved dataset config asks for, fitted to the training cases."""
+    from medt.data.preprocessing import Preprocessing, fit_normalization
+    from medt.models.sizes import as_size
+
+    channels = settings["channels"]
+    page = settings["page"]
+    mean, std = fit_normalization(cases, settings["normalize"], channels, page)
+    return Preprocessing(as_size(settings["image_size"]), channels, mean, std, page=page)
+
+
+def training_set(
+    config: Mapping[str, Any],
+    index: DatasetIndex,
+    cases: Sequence[Case],
+    preprocessing: Preprocessing,
+) -> SegmentationDataset:
+    """The cases as a training with this resolved config gets them."""
+    from medt.data.dataset import SegmentationDataset
+
+    drawn = config["augmentation"]
+    return SegmentationDataset(
+        cases,
+        preprocessing,
+        index.labels,
+        instantiate(drawn) if drawn["_target_"] else None,
+        config["seed"],
+        config["dataset"]["cache"],
+    )
+
+
+def check_of(settings: Mapping[str, Any], index: DatasetIndex) -> Check:
+    """Check a dataset under its resolved config, behind a progress bar."""
+    from medt.data.checks import Settings, check_dataset
+    from medt.models.sizes import as_size
+
+    with progress(f"checking {index.name}") as advance:
+        return check_dataset(
+            index,
+            Settings(
+                image_size=as_size(settings["image_size"]),
+                normalize=settings["normalize"],
+                crops=settings.get("sampling") == "crop",
+                channels=settings["channels"] or index.channels,
+            ),
+            advance,
+        )
+
+
+def warnings_before_training(settings: Mapping[str, Any], index: DatasetIndex) -> list[str]:
+    """Check a dataset before it is trained on; what to tell of it, a line each.
+
+    Raises:
+        UserError: it has errors; all of them in one line.
+    """
+    check = check_of(settings, index)
+    command = f"python scripts/check_data.py {check_arguments(settings)}"
+    if errors := check.errors:
+        hint = errors[0].hint if len(errors) == 1 else "what to do about each"
+        raise UserError(
+            f"Dataset {index.name} cannot be trained on: {'; '.join(e.message for e in errors)}",
+            f"{hint}; shown by {command}",
+        )
+    lines = [f"warning: {finding}" for finding in check.warnings[:WARNINGS_SHOWN]]
+    more = len(check.warnings) - len(lines)
+    return [*lines, f"and {more} more: {command}"] if more else lines
+
+
+def check_arguments(settings: Mapping[str, Any]) -> str:
+    """The overrides that name a dataset, for the shell: all that differs from its defaults."""
+    name = settings["name"]
+    composed = compose("check_data", [f"dataset={name}"]).dataset  # by the Hydra that runs
+    defaults = OmegaConf.to_container(composed, resolve=True)
+    keys = [key for key in FOLDER_KEYS if key in settings]
+    keys += [key for key in settings if key not in (*FOLDER_KEYS, *UNCHECKED)]
+    given = [
+        f"dataset.{key}={settings[key] if key in FOLDER_KEYS else in_grammar(settings[key])}"
+        for key in keys
+        if settings[key] != defaults.get(key)
+    ]
+    return shlex.join([f"dataset={name}", *given])
+
+
+def in_grammar(value: Any) -> str:
+    """A plain value as Hydra's override grammar writes it."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{in_grammar(v)}" for key, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(in_grammar, value)) + "]"
+    if isinstance(value, str):
+        return value if re.fullmatch(r"[A-Za-z_][\w-]*", value) else quoted(value)
+    return "null" if value is None else str(value).lower()
