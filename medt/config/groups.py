@@ -262,6 +262,55 @@ class HistologyConfig(AugmentationConfig):
 
 
 @dataclass
+class StrongConfig(HistologyConfig):
+    _target_: str = "medt.data.augmentation.Strong"
+    affine_probability: float = 0.8
+    zoom: list[float] = field(default_factory=lambda: [0.7, 1.4])
+    elastic_probability: float = 0.4
+    elastic_strength: float = 0.02
+    color_probability: float = 0.9
+    color_gain: float = 0.2
+    color_shift: float = 0.3
+    blur_probability: float = 0.2
+    noise_probability: float = 0.3
+    gamma_probability: float = 0.3
+    gamma: list[float] = field(default_factory=lambda: [0.6, 1.6])
+    dropout_probability: float = 0.3
+    dropout_size: float = 0.2
+
+
+@dataclass
+class GreyConfig(DeformationConfig):
+    _target_: str = "medt.data.augmentation.Grey"
+    elastic_probability: float = 0.3
+    contrast_probability: float = 0.5
+    contrast: float = 0.15
+    brightness: float = 0.2
+    gamma_probability: float = 0.3
+    gamma: list[float] = field(default_factory=lambda: [0.7, 1.5])
+    blur_probability: float = 0.2
+    noise_probability: float = 0.2
+    upright: bool = False
+
+
+@dataclass
+class UltrasoundConfig(DeformationConfig):
+    _target_: str = "medt.data.augmentation.Ultrasound"
+    rotation: float = 15.0
+    zoom: list[float] = field(default_factory=lambda: [0.85, 1.2])
+    shift: float = 0.05
+    elastic_strength: float = 0.01
+    gain_probability: float = 0.5
+    gain: float = 0.3
+    speckle_probability: float = 0.3
+    speckle: float = 0.15
+    gamma_probability: float = 0.3
+    gamma: list[float] = field(default_factory=lambda: [0.7, 1.5])
+    shadow_probability: float = 0.2
+    shadow: float = 0.8
+
+
+@dataclass
 class ProtocolConfig:
     name: str = MISSING
 
@@ -296,6 +345,9 @@ GROUPS: dict[str, dict[str, type]] = {
         "none": AugmentationConfig,
         "flip": FlipConfig,
         "histology": HistologyConfig,
+        "ultrasound": UltrasoundConfig,
+        "grey": GreyConfig,
+        "strong": StrongConfig,
     },
     "trainer": {"default": TrainerSettings},
     "protocol": {"any": ProtocolConfig},
