@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from medt.training.trainer import Trainer
 
 # With resume=PATH the run's own config counts; these keys say only where and how it is computed.
-FREE_ON_RESUME = ("resume", "allow", "trainer.device", "dataset.workers", "dataset.cache")
+LOADING = ("workers", "cache", "timeout")
+FREE_ON_RESUME = ("resume", "allow", "trainer.device", *(f"dataset.{key}" for key in LOADING))
 FREE_ON_RESUME += ("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file")
 # Modules whose classes a run's config may name.
 BUILT_FROM = ("medt.models", "medt.losses", "medt.training.schedules", "medt.data.augmentation")
@@ -188,7 +189,7 @@ def run_of_config(
             run_folder, checkpoint = unfinished
             stored = run_folder.read_config()
             stored["trainer"]["device"] = config["trainer"]["device"]
-            for key in ("workers", "cache"):
+            for key in LOADING:
                 stored["dataset"][key] = config["dataset"][key]
             return stored, run_folder, checkpoint
     return config, RunFolder(run_dir), None
@@ -224,8 +225,9 @@ def build_trainer(
     console: Console,
 ) -> Trainer:
     """The trainer that a resolved config describes; a resumed run keeps its preprocessing."""
+    from medt.data.crops import Crops
     from medt.data.dataset import SegmentationDataset
-    from medt.data.preprocessing import Preprocessing, fit_normalization
+    from medt.data.preprocessing import PERCENTILES, Preprocessing, fit_normalization
     from medt.inference.device import choose_device
     from medt.models.sizes import as_size
     from medt.training.settings import TrainerSettings
@@ -237,10 +239,14 @@ def build_trainer(
     if config["overfit"] is not None:
         train_cases = val_cases = train_cases[: config["overfit"]]
     if checkpoint is None:
-        channels = config["dataset"]["channels"]
-        mean, std = fit_normalization(train_cases, config["dataset"]["normalize"], channels)
-        size = as_size(config["dataset"]["image_size"])
-        preprocessing = Preprocessing(size, channels, mean, std)
+        channels, normalize = config["dataset"]["channels"], config["dataset"]["normalize"]
+        preprocessing = Preprocessing(
+            as_size(config["dataset"]["image_size"]),
+            channels,
+            *fit_normalization(train_cases, normalize, channels),
+            percentile=PERCENTILES.get(normalize),
+            sampling=config["dataset"]["sampling"],
+        )
     else:
         preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
         if [case.name for case in train_cases] != checkpoint.training_cases:
@@ -250,6 +256,9 @@ def build_trainer(
             )
     drawn = config["augmentation"]
     augmentation = instantiate(drawn) if drawn["_target_"] else None
+    crops = None
+    if preprocessing.sampling == "crop":
+        crops = Crops(config["dataset"]["crop_foreground"], config["dataset"]["crops_per_case"])
     cache = config["dataset"]["cache"]
     return Trainer(
         model=model,
@@ -257,7 +266,7 @@ def build_trainer(
         optimizer=instantiate(config["optimizer"], params=model.parameters()),
         schedule=instantiate(config["scheduler"]),
         train_set=SegmentationDataset(
-            train_cases, preprocessing, index.labels, augmentation, config["seed"], cache
+            train_cases, preprocessing, index.labels, augmentation, config["seed"], cache, crops
         ),
         val_set=SegmentationDataset(val_cases, preprocessing, index.labels, cache_megabytes=cache),
         classes=index.classes,
