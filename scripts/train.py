@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from medt.training.trainer import Trainer
 
 # With resume=PATH the run's own config counts; these keys say only where and how it is computed.
-FREE_ON_RESUME = ("resume", "check", "allow", "trainer.device", "dataset.workers", "dataset.cache")
+LOADING = ("workers", "cache", "timeout")
+FREE_ON_RESUME = ("resume", "check", "allow", "trainer.device")
+FREE_ON_RESUME += tuple(f"dataset.{key}" for key in LOADING)
 FREE_ON_RESUME += ("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file")
 # Modules whose classes a run's config may name.
 BUILT_FROM = ("medt.models", "medt.losses", "medt.training.schedules", "medt.data.augmentation")
@@ -193,7 +195,7 @@ def run_of_config(
             run_folder, checkpoint = unfinished
             stored = run_folder.read_config()
             stored["trainer"]["device"] = config["trainer"]["device"]
-            for key in ("workers", "cache"):
+            for key in LOADING:
                 stored["dataset"][key] = config["dataset"][key]
             return stored, run_folder, checkpoint
     return config, RunFolder(run_dir), None

@@ -24,18 +24,23 @@ if TYPE_CHECKING:
 WARNINGS_SHOWN = 5
 FOLDER_KEYS = ("root", "images", "masks", "splits_file")
 # Of the dataset, but of no concern to its check.
-UNCHECKED = ("name", "num_classes", "cache", "workers")
+UNCHECKED = ("name", "num_classes", "cache", "workers", "timeout")
 
 
 def new_preprocessing(settings: Mapping[str, Any], cases: Sequence[Case]) -> Preprocessing:
     """What the resolved dataset config asks for, fitted to the training cases."""
-    from medt.data.preprocessing import Preprocessing, fit_normalization
+    from medt.data.preprocessing import PERCENTILES, Preprocessing, fit_normalization
     from medt.models.sizes import as_size
 
-    channels = settings["channels"]
-    page = settings["page"]
-    mean, std = fit_normalization(cases, settings["normalize"], channels, page)
-    return Preprocessing(as_size(settings["image_size"]), channels, mean, std, page=page)
+    channels, normalize, page = (settings[key] for key in ("channels", "normalize", "page"))
+    return Preprocessing(
+        as_size(settings["image_size"]),
+        channels,
+        *fit_normalization(cases, normalize, channels, page),
+        page=page,
+        percentile=PERCENTILES.get(normalize),
+        sampling=settings["sampling"],
+    )
 
 
 def training_set(
@@ -45,16 +50,21 @@ def training_set(
     preprocessing: Preprocessing,
 ) -> SegmentationDataset:
     """The cases as a training with this resolved config gets them."""
+    from medt.data.crops import Crops
     from medt.data.dataset import SegmentationDataset
 
-    drawn = config["augmentation"]
+    drawn, dataset = config["augmentation"], config["dataset"]
+    crops = None
+    if preprocessing.sampling == "crop":
+        crops = Crops(dataset["crop_foreground"], dataset["crops_per_case"])
     return SegmentationDataset(
         cases,
         preprocessing,
         index.labels,
         instantiate(drawn) if drawn["_target_"] else None,
         config["seed"],
-        config["dataset"]["cache"],
+        dataset["cache"],
+        crops,
     )
 
 
@@ -69,7 +79,7 @@ def check_of(settings: Mapping[str, Any], index: DatasetIndex) -> Check:
             Settings(
                 image_size=as_size(settings["image_size"]),
                 normalize=settings["normalize"],
-                crops=settings.get("sampling") == "crop",
+                crops=settings["sampling"] == "crop",
                 channels=settings["channels"] or index.channels,
             ),
             advance,

@@ -26,9 +26,15 @@ class DatasetConfig:
 
     Attributes:
         image_size: the network's input in pixels: one number, or [height, width].
-        normalize: unit (0..1), imagenet, or dataset (mean and deviation of the training images).
+        sampling: resize (whole images, at image_size) or crop (of image_size, at the images' own
+            resolution).
+        crop_foreground: share of the crops that are centred on a pixel of foreground.
+        crops_per_case: crops taken of each training image in an epoch.
+        normalize: unit (0..1), imagenet, dataset (mean and deviation of the training images), or
+            percentile (each image's 0.5 to 99.5 % stretched to 0..1, then as dataset).
         cache: megabytes of decoded images kept in memory; 0 decodes every time.
         workers: processes that load images; 0 loads them in the training process.
+        timeout: seconds after which workers that deliver nothing are an error.
         channels: channels of the images; null takes them from the dataset.
         num_classes: filled in from the dataset.
         page: which image of a stack, from 0; null refuses stacks.
@@ -38,9 +44,13 @@ class DatasetConfig:
 
     name: str = MISSING
     image_size: Any = 128
+    sampling: str = "resize"
+    crop_foreground: float = 0.5
+    crops_per_case: int = 4
     normalize: str = "dataset"
     cache: int = 1024
     workers: int = 0
+    timeout: float = 300.0
     channels: int | None = None
     num_classes: int | None = None
     page: int | None = None
@@ -256,19 +266,72 @@ class FlipConfig(AugmentationConfig):
 
 
 @dataclass
-class HistologyConfig(AugmentationConfig):
-    _target_: str = "medt.data.augmentation.Histology"
+class DeformationConfig(AugmentationConfig):
     affine_probability: float = 0.5
     rotation: float = 45.0
     zoom: list[float] = field(default_factory=lambda: [0.8, 1.25])
     shift: float = 0.1
     elastic_probability: float = 0.2
     elastic_strength: float = 0.015
+
+
+@dataclass
+class HistologyConfig(DeformationConfig):
+    _target_: str = "medt.data.augmentation.Histology"
     color_probability: float = 0.8
     color_gain: float = 0.1
     color_shift: float = 0.15
     blur_probability: float = 0.1
     noise_probability: float = 0.2
+
+
+@dataclass
+class StrongConfig(HistologyConfig):
+    _target_: str = "medt.data.augmentation.Strong"
+    affine_probability: float = 0.8
+    zoom: list[float] = field(default_factory=lambda: [0.7, 1.4])
+    elastic_probability: float = 0.4
+    elastic_strength: float = 0.02
+    color_probability: float = 0.9
+    color_gain: float = 0.2
+    color_shift: float = 0.3
+    blur_probability: float = 0.2
+    noise_probability: float = 0.3
+    gamma_probability: float = 0.3
+    gamma: list[float] = field(default_factory=lambda: [0.6, 1.6])
+    dropout_probability: float = 0.3
+    dropout_size: float = 0.2
+
+
+@dataclass
+class GreyConfig(DeformationConfig):
+    _target_: str = "medt.data.augmentation.Grey"
+    elastic_probability: float = 0.3
+    contrast_probability: float = 0.5
+    contrast: float = 0.15
+    brightness: float = 0.2
+    gamma_probability: float = 0.3
+    gamma: list[float] = field(default_factory=lambda: [0.7, 1.5])
+    blur_probability: float = 0.2
+    noise_probability: float = 0.2
+    upright: bool = False
+
+
+@dataclass
+class UltrasoundConfig(DeformationConfig):
+    _target_: str = "medt.data.augmentation.Ultrasound"
+    rotation: float = 15.0
+    zoom: list[float] = field(default_factory=lambda: [0.85, 1.2])
+    shift: float = 0.05
+    elastic_strength: float = 0.01
+    gain_probability: float = 0.5
+    gain: float = 0.3
+    speckle_probability: float = 0.3
+    speckle: float = 0.15
+    gamma_probability: float = 0.3
+    gamma: list[float] = field(default_factory=lambda: [0.7, 1.5])
+    shadow_probability: float = 0.2
+    shadow: float = 0.8
 
 
 @dataclass
@@ -306,6 +369,9 @@ GROUPS: dict[str, dict[str, type]] = {
         "none": AugmentationConfig,
         "flip": FlipConfig,
         "histology": HistologyConfig,
+        "ultrasound": UltrasoundConfig,
+        "grey": GreyConfig,
+        "strong": StrongConfig,
     },
     "trainer": {"default": TrainerSettings},
     "protocol": {"any": ProtocolConfig},

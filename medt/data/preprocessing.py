@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from medt.data.crops import mirrored
 from medt.data.labels import IDS, Labels
 from medt.data.layout import Case
 from medt.errors import UserError
 from medt.images import read_image
+from medt.metrics.pixel import IGNORE_INDEX
 
 Source = str | Path | NDArray[Any]
 
@@ -27,6 +29,9 @@ Source = str | Path | NDArray[Any]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 STD_FLOOR = 0.01
+# By the name of the normalisation, see `Preprocessing.percentile`.
+PERCENTILES = {"percentile": 0.5}
+SAMPLINGS = ("resize", "crop")
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,11 @@ class Preprocessing:
         order: "rgb", or "bgr" where the network takes its three channels the other way round, as
             those of the official code do.
         page: which image of a stack, from 0; None refuses stacks.
+        percentile: where given, such as 0.5, the values of each image between its 0.5 and 99.5
+            percentiles are stretched to the whole range, all its channels alike; None takes the
+            values by their type.
+        sampling: "resize" where the network takes whole images at its size, "crop" where it takes
+            parts of its size at the image's own resolution.
     """
 
     image_size: tuple[int, int]
@@ -49,6 +59,8 @@ class Preprocessing:
     std: tuple[float, ...]
     order: str = "rgb"
     page: int | None = None
+    percentile: float | None = None
+    sampling: str = "resize"
 
     def __post_init__(self) -> None:
         if len(self.image_size) != 2 or min(self.image_size) < 1 or self.channels < 1:
@@ -66,13 +78,24 @@ class Preprocessing:
                 f"Channel order {self.order!r} with {self.channels} channels is impossible",
                 "use rgb, or with 3 channels bgr",
             )
+        if self.percentile is not None and not 0 <= self.percentile < 50:
+            raise UserError(
+                f"Percentile {self.percentile} is impossible", "give at least 0 and below 50"
+            )
+        if self.sampling not in SAMPLINGS:
+            raise UserError(
+                f"dataset.sampling={self.sampling} is not known",
+                f"choose one of {', '.join(SAMPLINGS)}",
+            )
 
     def original(self, source: Source) -> NDArray[np.uint8]:
         """Decode at the image's own size.
 
-        uint8 stays; uint16 is divided by 257; float must lie in 0..1 and is multiplied by 255; bool
-        becomes 0 and 255. A grey image is repeated to C channels, RGB becomes its luminance where C
-        is 1, alpha is dropped.
+        Without `percentile` uint8 stays; uint16 is divided by 257; float must lie in 0..1 and is
+        multiplied by 255; bool becomes 0 and 255. With it any real type of any range is stretched,
+        from smallest to largest where the two percentiles are equal; an image of a single value is
+        0. A grey image is repeated to C channels, RGB becomes its luminance where C is 1, alpha is
+        dropped (before it could be stretched).
 
         Args:
             source: path, or array (H, W) or (H, W, channels), RGB.
@@ -81,33 +104,51 @@ class Preprocessing:
             (H, W, C) uint8, 0..255.
 
         Raises:
-            UserError: the file cannot be read, or type, range or channels are none of these.
+            UserError: the file cannot be read, or type, range or channels are none of these, or a
+                value is not finite.
         """
         name = _name(source)
         pixels = source if isinstance(source, np.ndarray) else read_image(source, self.page)
-        return _to_channels(_to_uint8(pixels, name), self.channels, name)
+        pixels = _without_alpha(pixels, self.channels, name)
+        if self.percentile is None:
+            pixels = _to_uint8(pixels, name)
+        else:
+            pixels = _stretched(pixels, self.percentile, name)
+        return _to_channels(pixels, self.channels)
 
     def image(self, source: Source) -> NDArray[np.uint8]:
-        """``original`` at the network's size: area average where it shrinks, linear where it grows.
+        """`fit` of `original`: (H, W, C) uint8 of which the network's input is made."""
+        return self.fit(self.original(source))
+
+    def fit(self, original: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize or enlarge to what the network's input is made of.
+
+        Args:
+            original: (h, w, C) uint8, as `original` returns it.
 
         Returns:
-            (H, W, C) uint8 with (H, W) = ``image_size``.
+            (H, W, C) uint8. Sampling "resize": (H, W) = ``image_size``, by area average where it
+            shrinks, linear where it grows. "crop": at least ``image_size``, the image in the upper
+            left corner, and its mirror image beyond the lower and right edges where it is smaller.
         """
-        pixels = self.original(source)
-        height, width = self.image_size
-        least = min(height, pixels.shape[0]), min(width, pixels.shape[1])
-        pixels = _resize(pixels, least, cv2.INTER_AREA)
+        height, width = original.shape[:2]
+        if self.sampling == "crop":
+            tall, wide = self._enlarged(height, width)
+            rows, columns = mirrored(0, tall, height), mirrored(0, wide, width)
+            return original if (tall, wide) == (height, width) else original[rows][:, columns]
+        least = min(self.image_size[0], height), min(self.image_size[1], width)
+        pixels = _resize(original, least, cv2.INTER_AREA)
         return _resize(pixels, self.image_size, cv2.INTER_LINEAR)
 
     def mask(self, source: Source, labels: Labels = IDS) -> NDArray[np.uint8]:
-        """Class ids at the network's size, by the nearest pixel centre.
+        """Class ids in register with `image`.
 
         Args:
             source: path, or integer or bool array (H, W).
             labels: what its values mean.
 
         Returns:
-            (H, W) uint8 with (H, W) = ``image_size``.
+            (H, W) uint8.
 
         Raises:
             UserError: the file cannot be read or holds a value that is no class.
@@ -119,8 +160,20 @@ class Preprocessing:
         return self.fit_mask(ids)
 
     def fit_mask(self, ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Class ids (h, w) uint8 at the network's size, by the nearest pixel centre."""
+        """What `fit` does to the image: by the nearest pixel centre, and what is added is ignored.
+
+        Args:
+            ids: (h, w) uint8 class ids at the image's own size, as `Labels.class_ids` returns them.
+        """
+        if self.sampling == "crop":
+            tall, wide = self._enlarged(*ids.shape)
+            after = (0, tall - ids.shape[0]), (0, wide - ids.shape[1])
+            return np.pad(ids, after, constant_values=IGNORE_INDEX)
         return _resize(ids[..., None], self.image_size, cv2.INTER_NEAREST_EXACT)[..., 0]
+
+    def _enlarged(self, height: int, width: int) -> tuple[int, int]:
+        """The size, but no side shorter than the network's."""
+        return max(height, self.image_size[0]), max(width, self.image_size[1])
 
     def tensor(self, image: NDArray[np.uint8]) -> torch.Tensor:
         """(x / 255 - mean) / std of (H, W, C) uint8, any size, as contiguous float32 (C, H, W).
@@ -143,6 +196,8 @@ class Preprocessing:
             "std": list(self.std),
             "order": self.order,
             "page": self.page,
+            "percentile": self.percentile,
+            "sampling": self.sampling,
         }
 
     @classmethod
@@ -154,6 +209,7 @@ class Preprocessing:
         """
         try:
             height, width = (int(n) for n in values["image_size"])
+            percentile = values.get("percentile")
             return cls(
                 image_size=(height, width),
                 channels=int(values["channels"]),
@@ -161,6 +217,8 @@ class Preprocessing:
                 std=tuple(float(x) for x in values["std"]),
                 order=str(values.get("order", "rgb")),
                 page=None if values.get("page") is None else int(values["page"]),
+                percentile=None if percentile is None else float(percentile),
+                sampling=str(values.get("sampling", "resize")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
@@ -175,10 +233,10 @@ def fit_normalization(
     """Mean and standard deviation per channel, on the scale 0..1.
 
     Args:
-        cases: the training cases; only "dataset" reads them.
+        cases: the training cases; only "dataset" and "percentile" read them.
         normalize: "unit" leaves 0..1 as it is, "imagenet" takes the constants of ImageNet (3
             channels), "dataset" pools all pixels of the cases at their own size, each image
-            counting the same.
+            counting the same, "percentile" does so after each is stretched.
         channels: of the network's input.
         page: which image of a stack, from 0.
 
@@ -192,13 +250,15 @@ def fit_normalization(
         return (0.0,) * channels, (1.0,) * channels
     if normalize == "imagenet" and channels == 3:
         return IMAGENET_MEAN, IMAGENET_STD
-    if normalize != "dataset":
+    if normalize not in ("dataset", *PERCENTILES):
         raise UserError(
             f"Normalisation {normalize!r} with {channels} channels is not known",
-            "use unit, dataset, or with 3 channels imagenet",
+            "use unit, dataset, percentile, or with 3 channels imagenet",
         )
     plain = (0.0,) * channels, (1.0,) * channels
-    decoder = Preprocessing((1, 1), channels, *plain, page=page)
+    decoder = Preprocessing(
+        (1, 1), channels, *plain, page=page, percentile=PERCENTILES.get(normalize)
+    )
     shares = np.zeros((channels, 256))
     for case in cases:
         pixels = decoder.original(case.image).reshape(-1, channels)
@@ -217,43 +277,73 @@ def _name(source: Source) -> str:
     return "the array" if isinstance(source, np.ndarray) else str(source)
 
 
-def _to_uint8(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def _without_alpha(pixels: NDArray[Any], channels: int, name: str) -> NDArray[Any]:
     if pixels.ndim not in (2, 3) or pixels.size == 0:
         raise UserError(f"Image {name} has shape {pixels.shape}", "give (H, W) or (H, W, channels)")
-    if pixels.dtype == bool:
-        pixels = np.where(pixels, 255, 0)
-    elif pixels.dtype == np.uint16:
-        pixels = (pixels.astype(np.uint32) + 128) // 257
-    elif np.issubdtype(pixels.dtype, np.floating):
-        low, high = float(pixels.min()), float(pixels.max())
-        if not (low >= 0 and high <= 1):  # also for NaN
-            raise UserError(
-                f"Image {name} holds {pixels.dtype} from {low:g} to {high:g}",
-                "floating point images must lie in 0..1: scale them, or save as 8 or 16 bit",
-            )
-        pixels = np.rint(pixels.astype(np.float64) * 255)
-    elif pixels.dtype != np.uint8:
-        raise UserError(
-            f"Image {name} has type {pixels.dtype}", "use uint8, uint16, bool, or float in 0..1"
-        )
-    return np.asarray(pixels, np.uint8)
-
-
-def _to_channels(pixels: NDArray[Any], channels: int, name: str) -> NDArray[Any]:
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     found = pixels.shape[2]
     if found != channels and found in (2, 4):
         pixels = pixels[..., :-1]
-    if pixels.shape[2] == 3 and channels == 1:
-        pixels = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)[..., None]
-    if pixels.shape[2] == 1:
-        pixels = np.repeat(pixels, channels, axis=2)
-    if pixels.shape[2] != channels:
+    if pixels.shape[2] not in (1, channels) and (pixels.shape[2], channels) != (3, 1):
         raise UserError(
             f"Image {name} has {found} channels, the network takes {channels}",
             "set dataset.channels, or convert the image to grey or RGB",
         )
+    return pixels
+
+
+def _to_uint8(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if pixels.dtype == bool:
+        pixels = np.where(pixels, 255, 0)
+    elif pixels.dtype == np.uint16:
+        pixels = (pixels.astype(np.uint32) + 128) // 257
+    elif np.issubdtype(pixels.dtype, np.floating):
+        _check_finite(pixels, name)
+        low, high = float(pixels.min()), float(pixels.max())
+        if low < 0 or high > 1:
+            raise UserError(
+                f"Image {name} holds {pixels.dtype} from {low:g} to {high:g}",
+                "floating point images must lie in 0..1: dataset.normalize=percentile takes any "
+                "range, or scale them",
+            )
+        pixels = np.rint(pixels.astype(np.float64) * 255)
+    elif pixels.dtype != np.uint8:
+        raise UserError(
+            f"Image {name} has type {pixels.dtype}",
+            "use uint8, uint16, bool, or float in 0..1; dataset.normalize=percentile takes any",
+        )
+    return np.asarray(pixels, np.uint8)
+
+
+def _stretched(pixels: NDArray[Any], percentile: float, name: str) -> NDArray[np.uint8]:
+    if pixels.dtype.kind not in "biuf":
+        raise UserError(f"Image {name} has type {pixels.dtype}", "use whole or real numbers")
+    _check_finite(pixels, name)
+    values = pixels.astype(np.float32 if pixels.dtype.itemsize <= 2 else np.float64)  # exact
+    low, high = np.percentile(values, (percentile, 100 - percentile))
+    if low == high:  # a few bright pixels on nothing
+        low, high = values.min(), values.max()
+    if low == high:
+        return np.zeros(values.shape, np.uint8)
+    shares = np.clip((values - low) / (high - low), 0, 1)
+    return np.asarray(np.rint(shares * 255), np.uint8)
+
+
+def _check_finite(pixels: NDArray[Any], name: str) -> None:
+    missing = pixels.size - np.count_nonzero(np.isfinite(pixels))
+    if missing:
+        raise UserError(
+            f"Image {name} holds {missing} values that are NaN or infinite",
+            "replace them before training",
+        )
+
+
+def _to_channels(pixels: NDArray[Any], channels: int) -> NDArray[Any]:
+    if pixels.shape[2] == 3 and channels == 1:
+        pixels = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)[..., None]
+    if pixels.shape[2] == 1:
+        pixels = np.repeat(pixels, channels, axis=2)
     return np.ascontiguousarray(pixels)
 
 

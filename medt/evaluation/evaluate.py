@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medt.data.dataset import EpochBatches, SegmentationDataset, make_loader
+from medt.data.dataset import SegmentationDataset
+from medt.data.loader import EpochBatches, make_loader
 from medt.errors import UserError
-from medt.inference.predictor import Predictor, most_probable, resized_probabilities
+from medt.inference.predictor import Predictor, most_probable
 from medt.metrics.paper import OFFICIAL_RULES, OFFICIAL_SCORES, official_prediction
 from medt.metrics.pixel import (
     RULES,
@@ -31,6 +32,7 @@ PROTOCOLS: Mapping[str, str] = {
     "paper": "each case at the network's size, argmax of the logits",
     "paper_official": "each case at the network's size, channel 1 of the raw logits >= 0.5",
 }
+WINDOWS_MEAN = "each case at its own size, argmax of the averaged logits of overlapping windows"
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,15 @@ def evaluate(
         protocol: ``native`` compares at each mask's own size; ``paper`` at the network's size,
             where masks are shrunk; ``paper_official`` repeats the quirks of the paper's script
             (:mod:`medt.metrics.paper`).
-        batch_size: images that go through the network at once.
+        batch_size: images, or windows of one image, that go through the network at once.
         progress: called with (cases done, cases in all) after each batch.
         workers: processes that read the images; 0 reads them in this one.
-        loss: of logits and class ids at the network's size; its mean over the cases becomes
-            ``summary["loss"]``.
+        loss: of logits and class ids at the network's size or, with sliding windows, the image's;
+            its mean over the cases becomes ``summary["loss"]``.
 
     Raises:
         UserError: no cases, an unknown protocol, ``paper_official`` with other than two classes, a
+            paper's protocol for a network without a size of its own (one trained on crops), a
             dataset that is augmented or preprocessed otherwise than the predictor, or a file that
             cannot be read.
     """
@@ -88,19 +91,24 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     counts: list[PixelCounts] = []
     losses: list[float] = []
-    batches = EpochBatches(len(dataset), batch_size, shuffle=False)
-    for batch in make_loader(dataset, batches, workers):
-        logits = predictor.logits(batch["image"])
-        if loss is not None:
-            mean = float(loss(logits, batch["mask"].to(logits.device)))
-            losses.append(mean * len(logits))
-        for one, mask, index in zip(logits, batch["mask"], batch["index"].tolist(), strict=True):
-            truth = _own_truth(dataset, index) if protocol == "native" else mask.numpy()
-            case_counts = _counts(_prediction(one, truth, protocol), truth, names, dataset, index)
-            counts.append(case_counts)
-            rows.append(_row(dataset, index, truth, case_counts, names, scores))
-        if progress is not None:
-            progress(len(rows), len(dataset))
+    together = batch_size if predictor.mode == "resize" else 1  # images differ in size
+    batches = EpochBatches(len(dataset), together, shuffle=False)
+    with make_loader(dataset, batches, workers) as loader:
+        for batch in loader:
+            logits = predictor.logits(batch["image"], windows=batch_size)
+            if loss is not None:
+                mean = float(loss(logits, batch["mask"].to(logits.device)))
+                losses.append(mean * len(logits))
+            for one, mask, index in zip(
+                logits, batch["mask"], batch["index"].tolist(), strict=True
+            ):
+                truth = _own_truth(dataset, index) if protocol == "native" else mask.numpy()
+                predicted = _prediction(predictor, one, truth, protocol)
+                case_counts = _counts(predicted, truth, names, dataset, index)
+                counts.append(case_counts)
+                rows.append(_row(dataset, index, truth, case_counts, names, scores))
+            if progress is not None:
+                progress(len(rows), len(dataset))
     summary = _summary(predictor, dataset, protocol, counts, scores)
     if loss is not None:
         summary["loss"] = sum(losses) / len(rows)
@@ -119,8 +127,14 @@ def _check(predictor: Predictor, dataset: SegmentationDataset, protocol: str) ->
             f"protocol=paper_official is defined for 2 classes, not {len(predictor.classes)}",
             "use protocol=native or protocol=paper",
         )
-    if dataset.augmentation is not None:
-        raise UserError("the evaluated dataset is augmented", "evaluate without augmentation")
+    if protocol != "native" and predictor.mode != "resize":
+        raise UserError(
+            f"protocol={protocol} scores at the network's size, but this network was trained on "
+            "crops and sees images at their own size",
+            "use protocol=native",
+        )
+    if dataset.augmentation is not None or dataset.crops is not None:
+        raise UserError("the evaluated dataset is augmented or cropped", "evaluate whole images")
     if dataset.preprocessing != predictor.preprocessing:
         raise UserError(
             f"the dataset is preprocessed with {dataset.preprocessing}, "
@@ -136,9 +150,11 @@ def _own_truth(dataset: SegmentationDataset, index: int) -> NDArray[np.uint8]:
     return dataset.labels.read(mask, dataset.preprocessing.page)
 
 
-def _prediction(logits: Tensor, truth: NDArray[Any], protocol: str) -> NDArray[np.uint8]:
+def _prediction(
+    predictor: Predictor, logits: Tensor, truth: NDArray[Any], protocol: str
+) -> NDArray[np.uint8]:
     if protocol == "native":
-        return most_probable(resized_probabilities(logits[None], truth.shape)[0])
+        return most_probable(predictor.at_own_size(logits, truth.shape))
     if protocol == "paper":
         return most_probable(logits.cpu().numpy())
     return official_prediction(logits.cpu().numpy())
@@ -196,10 +212,11 @@ def _summary(
     counts: list[PixelCounts],
     scores: Mapping[str, Callable[[PixelCounts], Scores]],
 ) -> dict[str, Any]:
+    means = WINDOWS_MEAN if predictor.mode == "sliding_window" else PROTOCOLS[protocol]
     rules = RULES if protocol != "paper_official" else f"{RULES}\n{OFFICIAL_RULES}"
     return {
         "protocol": protocol,
-        "protocol_means": PROTOCOLS[protocol],
+        "protocol_means": means,
         "splits": sorted({case.split for case in dataset.cases}),
         "image_size": list(predictor.preprocessing.image_size),
         **summarize(counts, [c.name for c in predictor.classes], scores),

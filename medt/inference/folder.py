@@ -116,7 +116,7 @@ def _predict(
         image = predictor.preprocessing.original(path)
     except UserError as error:
         return str(error)
-    predicted = predictor.probabilities(image)
+    predicted = predictor.probabilities_of(image)
     ids = most_probable(predicted)
     if "mask" in due:
         write_png(due["mask"], table[ids])

@@ -19,6 +19,11 @@ from medt.errors import UserError
 
 Image = str | Path | NDArray[Any]
 
+# What a network that was trained on resized images, or on crops, does with an image.
+MODES = {"resize": "resize", "crop": "sliding_window"}
+OVERLAP = 0.5  # of neighbouring windows, as in nnU-Net (Isensee et al. 2021, Nature Methods 18)
+WINDOWS = 8
+
 
 class Predictor:
     """A network with the preprocessing it was trained with and the names of its classes.
@@ -74,11 +79,20 @@ class Predictor:
             raise UserError(f"{checkpoint.file}: {error.message}", error.hint) from error
         return cls(checkpoint.build_model(), preprocessing, classes, device)
 
-    def logits(self, batch: Tensor) -> Tensor:
-        """Run the network.
+    @property
+    def mode(self) -> str:
+        """How an image goes through the network, as its preprocessing says: see `MODES`."""
+        return MODES[self.preprocessing.sampling]
+
+    def logits(self, batch: Tensor, windows: int = WINDOWS) -> Tensor:
+        """Run the network on what it takes whole, or on windows that slide over larger images.
+
+        Windows have the network's size and overlap by half. Their logits are averaged with weights
+        that fall off from a window's centre to its edges like a Gaussian.
 
         Args:
             batch: preprocessed images, float32 (N, C, H, W).
+            windows: so many go through the network at once.
 
         Returns:
             Float32 (N, classes, H, W) on the predictor's device.
@@ -87,23 +101,49 @@ class Predictor:
             UserError: the network's channels are not the classes.
         """
         with torch.inference_mode():
-            logits: Tensor = self.model(batch.to(self.device)).float()
-        if logits.shape[1] != len(self.classes):
-            raise UserError(
-                f"the network gives {logits.shape[1]} classes, but there are {len(self.classes)}: "
-                + ", ".join(c.name for c in self.classes),
-                "use the dataset's number of classes as the model's",
+            if self.mode == "resize":
+                return self._network(batch.to(self.device))
+            from monai.inferers.utils import sliding_window_inference
+
+            logits = sliding_window_inference(
+                batch.to(self.device),
+                self.preprocessing.image_size,
+                windows,
+                self._network,
+                overlap=OVERLAP,
+                mode="gaussian",
             )
+        assert isinstance(logits, Tensor)  # as the network returns
         return logits
+
+    def at_own_size(self, logits: Tensor, size: Sequence[int]) -> NDArray[np.float32]:
+        """Class probabilities of one image at its own size.
+
+        Args:
+            logits: (classes, h, w), of the preprocessed image.
+            size: (H, W) of the image.
+
+        Returns:
+            (classes, H, W), 0..1: the softmax, enlarged bilinearly where the image was resized, or
+            without what was added to it.
+        """
+        with torch.inference_mode():
+            probabilities = logits.softmax(dim=0)
+            if self.mode == "sliding_window":
+                probabilities = probabilities[:, : size[0], : size[1]]
+            elif tuple(probabilities.shape[1:]) != tuple(size):
+                probabilities = F.interpolate(
+                    probabilities[None], size=tuple(size), mode="bilinear", align_corners=False
+                )[0]
+        result: NDArray[np.float32] = probabilities.cpu().numpy()
+        return result
 
     def probabilities(self, image: Image) -> NDArray[np.float32]:
         """Class probabilities at the image's own size.
 
-        The softmax is taken at the network's size and enlarged bilinearly.
-
         Args:
             image: a path, or an array that ``Preprocessing.original`` takes: (H, W) or (H, W,
-            channels).
+                channels).
 
         Returns:
             (classes, H, W), 0..1, with sum 1 over the classes up to rounding.
@@ -111,11 +151,12 @@ class Predictor:
         Raises:
             UserError: the image cannot be read, or its type or channels do not fit.
         """
-        original = self.preprocessing.original(image)
-        small = self.preprocessing.tensor(self.preprocessing.image(original))
-        one: NDArray[np.float32]
-        (one,) = resized_probabilities(self.logits(small[None]), original.shape[:2])
-        return one
+        return self.probabilities_of(self.preprocessing.original(image))
+
+    def probabilities_of(self, original: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """`probabilities` of what ``Preprocessing.original`` made of an image: (H, W, C) uint8."""
+        tensor = self.preprocessing.tensor(self.preprocessing.fit(original))
+        return self.at_own_size(self.logits(tensor[None])[0], original.shape[:2])
 
     def predict(self, image: Image) -> NDArray[np.uint8]:
         """The most probable class of each pixel: (H, W) ids at the image's own size.
@@ -124,17 +165,15 @@ class Predictor:
         """
         return most_probable(self.probabilities(image))
 
-
-def resized_probabilities(logits: Tensor, size: Sequence[int]) -> NDArray[np.float32]:
-    """Softmax of logits (N, classes, h, w), resized bilinearly to (N, classes, H, W) = ``size``."""
-    with torch.inference_mode():
-        probabilities = logits.softmax(dim=1)
-        if tuple(probabilities.shape[2:]) != tuple(size):
-            probabilities = F.interpolate(
-                probabilities, size=tuple(size), mode="bilinear", align_corners=False
+    def _network(self, batch: Tensor) -> Tensor:
+        logits: Tensor = self.model(batch).float()
+        if logits.shape[1] != len(self.classes):
+            raise UserError(
+                f"the network gives {logits.shape[1]} classes, but there are {len(self.classes)}: "
+                + ", ".join(c.name for c in self.classes),
+                "use the dataset's number of classes as the model's",
             )
-    result: NDArray[np.float32] = probabilities.cpu().numpy()
-    return result
+        return logits
 
 
 def most_probable(probabilities: NDArray[Any]) -> NDArray[np.uint8]:

@@ -17,7 +17,15 @@ HEADS |= dict.fromkeys(("loss", "optimizer", "scheduler", "augmentation"), "_tar
 # Keys of the model that are filled in from the dataset's.
 FOLLOWERS = {"image_size": "image_size", "channels": "channels", "classes": "num_classes"}
 # Keys of the dataset that change what the network sees, but not which cases are scored.
-INPUT_KEYS = {f"dataset.{key}" for key in ("image_size", "normalize", "channels")}
+INPUT_KEYS = {
+    f"dataset.{key}"
+    for key in (
+        *("image_size", "normalize", "channels"),
+        *("sampling", "crop_foreground", "crops_per_case"),
+    )
+}
+# Of these the ones that decide at which size validation is scored.
+SIZE_KEYS = ("dataset.image_size", "dataset.sampling")
 
 
 @dataclass(frozen=True)
@@ -131,10 +139,11 @@ def _warnings(groups: Sequence[Group], evaluations: Sequence[str]) -> list[str]:
         lines.append(
             f"warning: rows differ in {', '.join(cases)}: scores on different cases do not compare"
         )
-    if _differ(settings, "dataset.image_size"):
+    sizes = [key for key in SIZE_KEYS if _differ(settings, key)]
+    if sizes:
         lines.append(
-            "warning: rows differ in dataset.image_size, the size at which validation is scored: "
-            "compare by evaluations with protocol=native"
+            f"warning: rows differ in {', '.join(sizes)} and so in the size at which validation is "
+            "scored: compare by evaluations with protocol=native"
         )
     if any(run.config.get("overfit") is not None for run in runs):
         lines.append("warning: runs with overfit=... were validated on their training cases")

@@ -37,8 +37,9 @@ def dry_run(trainer: Trainer, memory: MemoryEstimate, picture: Path) -> str:
     """
     settings, cases = trainer.settings, trainer.train_set
     channels, (height, width) = cases.preprocessing.channels, cases.preprocessing.image_size
-    batch = draw_batch(trainer, picture)
-    step = _step_seconds(trainer)
+    with trainer.loader:
+        batch = draw_batch(trainer, picture)
+        step = _step_seconds(trainer)
     epoch = step * len(trainer.batches)
     validation = _validation_seconds(trainer)
     validations = -(-settings.epochs // settings.validate_every)
@@ -103,14 +104,18 @@ def _step(trainer: Trainer, batch: dict[str, Any]) -> None:
 
 
 def _validation_seconds(trainer: Trainer) -> float:
-    """The time of re-estimated norms and of the validation cases, from one batch."""
+    """The time of re-estimated norms, from one batch, and of the validation, from one case."""
     count = min(BATCH, len(trainer.train_set))
-    (images,) = image_batches(trainer.train_set, range(count), trainer.device)
-    trainer.model.eval()
-    with torch.inference_mode():
-        seconds = _timed(partial(trainer.model, images), trainer.device)
-    cases = min(trainer.settings.precise_norm_cases, len(trainer.train_set)) + len(trainer.val_set)
-    return seconds / count * cases
+    (images,) = image_batches(trainer.train_set, 1, range(count), trainer.device)
+    case = trainer.val_set[0]["image"][None]
+    predictor = trainer.predictor(trainer.model)
+    predictor.logits(images[:1])  # what has to be imported is no part of the time
+    seconds = _timed(partial(predictor.logits, images), trainer.device) / count
+    each = seconds
+    if predictor.mode != "resize":
+        each = _timed(partial(predictor.logits, case), trainer.device)
+    normed = min(trainer.settings.precise_norm_cases, len(trainer.train_set))
+    return seconds * normed + each * len(trainer.val_set)
 
 
 def _timed(action: Callable[[], Any], device: torch.device) -> float:

@@ -51,9 +51,9 @@ def reestimate_norms(model: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 def image_batches(
-    dataset: SegmentationDataset, indices: Sequence[int], device: torch.device
+    dataset: SegmentationDataset, epoch: int, indices: Sequence[int], device: torch.device
 ) -> Iterator[Tensor]:
-    """The images of these cases, not augmented, as batches (N, C, H, W) of up to 8."""
+    """The images of these items of an epoch, not augmented, as batches (N, C, H, W) of up to 8."""
     for start in range(0, len(indices), BATCH):
-        images = [dataset.pair(index)[0] for index in indices[start : start + BATCH]]
+        images = [dataset.sample(epoch, index)[0] for index in indices[start : start + BATCH]]
         yield torch.stack([dataset.preprocessing.tensor(image) for image in images]).to(device)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from medt.errors import UserError
+from medt.training.state import Row, TrainingState
 
 log = logging.getLogger("medt")
 
@@ -39,7 +40,10 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def logging_to(console: Console, file: Path) -> Iterator[None]:
-    """Send the package's log to the console, and with times to `file`, appended."""
+    """Send the package's log to the console, and with times to `file`, appended.
+
+    An error that ends the context goes to the file with its traceback and those of its causes.
+    """
     to_file = _LogFile(file, encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handlers = [_ConsoleHandler(console), to_file]
@@ -48,6 +52,10 @@ def logging_to(console: Console, file: Path) -> Iterator[None]:
         log.addHandler(handler)
     try:
         yield
+    except Exception as error:
+        fault = (type(error), error, error.__traceback__)
+        to_file.handle(log.makeRecord(log.name, logging.ERROR, "", 0, "%s", (error,), fault))
+        raise
     finally:
         for handler in handlers:
             log.removeHandler(handler)
@@ -81,6 +89,21 @@ class EpochBar:
     def advance(self, done: int, state: str) -> None:
         """`done` batches are worked off; `state` stands behind the bar."""
         self._progress.update(self._task, completed=done, state=state)
+
+
+def epoch_line(row: Row, state: TrainingState, epochs: int, is_best: bool) -> str:
+    """One line about an epoch that has ended: its measurements and the time left."""
+    left = (epochs - state.epoch) * state.seconds / state.epoch
+    parts = [
+        f"epoch {state.epoch}/{epochs}",
+        f"loss {row['train_loss']:.4f}",
+        f"dice {row['train_dice']:.4f}",
+    ]
+    if "val_dice" in row:
+        parts += [f"val loss {row['val_loss']:.4f}", f"val dice {row['val_dice']:.4f}"]
+    parts.append(f"{row['images_per_second']:.1f} images/s")
+    parts.append(f"{duration(left)} left" if not state.finished else "done")
+    return "  ".join(parts) + ("  (best)" if is_best else "")
 
 
 def duration(seconds: float) -> str:

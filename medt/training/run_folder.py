@@ -32,6 +32,7 @@ _CIRCUMSTANCES: tuple[tuple[str, ...], ...] = (
     ("trainer", "device"),
     ("dataset", "workers"),
     ("dataset", "cache"),
+    ("dataset", "timeout"),
 )
 
 

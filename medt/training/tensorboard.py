@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -35,7 +34,7 @@ TAGS = {
 CLASS_TAGS = {"val_dice_": "dice/val/", "val_iou_": "iou/val/"}
 # What the table of hyperparameters shows of a config; of a class its name.
 HYPERPARAMETERS = (
-    *("dataset.name", "dataset.image_size", "dataset.normalize", "model.name"),
+    *("dataset.name", "dataset.image_size", "dataset.sampling", "dataset.normalize", "model.name"),
     *("model.width_factor", "model.gate", "loss._target_", "optimizer._target_", "optimizer.lr"),
     *("optimizer.weight_decay", "scheduler._target_", "scheduler.warmup", "augmentation._target_"),
     *("trainer.epochs", "trainer.batch_size", "trainer.accumulate", "trainer.clip_norm"),
@@ -69,18 +68,17 @@ class TensorBoardLog:
     def write_panels(
         self, epoch: int, predictor: Predictor, dataset: SegmentationDataset, count: int
     ) -> None:
-        """image | truth | prediction of `count` cases, always the same, at the network's size."""
+        """image | truth | prediction of `count` cases, always the same, as preprocessed."""
         if not count:
             return
         spread = np.linspace(0, len(dataset) - 1, min(count, len(dataset)))
         cases = [int(index) for index in spread.round()]
-        pairs = [dataset.pair(index) for index in cases]
-        preprocessing = predictor.preprocessing
-        logits = predictor.logits(torch.stack([preprocessing.tensor(image) for image, _ in pairs]))
         colors = [c.color for c in predictor.classes]
         panels = []
-        for (image, truth), one, index in zip(pairs, logits.cpu().numpy(), cases, strict=True):
-            predicted = most_probable(one)
+        for index in cases:
+            image, truth = dataset.pair(index)
+            tensor = predictor.preprocessing.tensor(image)
+            predicted = most_probable(predictor.logits(tensor[None])[0].cpu().numpy())
             score = foreground(dice(count_pixels(predicted, truth, len(colors))))
             caption = f"{dataset.cases[index].name}  Dice {score:.3f}"
             panels.append(panel(image, truth, predicted, colors, caption))

@@ -18,17 +18,18 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medt.checkpoint import Checkpoint, model_spec, save_checkpoint
-from medt.data.dataset import EpochBatches, SegmentationDataset, make_loader
+from medt.data.dataset import SegmentationDataset
 from medt.data.layout import SegmentationClass
+from medt.data.loader import EpochBatches, make_loader
 from medt.errors import UserError
-from medt.evaluation.evaluate import evaluate
+from medt.evaluation.evaluate import Protocol, evaluate
 from medt.inference.predictor import Predictor
 from medt.metrics.pixel import IGNORE_INDEX, count_pixels
 from medt.models.axial_attention import AxialAttention
 from medt.training.interruption import StopRequest, stop_request
 from medt.training.precise_norm import image_batches, reestimate_norms, tracked_norms
 from medt.training.precision import Precision
-from medt.training.progress import EpochBar, duration
+from medt.training.progress import EpochBar, duration, epoch_line
 from medt.training.run_folder import GATE_PREFIX, RunFolder
 from medt.training.settings import TrainerSettings
 from medt.training.state import EpochSums, Row, TrainingState
@@ -78,7 +79,7 @@ class Trainer:
         if settings.batch_size > len(train_set):
             raise UserError(
                 f"trainer.batch_size={settings.batch_size} is larger than the training set, which "
-                f"has {len(train_set)} cases",
+                f"has {len(train_set)} {'cases' if train_set.crops is None else 'crops an epoch'}",
                 f"give at most {len(train_set)}, or more cases",
             )
         if not any((val_set.pair(i)[1] % IGNORE_INDEX).any() for i in range(len(val_set))):
@@ -101,7 +102,8 @@ class Trainer:
         self.device = device
         seed = int(config["seed"])
         self.batches = EpochBatches(len(train_set), settings.batch_size, seed)
-        self.loader = make_loader(train_set, self.batches, int(config["dataset"]["workers"]))
+        workers, timeout = config["dataset"]["workers"], config["dataset"].get("timeout", 300.0)
+        self.loader = make_loader(train_set, self.batches, int(workers), float(timeout))
         self.steps_per_epoch = -(-len(self.batches) // settings.accumulate)
         self.peak_rates = [group["lr"] for group in optimizer.param_groups]
         self.average: AveragedModel | None = None
@@ -126,7 +128,7 @@ class Trainer:
         """
         board = TensorBoardLog(self.run.tensorboard, len(self.state.history))
         self.clock = time.perf_counter() - self.state.seconds
-        with stop_request() as self.stop:
+        with stop_request() as self.stop, self.loader:
             while not self.state.finished and self.stop.signal is None:
                 row = self.train_epoch()
                 if row is None:
@@ -135,7 +137,7 @@ class Trainer:
                 if network is not None:
                     row |= self.validate(network)
                 is_best = self.update_state(row)
-                self.report(row, is_best)
+                log.info(epoch_line(row, self.state, self.settings.epochs, is_best))
                 if network is not None:
                     self.save(network, row, is_best)
                     predictor, shown = self.predictor(network), self.settings.panels
@@ -154,10 +156,11 @@ class Trainer:
         parameters = sum(p.numel() for p in self.model.parameters())
         size = " x ".join(str(n) for n in self.train_set.preprocessing.image_size)
         name = self.config["model"]["name"]
+        crops = "" if self.train_set.crops is None else f" ({len(self.train_set)} crops an epoch)"
         return (
             f"{name} ({parameters:,} parameters) at {size} on {self.device}: "
-            f"{len(self.train_set)} training and {len(self.val_set)} validation cases, "
-            f"{self.steps_per_epoch} steps an epoch"
+            f"{len(self.train_set.cases)} training{crops} and {len(self.val_set)} validation "
+            f"cases, {self.steps_per_epoch} steps an epoch"
         )
 
     def train_epoch(self) -> Row | None:
@@ -276,13 +279,17 @@ class Trainer:
             draw = (int(self.config["seed"]), self.state.epoch, 1)
             indices = np.random.default_rng(draw).permutation(len(self.train_set))
             drawn = indices[: self.settings.precise_norm_cases].tolist()
-            reestimate_norms(network, image_batches(self.train_set, drawn, self.device))
+            images = image_batches(self.train_set, self.state.epoch, drawn, self.device)
+            reestimate_norms(network, images)
             row["norm_seconds"] = time.perf_counter() - started
         return network.eval()
 
     def validate(self, network: nn.Module) -> Row:
-        """Score a network on the validation cases at its own input size."""
-        evaluation = evaluate(self.predictor(network), self.val_set, "paper", loss=self.loss)
+        """Score a network on the validation cases, at its own input size if it has one."""
+        protocol: Protocol = (
+            "paper" if self.val_set.preprocessing.sampling == "resize" else "native"
+        )
+        evaluation = evaluate(self.predictor(network), self.val_set, protocol, loss=self.loss)
         row = {"val_loss": evaluation.summary["loss"]}
         for score in ("dice", "iou"):
             part = evaluation.summary["mean_over_cases"][score]
@@ -323,20 +330,6 @@ class Trainer:
         stopped = patience is not None and self.state.validations_without_best >= patience
         self.state.finished = stopped or self.state.epoch >= self.settings.epochs
         return is_best
-
-    def report(self, row: Row, is_best: bool) -> None:
-        """One line about an epoch."""
-        left = (self.settings.epochs - self.state.epoch) * self.state.seconds / self.state.epoch
-        parts = [
-            f"epoch {self.state.epoch}/{self.settings.epochs}",
-            f"loss {row['train_loss']:.4f}",
-            f"dice {row['train_dice']:.4f}",
-        ]
-        if "val_dice" in row:
-            parts += [f"val loss {row['val_loss']:.4f}", f"val dice {row['val_dice']:.4f}"]
-        parts.append(f"{row['images_per_second']:.1f} images/s")
-        parts.append(f"{duration(left)} left" if not self.state.finished else "done")
-        log.info("  ".join(parts) + ("  (best)" if is_best else ""))
 
     def save(self, network: nn.Module, row: Row, is_best: bool) -> None:
         """Write the checkpoints and tables of a validated epoch."""

@@ -1,47 +1,31 @@
-"""The same cases, batches and random draws whatever the workers; faults name their case."""
+"""Items are what the files hold, drawn by seed, epoch and case; faults name their case."""
 
-import multiprocessing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from noise_cases import CROP, RESIZE, dataset_of, noise_cases
 
 import medt.data.dataset as module
 from medt.data.augmentation import Histology
-from medt.data.dataset import EpochBatches, SegmentationDataset, make_loader, sample_seed
+from medt.data.crops import Crops
+from medt.data.dataset import SegmentationDataset, sample_seed
 from medt.data.labels import Labels
 from medt.data.layout import Case
-from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.files import write_png
-
-PREPROCESSING = Preprocessing((16, 16), 3, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+from medt.images import read_image
 
 
 @pytest.fixture
 def cases(tmp_path: Path) -> list[Case]:
-    rng = np.random.default_rng(0)
-    made = []
-    for name in ("a", "b", "c", "d", "e"):
-        image, mask = tmp_path / f"{name}.png", tmp_path / f"{name}_mask.png"
-        write_png(image, rng.integers(0, 256, (24, 20, 3), dtype=np.uint8))
-        write_png(mask, rng.choice([0, 200, 255], (24, 20)).astype(np.uint8))
-        made.append(Case(name, image, mask, None, name, "train"))
-    return made
-
-
-def dataset_of(cases: list[Case], **settings: object) -> SegmentationDataset:
-    return SegmentationDataset(
-        cases, PREPROCESSING, Labels({0: 0, 255: 1}, 200), seed=3, **settings
-    )
+    return noise_cases(tmp_path)
 
 
 def test_an_item_is_what_preprocessing_makes_of_the_files(cases: list[Case]) -> None:
     item = dataset_of(cases)[1]
-    expected = PREPROCESSING.tensor(PREPROCESSING.image(cases[1].image))
+    expected = RESIZE.tensor(RESIZE.image(cases[1].image))
     assert torch.equal(item["image"], expected)
     assert item["mask"].dtype == torch.int64
     assert item["mask"].shape == (16, 16)
@@ -64,36 +48,143 @@ def test_draws_follow_the_case_not_its_place(cases: list[Case]) -> None:
 
 def test_the_seed_of_a_sample_is_fixed_for_all_time() -> None:
     assert sample_seed(0, 0, "train_1") == 2317957138
-    seeds = {sample_seed(s, e, c) for s in range(5) for e in range(20) for c in ("a", "b", "ä")}
-    assert len(seeds) == 300
+    assert sample_seed(0, 0, "train_1", crop=1) == 684177686
+    seeds = {
+        sample_seed(seed, epoch, case, crop)
+        for seed in range(5)
+        for epoch in range(20)
+        for case in ("a", "b", "ä")
+        for crop in range(3)
+    }
+    assert len(seeds) == 900
 
 
+@pytest.mark.parametrize("sampling", ["resize", "crop"])
+def test_epochs_and_cases_have_draws_of_their_own(tmp_path: Path, sampling: str) -> None:
+    """One picture under several names: whatever differs was drawn."""
+    one = noise_cases(tmp_path, names="a")[0]
+    cases = [Case(name, one.image, one.mask, None, name, "train") for name in "abcdefgh"]
+    settings = {"augmentation": Histology()}
+    if sampling == "crop":
+        settings = {"preprocessing": CROP, "crops": Crops(0.5, per_case=2)}
+    dataset = dataset_of(cases, **settings)
+    images = [dataset[epoch, i]["image"] for epoch in range(4) for i in range(len(dataset))]
+    distinct = {image.numpy().tobytes() for image in images}
+    # there are 45 places for a crop, and 64 are drawn
+    assert len(distinct) == len(images) if sampling == "resize" else len(distinct) > 25
+
+
+class TestCrops:
+    def test_an_item_is_a_part_of_its_image_at_native_resolution(self, cases: list[Case]) -> None:
+        dataset = dataset_of(cases, CROP, crops=Crops(0.5, per_case=3))
+        assert len(dataset) == 15
+        pixels = read_image(cases[1].image)
+        for index in (1, 6, 11):
+            item = dataset[7, index]
+            assert (item["case"], item["index"]) == ("b", 1)
+            image, mask = dataset.sample(7, index)
+            assert torch.equal(item["image"], CROP.tensor(image))
+            assert torch.equal(item["mask"], torch.from_numpy(mask.astype(np.int64)))
+            whole, ids = dataset.pair(1)
+            np.testing.assert_array_equal(whole, pixels)
+            places = [
+                (top, left)
+                for top in range(24 - 16 + 1)
+                for left in range(20 - 16 + 1)
+                if np.array_equal(image, pixels[top : top + 16, left : left + 16])
+            ]
+            assert len(places) == 1
+            top, left = places[0]
+            np.testing.assert_array_equal(mask, ids[top : top + 16, left : left + 16])
+
+    def test_the_crops_of_a_case_differ_and_follow_seed_epoch_and_case(
+        self, cases: list[Case]
+    ) -> None:
+        def crops(cases: list[Case], epoch: int, place: int, **settings: int) -> list[bytes]:
+            dataset = dataset_of(cases, CROP, crops=Crops(0.5, per_case=4))
+            dataset.seed = settings.get("seed", 3)
+            return [dataset.sample(epoch, place + 5 * n)[0].tobytes() for n in range(4)]
+
+        found = crops(cases, 1, 0)
+        assert len(set(found)) == 4
+        assert found == crops(cases, 1, 0) == crops(cases[::-1], 1, 4)
+        assert found != crops(cases, 2, 0)
+        assert found != crops(cases, 1, 0, seed=4)
+
+    def test_a_crop_is_augmented_with_what_surrounds_it(self, tmp_path: Path) -> None:
+        """A turned crop of a bright image with a dark frame far away shows no mirrored edge."""
+        pixels = np.full((200, 200, 3), 240, np.uint8)
+        write_png(tmp_path / "a.png", pixels)
+        write_png(tmp_path / "a_mask.png", np.full((200, 200), 255, np.uint8))
+        case = Case("a", tmp_path / "a.png", tmp_path / "a_mask.png", None, "", "train")
+        seen = []
+
+        class Recorder(Histology):
+            def __call__(self, image, mask, seed, size=None):  # type: ignore[no-untyped-def]
+                seen.append((image.shape, mask.shape, size))
+                return super().__call__(image, mask, seed, size)
+
+        item = dataset_of([case], CROP, augmentation=Recorder(), crops=Crops())[0, 0]
+        assert item["image"].shape == (3, 16, 16)
+        assert item["mask"].shape == (16, 16)
+        margin = Histology().margin(16, 16)[0]
+        side = 16 + 2 * margin
+        assert margin >= 16 * (2**0.5 / 0.8 - 1) / 2
+        assert seen == [((side, side, 3), (side, side), (16, 16))]
+
+    def test_an_image_smaller_than_the_crop_is_mirrored_and_the_addition_ignored(
+        self, tmp_path: Path
+    ) -> None:
+        cases = noise_cases(tmp_path, (10, 30))
+        dataset = dataset_of(cases, CROP, crops=Crops(0.0))
+        image, mask = dataset.sample(0, 0)
+        assert image.shape == (16, 16, 3)
+        assert set(mask[10:].ravel()) == {255}
+        np.testing.assert_array_equal(image[10:], image[3:9][::-1])
+        assert set(mask[:10].ravel()) == {0, 1, 255}
+
+    def test_without_crops_the_items_are_whole_images(self, cases: list[Case]) -> None:
+        item = dataset_of(cases, CROP)[2]
+        assert item["image"].shape == (3, 24, 20)
+        assert torch.equal(item["image"], CROP.tensor(read_image(cases[2].image)))
+
+    def test_crops_of_resized_images_are_refused(self, cases: list[Case]) -> None:
+        with pytest.raises(UserError, match="sampling is resize"):
+            dataset_of(cases, crops=Crops())
+
+
+@pytest.mark.parametrize("preprocessing", [RESIZE, CROP], ids=["resize", "crop"])
 @pytest.mark.parametrize("megabytes", [0.0, 0.0025, 1024.0])
 def test_the_cache_changes_nothing_but_the_number_of_reads(
-    cases: list[Case], megabytes: float, monkeypatch: pytest.MonkeyPatch
+    cases: list[Case], megabytes: float, preprocessing: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = []
 
-    def counted(path: Path, page: int | None) -> np.ndarray:
+    def counted(labels: Labels, path: Path, page: int | None) -> np.ndarray:
         reads.append(path)
-        return read_image(path, page)
+        return read(labels, path, page)
 
-    read_image = module.read_image
-    monkeypatch.setattr(module, "read_image", counted)
-    dataset = dataset_of(cases, cache_megabytes=megabytes)
+    read = Labels.read
+    monkeypatch.setattr(Labels, "read", counted)
+    crops = Crops(per_case=2) if preprocessing is CROP else None
+    dataset = dataset_of(cases, preprocessing, cache_megabytes=megabytes, crops=crops)
     first = [dataset[i]["image"] for i in range(5)]
     again = [dataset[i]["image"] for i in range(5)]
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    held = int(megabytes * 1e6) // (16 * 16 * 4)
+    pixels = 24 * 20 if preprocessing is CROP else 16 * 16  # crops are cut from whole images
+    held = int(megabytes * 1e6) // (pixels * 4)
     assert len(reads) == 10 - min(held, 5)
 
 
-def test_augmentation_leaves_the_cache_alone(cases: list[Case]) -> None:
-    dataset = dataset_of(cases, augmentation=Histology())
-    before = dataset.pair(0)[0].copy()
+@pytest.mark.parametrize("preprocessing", [RESIZE, CROP], ids=["resize", "crop"])
+def test_augmentation_leaves_the_cache_alone(cases: list[Case], preprocessing: object) -> None:
+    crops = Crops() if preprocessing is CROP else None
+    dataset = dataset_of(cases, preprocessing, augmentation=Histology(), crops=crops)
+    before = [array.copy() for array in dataset.pair(0)]
     for epoch in range(3):
         dataset[epoch, 0]
-    np.testing.assert_array_equal(dataset.pair(0)[0], before)
+    for array, kept in zip(dataset.pair(0), before, strict=True):
+        np.testing.assert_array_equal(array, kept)
 
 
 def test_a_case_without_mask_is_refused(cases: list[Case]) -> None:
@@ -109,65 +200,17 @@ def test_a_mask_of_another_size_is_refused(cases: list[Case]) -> None:
         dataset_of(cases)[0]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_fault_names_its_case_on_one_line(cases: list[Case], workers: int) -> None:
-    cases[3].image.write_bytes(b"broken")
-    loader = make_loader(dataset_of(cases), EpochBatches(5, 2), workers)
-    with pytest.raises(UserError, match=r"^Case d: .*d\.png cannot be decoded") as caught:
-        list(loader)
-    assert "\n" not in str(caught.value)
+def test_a_mask_with_a_stray_value_is_named(cases: list[Case]) -> None:
+    with pytest.raises(UserError, match=r"Case a: Mask .*a_mask\.png holds values .*: 200, 255"):
+        SegmentationDataset(cases, RESIZE, module.Labels({0: 0}))[0]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_unexpected_failure_names_its_case_too(cases: list[Case], workers: int) -> None:
-    def fail(*_: object) -> None:
-        raise ZeroDivisionError("by design")
+def test_a_case_that_takes_too_much_memory_is_named(
+    cases: list[Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(_: Path) -> None:
+        raise MemoryError("no room for 9 GB")
 
-    loader = make_loader(
-        dataset_of(cases, augmentation=fail), EpochBatches(5, 1, shuffle=False), workers
-    )
-    with pytest.raises(RuntimeError, match=r"Case a failed in epoch 0: ZeroDivisionError"):
-        list(loader)
-    assert not multiprocessing.active_children(), "no worker outlives a failure"
-
-
-def test_workers_and_resuming_change_nothing(cases: list[Case]) -> None:
-    def epochs(workers: int, numbers: range) -> list[tuple[list[str], torch.Tensor, torch.Tensor]]:
-        batches = EpochBatches(5, 2, seed=1)
-        loader = make_loader(dataset_of(cases, augmentation=Histology()), batches, workers)
-        found = []
-        for epoch in numbers:
-            batches.set_epoch(epoch)
-            found += [(batch["case"], batch["image"], batch["mask"]) for batch in loader]
-        return found
-
-    alone = epochs(0, range(3))
-    for other in (epochs(2, range(3)), epochs(0, range(1)) + epochs(2, range(1, 3))):
-        assert [names for names, *_ in other] == [names for names, *_ in alone]
-        for (_, image, mask), (_, image_alone, mask_alone) in zip(other, alone, strict=True):
-            assert torch.equal(image, image_alone)
-            assert torch.equal(mask, mask_alone)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 5), st.booleans())
-def test_an_epoch_visits_every_case_once(size: int, batch: int, epoch: int, shuffle: bool) -> None:
-    batches = EpochBatches(size, batch, seed=2, shuffle=shuffle).batches(epoch)
-    keys = [key for keys in batches for key in keys]
-    assert sorted(keys) == [(epoch, index) for index in range(size)]
-    assert all(len(keys) == batch for keys in batches[:-1])
-    assert batches == EpochBatches(size, batch, seed=2, shuffle=shuffle).batches(epoch)
-    if not shuffle:
-        assert keys == sorted(keys)
-
-
-def test_order_varies_by_epoch_and_seed() -> None:
-    one = EpochBatches(20, 4, seed=0)
-    assert one.batches(0) != [[(0, i) for _, i in keys] for keys in one.batches(1)]
-    assert one.batches(0) != EpochBatches(20, 4, seed=1).batches(0)
-
-
-def test_the_last_batch_may_be_smaller_but_there_must_be_one() -> None:
-    assert [len(keys) for keys in EpochBatches(10, 4)] == [4, 4, 2]
-    with pytest.raises(UserError, match="0 cases make no batch of 4"):
-        EpochBatches(0, 4)
+    monkeypatch.setattr(module, "read_mask", exhausted)
+    with pytest.raises(MemoryError, match="Case c: not enough memory"):
+        dataset_of(cases)[2]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -76,6 +77,7 @@ def test_channels_are_repeated_weighed_or_dropped() -> None:
         np.zeros((4, 4), np.int32),
         np.full((4, 4), 1.5, np.float32),
         np.full((4, 4), np.nan, np.float32),
+        np.full((4, 4), np.inf, np.float32),
         np.zeros((0, 4), np.uint8),
         np.zeros((2, 4, 4, 3), np.uint8),
     ],
@@ -83,6 +85,120 @@ def test_channels_are_repeated_weighed_or_dropped() -> None:
 def test_other_images_are_refused(image: np.ndarray) -> None:
     with pytest.raises(UserError, match="Image the array"):
         unit().image(image)
+
+
+def test_a_range_that_cannot_be_known_leads_to_percentile() -> None:
+    for image in (np.full((4, 4), 900.0, np.float32), np.full((4, 4), -5, np.int16)):
+        with pytest.raises(UserError) as caught:
+            unit().image(image)
+        assert "dataset.normalize=percentile" in caught.value.hint
+
+
+class TestPercentile:
+    @staticmethod
+    def stretch(channels: int = 1, percentile: float = 0.5) -> Preprocessing:
+        plain = (0.0,) * channels, (1.0,) * channels
+        return Preprocessing((8, 8), channels, *plain, percentile=percentile)
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.data())
+    def test_any_type_and_range_is_stretched_between_its_percentiles(
+        self, data: st.DataObject
+    ) -> None:
+        kinds = [np.uint8, np.uint16, np.int16, np.int32, np.float32, np.float64, np.bool_]
+        dtype = data.draw(st.sampled_from(kinds))
+        shape = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
+        real = np.issubdtype(dtype, np.floating)
+        elements = st.floats(-1e6, 1e6, width=32) if real else None
+        image = data.draw(arrays(dtype, shape, elements=elements))
+        share = data.draw(st.sampled_from([0.0, 0.5, 10.0]))
+        values = image.astype(np.float64)
+        low, high = np.percentile(values, (share, 100 - share))
+        if low == high:
+            low, high = values.min(), values.max()
+        expected = np.clip((values - low) / (high - low or 1), 0, 1) * 255
+        stretched = self.stretch(percentile=share).original(image)[..., 0]
+        assert stretched.dtype == np.uint8
+        np.testing.assert_allclose(stretched, expected, atol=0.51)
+
+    def test_12_bits_in_16_fill_the_range(self) -> None:
+        image = np.random.default_rng(0).integers(0, 4096, (200, 200)).astype(np.uint16)
+        stretched = self.stretch().original(image)
+        assert (stretched.min(), stretched.max()) == (0, 255)
+        assert unit(channels=1).original(image).max() < 17
+
+    def test_all_channels_are_stretched_alike_so_that_colours_stay(self) -> None:
+        ramp = np.arange(100, dtype=np.uint8)[None, :, None]
+        image = np.concatenate([ramp, ramp // 2, 0 * ramp], axis=2)
+        stretched = self.stretch(3, percentile=0.0).original(image)
+        assert stretched.max(axis=(0, 1)).tolist() == [255, round(49 / 99 * 255), 0]
+
+    def test_alpha_is_dropped_before_it_could_be_stretched(self) -> None:
+        rgb = np.random.default_rng(0).integers(0, 100, (9, 9, 3)).astype(np.uint16)
+        rgba = np.concatenate([rgb, np.full((9, 9, 1), 65535, np.uint16)], axis=2)
+        for channels in (1, 3):
+            steps = self.stretch(channels)
+            np.testing.assert_array_equal(steps.original(rgba), steps.original(rgb))
+
+    def test_a_few_bright_pixels_on_nothing_are_seen(self) -> None:
+        image = np.zeros((100, 100), np.uint16)
+        image[50, 50:53] = 1000, 2000, 4000
+        assert self.stretch().original(image)[50, 50:53, 0].tolist() == [64, 128, 255]
+
+    def test_a_flat_image_is_black(self) -> None:
+        assert not self.stretch().original(np.full((4, 4), 700, np.uint16)).any()
+
+    def test_values_that_are_not_finite_are_refused_by_name(self, tmp_path: Path) -> None:
+        image = np.ones((6, 6), np.float32)
+        image[0, :2] = np.nan, np.inf
+        cv2.imwrite(str(tmp_path / "scan.tif"), image)
+        with pytest.raises(UserError, match=r"scan\.tif holds 2 values that are NaN or infinite"):
+            self.stretch().original(tmp_path / "scan.tif")
+        with pytest.raises(UserError, match="complex64"):
+            self.stretch().original(np.ones((4, 4), np.complex64))
+
+    def test_mean_and_deviation_are_of_the_stretched_images(self, tmp_path: Path) -> None:
+        """Two exposures of the same scene are the same to the network."""
+        scene = np.random.default_rng(0).integers(0, 1000, (40, 40)).astype(np.uint16)
+        for name, image in {"a": scene, "b": scene * 7 + 3}.items():
+            cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+        cases = [Case(name, tmp_path / f"{name}.png", None, None, "", "train") for name in "ab"]
+        mean, std = fit_normalization(cases, "percentile", 1)
+        assert (mean, std) == fit_normalization(cases[:1], "percentile", 1)
+        assert mean[0] == pytest.approx(0.5, abs=0.02)
+        assert std[0] == pytest.approx(12**-0.5, abs=0.02)
+        assert fit_normalization(cases, "dataset", 1)[0][0] < 0.05
+
+    @pytest.mark.parametrize("percentile", [-1.0, 50.0])
+    def test_an_impossible_share_is_refused(self, percentile: float) -> None:
+        with pytest.raises(UserError, match="Percentile"):
+            self.stretch(percentile=percentile)
+
+
+class TestCropSampling:
+    @staticmethod
+    def crops(size: tuple[int, int]) -> Preprocessing:
+        return Preprocessing(size, 3, (0.0,) * 3, (1.0,) * 3, sampling="crop")
+
+    def test_images_stay_at_their_own_resolution(self) -> None:
+        image = np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8)
+        np.testing.assert_array_equal(self.crops((16, 31)).image(image), image)
+        mask = image[..., 0] % 3
+        np.testing.assert_array_equal(self.crops((16, 31)).mask(mask), mask)
+
+    def test_smaller_images_are_continued_by_their_mirror_image_and_ignored(self) -> None:
+        image = np.random.default_rng(0).integers(0, 256, (5, 9, 3), dtype=np.uint8)
+        enlarged = self.crops((16, 8)).image(image)
+        after = [(0, 11), (0, 0)]
+        np.testing.assert_array_equal(enlarged, np.pad(image, [*after, (0, 0)], mode="reflect"))
+        mask = self.crops((16, 8)).mask(image[..., 0] % 3)
+        np.testing.assert_array_equal(mask[:5], image[..., 0] % 3)
+        assert mask.shape == (16, 9)
+        assert set(mask[5:].ravel()) == {255}
+
+    def test_another_sampling_is_refused(self) -> None:
+        with pytest.raises(UserError, match=r"dataset\.sampling=tile .*resize, crop"):
+            Preprocessing((8, 8), 1, (0.0,), (1.0,), sampling="tile")
 
 
 def test_a_refused_file_is_named(tmp_path: Path) -> None:
@@ -160,8 +276,11 @@ def test_fixed_statistics() -> None:
 
 
 def test_plain_values_restore_it() -> None:
-    preprocessing = Preprocessing((16, 32), 1, (0.5,), (0.2,))
-    assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+    for more in ({}, {"percentile": 0.5, "sampling": "crop"}):
+        preprocessing = Preprocessing((16, 32), 1, (0.5,), (0.2,), **more)
+        assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+    early = {"image_size": [16, 32], "channels": 1, "mean": [0.5], "std": [0.2]}
+    assert Preprocessing.from_dict(early) == Preprocessing((16, 32), 1, (0.5,), (0.2,))
     with pytest.raises(UserError, match="incomplete"):
         Preprocessing.from_dict({"channels": 1})
 

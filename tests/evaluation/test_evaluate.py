@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from medt.data.crops import Crops
 from medt.data.dataset import SegmentationDataset
 from medt.data.labels import Labels
 from medt.data.layout import Case, default_classes
@@ -17,6 +18,7 @@ from medt.errors import UserError
 from medt.evaluation.evaluate import evaluate
 from medt.files import write_png
 from medt.inference.predictor import Predictor
+from medt.losses import CrossEntropyLoss
 
 STEPS = Preprocessing((4, 4), 3, (0.0,) * 3, (1.0,) * 3)
 
@@ -46,14 +48,14 @@ def image_of(ids):
 def make_dataset(tmp_path):
     """Build a dataset of (image, mask) pairs; case i is called ``case_i``, of group ``p_i``."""
 
-    def make(*pairs, **options):
+    def make(*pairs, steps=STEPS, **options):
         cases = []
         for i, (image, mask) in enumerate(pairs):
             paths = tmp_path / f"case_{i}.png", tmp_path / f"case_{i}_mask.png"
             write_png(paths[0], image)
             write_png(paths[1], mask.astype(np.uint8))
             cases.append(Case(f"case_{i}", *paths, None, f"p_{i}", "test"))
-        return SegmentationDataset(cases, STEPS, **options)
+        return SegmentationDataset(cases, steps, **options)
 
     return make
 
@@ -204,6 +206,48 @@ def test_the_loss_is_its_mean_over_cases_at_the_networks_size(make_dataset):
         summary = evaluate(make_predictor(), dataset, batch_size=size, loss=loss).summary
         assert summary["loss"] == pytest.approx(expected)
     assert "loss" not in evaluate(make_predictor(), dataset).summary
+
+
+class TestCrops:
+    """A network that was trained on crops is scored at the images' own size, window by window."""
+
+    STEPS = Preprocessing((4, 4), 3, (0.0,) * 3, (1.0,) * 3, sampling="crop")
+
+    @pytest.fixture
+    def dataset(self, make_dataset):
+        small = left_half(16)
+        small[0, 12] = 1  # lost at 4 x 4
+        tiny = np.array([[0, 1, 1]])
+        pairs = [(image_of(truth), truth) for truth in (small, left_half(6), tiny)]
+        return make_dataset(*pairs, steps=self.STEPS)
+
+    @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (5, 0), (8, 1)])
+    def test_every_detail_counts_at_the_images_own_size(self, dataset, batch_size, workers):
+        predictor = make_predictor(scale=20.0, steps=self.STEPS)
+        evaluation = evaluate(predictor, dataset, batch_size=batch_size, workers=workers)
+        sizes = [(row["height"], row["width"]) for row in evaluation.rows]
+        assert sizes == [(16, 16), (6, 6), (1, 3)]
+        assert [row["foreground"]["dice"] for row in evaluation.rows] == [1, 1, 1]
+        assert [row["classes"]["gland"]["tp"] for row in evaluation.rows] == [129, 18, 2]
+        assert "overlapping windows" in evaluation.summary["protocol_means"]
+
+    def test_the_loss_leaves_out_what_was_added_to_a_small_image(self, dataset):
+        loss = CrossEntropyLoss()
+        summary = evaluate(
+            make_predictor(steps=self.STEPS), dataset, batch_size=3, loss=loss
+        ).summary
+        assert summary["loss"] == pytest.approx(np.log(1 + np.exp(-1)))
+
+    @pytest.mark.parametrize("protocol", ["paper", "paper_official"])
+    def test_the_papers_protocols_are_refused(self, dataset, protocol):
+        with pytest.raises(UserError, match=rf"protocol={protocol} .*trained on crops") as caught:
+            evaluate(make_predictor(steps=self.STEPS), dataset, protocol)
+        assert caught.value.hint == "use protocol=native"
+
+    def test_a_dataset_of_crops_is_refused(self, dataset):
+        dataset.crops = Crops()
+        with pytest.raises(UserError, match="cropped"):
+            evaluate(make_predictor(steps=self.STEPS), dataset)
 
 
 class TestRefused:

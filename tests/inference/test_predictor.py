@@ -11,7 +11,7 @@ from torch import nn
 from medt.checkpoint import Checkpoint, save_checkpoint
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import Case, SegmentationClass
-from medt.data.preprocessing import Preprocessing
+from medt.data.preprocessing import PERCENTILES, Preprocessing, fit_normalization
 from medt.errors import UserError
 from medt.files import write_png
 from medt.inference.predictor import Predictor
@@ -84,19 +84,110 @@ def test_a_path_and_an_array_give_the_same(predictor, tmp_path):
     np.testing.assert_array_equal(from_path, predictor.probabilities(image))
 
 
+@pytest.mark.parametrize("sampling", ["resize", "crop"])
+@pytest.mark.parametrize("normalize", ["unit", "imagenet", "dataset", "percentile"])
 @pytest.mark.parametrize("shape", [(19, 30), (19, 30, 3), (19, 30, 4)])
-def test_the_network_sees_what_it_sees_in_training(shape, tmp_path):
-    write_png(tmp_path / "image.png", noise(*shape))
+def test_the_network_sees_what_it_sees_in_training(shape, normalize, sampling, tmp_path):
+    image = noise(*shape).astype(np.uint16) * 16 + 7
+    write_png(tmp_path / "image.png", image)
     write_png(tmp_path / "mask.png", np.zeros(shape[:2], np.uint8))
     case = Case("a", tmp_path / "image.png", tmp_path / "mask.png", None, "", "test")
-    steps = Preprocessing((8, 8), 3, (0.3, 0.4, 0.5), (0.2, 0.3, 0.4))
+    steps = Preprocessing(
+        (8, 8) if sampling == "resize" else shape[:2],  # then one window sees it all
+        3,
+        *fit_normalization([case], normalize, 3),
+        percentile=PERCENTILES.get(normalize),
+        sampling=sampling,
+    )
     seen = []
     model = Threshold()
     model.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
-    Predictor(model, steps, CLASSES).predict(tmp_path / "image.png")
-    torch.testing.assert_close(
-        seen[0][0], SegmentationDataset([case], steps)[0]["image"], rtol=0, atol=0
-    )
+    predictor = Predictor(model, steps, CLASSES)
+    predictor.predict(tmp_path / "image.png")
+    predictor.predict(image)
+    predictor.probabilities_of(steps.original(image))
+    expected = SegmentationDataset([case], steps)[0]["image"]
+    for batch in seen:
+        torch.testing.assert_close(batch[0], expected, rtol=0, atol=0)
+    assert len(seen) == 3
+
+
+class Place(nn.Module):
+    """Logits say how far a pixel is from the window's centre, and count what goes in."""
+
+    def __init__(self, size):
+        super().__init__()
+        rows, columns = (torch.linspace(-1, 1, n) for n in size)
+        self.distance = (rows[:, None] ** 2 + columns**2) ** 0.5
+        self.batches = []
+
+    def forward(self, x):
+        self.batches.append(x)
+        assert x.shape[2:] == self.distance.shape
+        bright = 10 * x[:, :1]
+        return torch.cat([torch.zeros_like(bright), bright - self.distance], dim=1)
+
+
+class TestSlidingWindow:
+    """A network that was trained on crops sees images at their own size."""
+
+    @staticmethod
+    def crops(size=(8, 8), channels=3):
+        ranges = (0.0,) * channels, (1.0,) * channels
+        return Preprocessing(size, channels, *ranges, sampling="crop")
+
+    def test_details_that_a_resized_image_would_lose_are_seen(self):
+        image = np.zeros((40, 56, 3), np.uint8)
+        image[7, 5] = image[33, 50] = 255
+        mask = Predictor(Threshold(), self.crops(), CLASSES).predict(image)
+        assert mask.shape == (40, 56)
+        assert np.argwhere(mask).tolist() == [[7, 5], [33, 50]]
+        assert not Predictor(Threshold(), preprocessing(), CLASSES).predict(image).any()
+
+    @pytest.mark.parametrize("shape", [(8, 8), (9, 8), (21, 33), (3, 5), (1, 40), (30, 2)])
+    def test_a_network_that_looks_at_single_pixels_gives_what_it_gives_at_once(self, shape):
+        image = noise(*shape, 3)
+        probabilities = Predictor(Threshold(), self.crops(), CLASSES).probabilities(image)
+        tensor = preprocessing().tensor(image)
+        expected = 1 / (1 + np.exp(-20 * (tensor.mean(dim=0).numpy() - 0.5)))
+        assert probabilities.shape == (2, *shape)
+        assert probabilities.dtype == np.float32
+        np.testing.assert_allclose(probabilities[1], expected, atol=1e-4)
+
+    def test_windows_overlap_by_half_and_their_centres_count_most(self):
+        model = Place((8, 8))
+        predictor = Predictor(model, self.crops(), CLASSES)
+        distance = -predictor.logits(torch.zeros(1, 3, 16, 24))[0, 1]
+        starts = [(top, left) for top in (0, 4, 8) for left in (0, 4, 8, 12, 16)]
+        assert sum(len(batch) for batch in model.batches) == len(starts)
+        total, count = torch.zeros(2, 16, 24)
+        for top, left in starts:
+            total[top : top + 8, left : left + 8] += model.distance
+            count[top : top + 8, left : left + 8] += 1
+        plain = total / count
+        several = count > 1
+        assert (distance[several] < plain[several] + 1e-5).all()
+        assert distance[several].mean() < 0.9 * plain[several].mean()
+
+    def test_at_most_so_many_windows_go_through_at_once(self):
+        model = Place((8, 8))
+        predictor = Predictor(model, self.crops(), CLASSES)
+        image = torch.rand(1, 3, 30, 30, generator=torch.Generator().manual_seed(0))
+        few = predictor.logits(image, windows=3)
+        assert {len(batch) for batch in model.batches} == {3, 49 % 3}
+        torch.testing.assert_close(few, predictor.logits(image, windows=100))
+
+    def test_a_small_image_is_mirrored_as_in_training(self):
+        model = Place((8, 8))
+        steps = self.crops()
+        image = noise(5, 20, 3)
+        mask = Predictor(model, steps, CLASSES).predict(image)
+        assert mask.shape == (5, 20)
+        torch.testing.assert_close(model.batches[0][0], steps.tensor(steps.image(image))[..., :8])
+
+    def test_the_mode_follows_the_preprocessing(self):
+        assert Predictor(Threshold(), preprocessing(), CLASSES).mode == "resize"
+        assert Predictor(Threshold(), self.crops(), CLASSES).mode == "sliding_window"
 
 
 def test_grey_networks_take_grey_and_colour_images():

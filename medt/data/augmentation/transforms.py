@@ -1,0 +1,101 @@
+"""Changes of an image's values that albumentations does not have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+class ColorJitter(A.ImageOnlyTransform):  # type: ignore[misc]
+    """x -> mean + (x - mean) (1 + gain n1) + shift std n2 with normal n1 and n2, per channel.
+
+    Only the three channels of an image in colour have draws of their own: three equal ones are a
+    grey image and stay one.
+    """
+
+    def __init__(self, gain: float, shift: float, p: float) -> None:
+        super().__init__(p=p)
+        self.gain, self.shift = gain, shift
+
+    def get_params(self) -> dict[str, Any]:
+        return {"draws": self.random_generator.normal(size=(2, 3))}
+
+    def apply(
+        self, img: NDArray[np.uint8], draws: NDArray[np.float64], **_: Any
+    ) -> NDArray[np.uint8]:
+        channels = img.shape[2]
+        colored = channels == 3 and bool(np.any(img[..., :1] != img[..., 1:]))
+        n1, n2 = draws if colored else np.repeat(draws[:, :1], channels, axis=1)
+        planes = [np.ascontiguousarray(img[..., c]) for c in range(channels)]
+        moments = np.array([cv2.meanStdDev(plane) for plane in planes])
+        mean, std = moments.reshape(channels, 2).T
+        levels = np.arange(256)[:, None]
+        table = mean + (levels - mean) * (1 + self.gain * n1) + self.shift * std * n2
+        table = np.clip(np.rint(table), 0, 255).astype(np.uint8)
+        changed = [cv2.LUT(plane, column) for plane, column in zip(planes, table.T, strict=True)]
+        return np.stack(changed, axis=-1)
+
+
+class _Factor(A.ImageOnlyTransform):  # type: ignore[misc]
+    """x -> x times a random field, the same for all channels: what is black stays black."""
+
+    def __init__(self, strength: float, p: float) -> None:
+        super().__init__(p=p)
+        self.strength = strength
+
+    def get_params_dependent_on_data(
+        self, params: dict[str, Any], data: dict[str, Any]
+    ) -> dict[str, Any]:
+        height, width = params["shape"][:2]
+        return {"field": self.field(height, width)}
+
+    def field(self, height: int, width: int) -> NDArray[np.floating]:
+        """Factors >= 0 that broadcast to (height, width)."""
+        raise NotImplementedError
+
+    def apply(
+        self, img: NDArray[np.uint8], field: NDArray[np.floating], **_: Any
+    ) -> NDArray[np.uint8]:
+        changed = img * field[..., None]
+        return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
+
+
+class DepthGain(_Factor):
+    """Gain over depth: factors within 1 +- strength at the top, a third, two thirds, the bottom."""
+
+    def field(self, height: int, width: int) -> NDArray[np.floating]:
+        knots = 1 + self.random_generator.uniform(-self.strength, self.strength, 4)
+        gain = np.interp(np.linspace(0, 3, height), np.arange(4), knots)
+        return np.asarray(gain[:, None])
+
+
+class Shadow(_Factor):
+    """An acoustic shadow: below some depth, and down to the bottom, a darker column.
+
+    Across it has a Gaussian profile with a deviation of 4 to 15 % of the width, and at its deepest
+    it takes half of the strength to all of it away.
+    """
+
+    def field(self, height: int, width: int) -> NDArray[np.floating]:
+        draw = self.random_generator.uniform
+        depth, centre, spread = draw(0.1, 0.7), draw(0, 1), draw(0.04, 0.15)
+        strength = self.strength * draw(0.5, 1)
+        rows, columns = np.linspace(0, 1, height), np.linspace(0, 1, width)
+        onset = np.clip((rows - depth) / 0.1, 0, 1)
+        profile = np.exp(-0.5 * ((columns - centre) / spread) ** 2)
+        return np.asarray(1 - strength * onset[:, None] * profile)
+
+
+class Speckle(_Factor):
+    """Multiplicative noise with grains of half a pixel to 1.5 pixels: 1 + strength n, n normal."""
+
+    def field(self, height: int, width: int) -> NDArray[np.floating]:
+        noise = self.random_generator.standard_normal((height, width), np.float32)
+        grain = self.random_generator.uniform(0.5, 1.5)
+        smooth = np.asarray(cv2.GaussianBlur(noise, (0, 0), grain))
+        smooth /= max(float(smooth.std()), 1e-6)
+        return np.maximum(1 + self.strength * smooth, 0)
