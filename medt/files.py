@@ -175,6 +175,10 @@ def read_bytes(path: str | Path) -> bytes:
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device not end
+            raise UserError(
+                f"{path} is no regular file", "give files, not folders, pipes or devices"
+            )
         return path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"No file {path}", "check the path") from None

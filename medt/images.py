@@ -22,6 +22,9 @@ class PaintedMaskError(UserError):
     """A mask is painted in colours where numbers are expected."""
 
 
+# What it would print of a damaged file stands in the error.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ORIENTATION_TAG = 0x0112
 
@@ -233,7 +236,8 @@ def _check_end(data: bytes, name: str) -> None:
 def _decode_tiff(data: bytes, name: str, number: int) -> NDArray[Any] | None:
     """One page, or None where OpenCV does as well.
 
-    OpenCV inverts 1 bit TIFFs, multiplies colours by alpha, and reads but one of separate planes.
+    OpenCV inverts 1 bit TIFFs, multiplies colours by alpha, reads but one of separate planes, and
+    no more than four channels.
     """
     import tifffile
     from PIL import Image
@@ -247,11 +251,12 @@ def _decode_tiff(data: bytes, name: str, number: int) -> NDArray[Any] | None:
                     image.seek(number)
                     modes = {1: "L", 4: "RGB" if image.mode == "CMYK" else image.mode}
                     return np.array(image.convert(modes[samples] if bits == 8 else "L"))
-            if samples > 1 and page.planarconfig == 2:
+            if samples > 4 or (samples > 1 and page.planarconfig == 2):
+                pixels = np.asarray(page.asarray())
+                if page.planarconfig == 2:
+                    pixels = np.moveaxis(pixels, 0, -1)
                 tag = page.tags.get(ORIENTATION_TAG)
-                return oriented(
-                    np.moveaxis(np.asarray(page.asarray()), 0, -1), tag.value if tag else 1
-                )
+                return oriented(pixels, tag.value if tag else 1)
             return None
     except Exception:  # a broken file makes these readers raise whatever they come across
         raise _undecodable(name) from None

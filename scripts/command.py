@@ -182,7 +182,8 @@ def _guarded(action: Callable[[], int], config: str, overrides: list[str]) -> in
     except Exception as error:
         if os.environ.get("MEDT_DEBUG") == "1":
             traceback.print_exc()
-        print(f"error: {_one_line(error, config, overrides)}", file=sys.stderr)
+        line = _one_line(error, config, overrides).replace("\n", "\\n")  # of a file's name
+        print(f"error: {line}", file=sys.stderr)
         return 1
 
 

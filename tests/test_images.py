@@ -233,3 +233,12 @@ def test_colours_are_read_as_one_number(tmp_path: Path) -> None:
 def test_any_bytes_are_an_image_or_refused_in_one_line(content: bytes, start: bytes) -> None:
     with pytest.raises(UserError, match=r"^noise cannot be decoded[^\n]*$"):
         decode_image(start + content, "noise")
+
+
+def test_more_than_four_channels_of_a_tiff(tmp_path: Path) -> None:
+    import tifffile
+
+    image = np.random.default_rng(0).integers(0, 65536, (6, 8, 5), dtype=np.uint16)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, image, photometric="minisblack", planarconfig="contig")
+    np.testing.assert_array_equal(read_image(path), image)
