@@ -25,6 +25,7 @@ from medt.metrics.pixel import IGNORE_INDEX
 PERCENTILES = (1, 50, 99)
 SMALLER_OBJECTS = 10  # the percentile of a case's objects that stands for its smaller ones
 MOST_WORKERS = 8  # each holds an image and its mask
+ROWS = 64  # counted at a time
 MOST_SAMPLES = 1_000_000  # pixels of a plane that are sorted where they cannot be counted
 KINDS = {1: "grey", 2: "grey + alpha", 3: "RGB", 4: "RGBA"}
 
@@ -272,9 +273,9 @@ def _statistics(plane: NDArray[Any]) -> _Statistics:
 
 
 def _mask_facts(ids: NDArray[np.uint8], instances: NDArray[Any] | None) -> MaskFacts:
-    counts = np.bincount(ids.ravel(), minlength=IGNORE_INDEX + 1)
+    counts = _counted(ids, IGNORE_INDEX + 1)
     pixels = {i: int(counts[i]) for i in np.flatnonzero(counts[:IGNORE_INDEX]).tolist()}
-    areas = _region_areas(ids, pixels) if instances is None else np.bincount(instances.ravel())[1:]
+    areas = _region_areas(ids, pixels) if instances is None else _counted(instances)[1:]
     diameters = 2 * np.sqrt(areas[areas > 0] / np.pi)
     objects = len(diameters)
     small, typical = (
@@ -288,6 +289,15 @@ def _mask_facts(ids: NDArray[np.uint8], instances: NDArray[Any] | None) -> MaskF
     height, width = ids.shape
     ignored = int(counts[IGNORE_INDEX])
     return MaskFacts(height, width, pixels, ignored, objects, small, typical, _digest(ids))
+
+
+def _counted(numbers: NDArray[Any], least: int = 0) -> NDArray[np.int64]:
+    """How often each number from 0 on is there, without a wider copy of the whole array."""
+    length = max(least, int(numbers.max()) + 1)
+    counts = np.zeros(length, np.int64)
+    for first in range(0, len(numbers), ROWS):
+        counts += np.bincount(numbers[first : first + ROWS].ravel(), minlength=length)
+    return counts
 
 
 def _region_areas(ids: NDArray[np.uint8], present: dict[int, int]) -> NDArray[np.int64]:
@@ -306,5 +316,6 @@ def _full_scale(dtype: np.dtype[Any]) -> float:
 
 
 def _digest(array: NDArray[Any]) -> bytes:
-    head = f"{array.shape} {array.dtype.str} ".encode()
-    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).digest()
+    digest = hashlib.sha256(f"{array.shape} {array.dtype.str} ".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()
