@@ -33,6 +33,23 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
+class Settings:
+    """What a training makes of the dataset.
+
+    Attributes:
+        image_size: (H, W) of the network's input in pixels.
+        normalize: as ``dataset.normalize``.
+        crops: whether the network sees crops at native resolution, not the whole image resized.
+        channels: of the network's input.
+    """
+
+    image_size: tuple[int, int]
+    normalize: str
+    crops: bool
+    channels: int
+
+
+@dataclass(frozen=True)
 class Fault:
     """Why a case cannot be used.
 
@@ -132,18 +149,18 @@ class CaseFacts:
 
 
 def examine(
-    index: DatasetIndex, channels: int, advance: Callable[[int, int], None] | None = None
+    index: DatasetIndex, settings: Settings, advance: Callable[[int, int], None] | None = None
 ) -> list[CaseFacts]:
     """Read every case once, several at a time; what is wrong with one is among its facts.
 
     Args:
-        channels: of the network's input.
+        settings: what a training would make of the dataset.
         advance: called with the number of cases done and of all.
     """
     facts = []
     pool = ThreadPoolExecutor(min(MOST_WORKERS, os.cpu_count() or 1))
     try:
-        look = partial(examine_case, labels=index.labels, channels=channels)
+        look = partial(examine_case, labels=index.labels, settings=settings)
         for fact in pool.map(look, index.cases):
             facts.append(fact)
             if advance is not None:
@@ -153,7 +170,7 @@ def examine(
     return facts
 
 
-def examine_case(case: Case, labels: Labels, channels: int) -> CaseFacts:
+def examine_case(case: Case, labels: Labels, settings: Settings) -> CaseFacts:
     """Read one case; nothing that is wrong with its files is raised."""
     faults: list[Fault] = []
 
@@ -172,7 +189,7 @@ def examine_case(case: Case, labels: Labels, channels: int) -> CaseFacts:
     instances = tried("unreadable", lambda: _read_instances(case)) if case.instances else None
     if pixels is not None:
         taken = pixels
-        tried("unsuitable", lambda: _check_suitable(taken, case, channels))
+        tried("unsuitable", lambda: _check_suitable(taken, case, settings.channels))
     sized = (("image", pixels), ("mask", ids), ("instances", instances))
     shapes = {name: array.shape[:2] for name, array in sized if array is not None}
     if len(set(shapes.values())) > 1:
@@ -182,7 +199,7 @@ def examine_case(case: Case, labels: Labels, channels: int) -> CaseFacts:
         )
     return CaseFacts(
         case,
-        None if pixels is None else _image_facts(pixels, channels),
+        None if pixels is None else _image_facts(pixels, settings.channels),
         None if ids is None else _mask_facts(ids, instances),
         tuple(faults),
     )
