@@ -95,10 +95,10 @@ def warnings_before_training(settings: Mapping[str, Any], index: DatasetIndex) -
     check = check_of(settings, index)
     command = f"python scripts/check_data.py {check_arguments(settings)}"
     if errors := check.errors:
-        hint = errors[0].hint if len(errors) == 1 else "what to do about each"
+        hint = f"{errors[0].hint}; more" if len(errors) == 1 else "what to do about each"
         raise UserError(
             f"Dataset {index.name} cannot be trained on: {'; '.join(e.message for e in errors)}",
-            f"{hint}; shown by {command}",
+            f"{hint}: {command}",
         )
     lines = [f"warning: {finding}" for finding in check.warnings[:WARNINGS_SHOWN]]
     more = len(check.warnings) - len(lines)

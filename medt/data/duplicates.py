@@ -78,11 +78,10 @@ def joined_groups(
     together: dict[str, set[str]] = {case: {case} for case in groups}
 
     def join(first: str, second: str) -> None:
-        if first in together[second]:
-            return
-        merged = together[first] | together[second]
-        for case in merged:
-            together[case] = merged
+        small, large = sorted((together[first], together[second]), key=len)
+        if small is not large:
+            large |= small
+            together.update(dict.fromkeys(small, large))
 
     first_of: dict[str, str] = {}
     for case, group in groups.items():
@@ -90,4 +89,5 @@ def joined_groups(
             join(first_of.setdefault(group, case), case)
     for pair in pairs:
         join(pair.first, pair.second)
-    return {case: frozenset(members) for case, members in together.items()}
+    members = {id(joined): frozenset(joined) for joined in together.values()}
+    return {case: members[id(joined)] for case, joined in together.items()}

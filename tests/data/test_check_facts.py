@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from check_sample import SIZE, TRAIN, Sample
+from check_sample import SETTINGS, SIZE, TRAIN, Sample
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +40,7 @@ class TestFacts:
         colours = "rgb" if image.ndim == 3 and image.shape[2] > 2 else "minisblack"
         tifffile.imwrite(case.image, image, photometric=colours)
         write_png(case.mask, mask)
-        return examine_case(case, labels, channels=3)
+        return examine_case(case, labels, SETTINGS)
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
     @pytest.mark.parametrize("channels", [(), (3,)])

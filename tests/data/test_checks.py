@@ -91,7 +91,7 @@ WARNINGS: dict[str, Fault] = {
     "a mask of mostly foreground": (spoiled.mostly_foreground, "inverted", ONE, (
         "more than 90 % foreground (1): case_3", "swap the values")),
     "too few cases": (spoiled.one_to_train_on, "few_cases", NONE, (
-        "Split train has 1 case only", "dataset.folds=5")),
+        "Splits of few cases: train 1", "dataset.folds=5")),
     "an image twice in a split": (
         spoiled.same_image("case_3", "case_4"), "duplicate", ["case_3", "case_4"], (
         "case_3 and case_4 (train)", "remove one with its mask")),

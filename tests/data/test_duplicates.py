@@ -66,3 +66,12 @@ def test_groups_and_pairs_link_cases_through_each_other() -> None:
     assert linked["a"] == linked["b"] == linked["c"] == {"a", "b", "c"}
     assert linked["d"] == {"d"}
     assert linked["e"] == {"e"}
+
+
+def test_many_equal_images_give_no_more_pairs_than_asked_for() -> None:
+    hashes = {f"case_{i}": np.zeros(256, bool) for i in range(50)}
+    assert len(near_duplicates(hashes)) == 50 * 49 // 2
+    pairs = near_duplicates(hashes, most=60)
+    assert 60 <= len(pairs) < 60 + 49
+    joined = joined_groups(dict.fromkeys(hashes, ""), pairs)
+    assert set(joined.values()) == {frozenset(hashes)}

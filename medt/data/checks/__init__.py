@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from medt.data.checks.cases import CaseFacts, examine
-from medt.data.checks.finding import ERROR, Finding, Settings
+from medt.data.checks.cases import CaseFacts, Settings, examine
+from medt.data.checks.finding import ERROR, Finding
 from medt.data.checks.images import image_findings
 from medt.data.checks.masks import mask_findings
 from medt.data.checks.splits import split_findings
@@ -64,7 +64,7 @@ def check_dataset(
         settings: what a training would make of the dataset.
         advance: called with the number of cases read and of all.
     """
-    cases = examine(index, settings.channels, advance)
+    cases = examine(index, settings, advance)
     findings = [
         *image_findings(cases, settings),
         *mask_findings(cases, index.classes, settings),

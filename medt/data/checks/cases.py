@@ -25,10 +25,28 @@ from medt.metrics.pixel import IGNORE_INDEX
 PERCENTILES = (1, 50, 99)
 SMALLER_OBJECTS = 10  # the percentile of a case's objects that stands for its smaller ones
 MOST_WORKERS = 8  # each holds an image and its mask
+ROWS = 64  # counted at a time
 MOST_SAMPLES = 1_000_000  # pixels of a plane that are sorted where they cannot be counted
 KINDS = {1: "grey", 2: "grey + alpha", 3: "RGB", 4: "RGBA"}
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training makes of the dataset.
+
+    Attributes:
+        image_size: (H, W) of the network's input in pixels.
+        normalize: as ``dataset.normalize``.
+        crops: whether the network sees crops at native resolution, not the whole image resized.
+        channels: of the network's input.
+    """
+
+    image_size: tuple[int, int]
+    normalize: str
+    crops: bool
+    channels: int
 
 
 @dataclass(frozen=True)
@@ -131,18 +149,18 @@ class CaseFacts:
 
 
 def examine(
-    index: DatasetIndex, channels: int, advance: Callable[[int, int], None] | None = None
+    index: DatasetIndex, settings: Settings, advance: Callable[[int, int], None] | None = None
 ) -> list[CaseFacts]:
     """Read every case once, several at a time; what is wrong with one is among its facts.
 
     Args:
-        channels: of the network's input.
+        settings: what a training would make of the dataset.
         advance: called with the number of cases done and of all.
     """
     facts = []
     pool = ThreadPoolExecutor(min(MOST_WORKERS, os.cpu_count() or 1))
     try:
-        look = partial(examine_case, labels=index.labels, channels=channels, page=index.page)
+        look = partial(examine_case, labels=index.labels, settings=settings, page=index.page)
         for fact in pool.map(look, index.cases):
             facts.append(fact)
             if advance is not None:
@@ -152,7 +170,9 @@ def examine(
     return facts
 
 
-def examine_case(case: Case, labels: Labels, channels: int, page: int | None = None) -> CaseFacts:
+def examine_case(
+    case: Case, labels: Labels, settings: Settings, page: int | None = None
+) -> CaseFacts:
     """Read one case; nothing that is wrong with its files is raised."""
     faults: list[Fault] = []
 
@@ -171,7 +191,7 @@ def examine_case(case: Case, labels: Labels, channels: int, page: int | None = N
     instances = tried("unreadable", lambda: _read_instances(case, page)) if case.instances else None
     if pixels is not None:
         taken = pixels
-        tried("unsuitable", lambda: _check_suitable(taken, case, channels))
+        tried("unsuitable", lambda: _check_suitable(taken, case, settings.channels))
     sized = (("image", pixels), ("mask", ids), ("instances", instances))
     shapes = {name: array.shape[:2] for name, array in sized if array is not None}
     if len(set(shapes.values())) > 1:
@@ -181,7 +201,7 @@ def examine_case(case: Case, labels: Labels, channels: int, page: int | None = N
         )
     return CaseFacts(
         case,
-        None if pixels is None else _image_facts(pixels, channels),
+        None if pixels is None else _image_facts(pixels, settings.channels),
         None if ids is None else _mask_facts(ids, instances),
         tuple(faults),
     )
@@ -272,9 +292,9 @@ def _statistics(plane: NDArray[Any]) -> _Statistics:
 
 
 def _mask_facts(ids: NDArray[np.uint8], instances: NDArray[Any] | None) -> MaskFacts:
-    counts = np.bincount(ids.ravel(), minlength=IGNORE_INDEX + 1)
+    counts = _counted(ids, IGNORE_INDEX + 1)
     pixels = {i: int(counts[i]) for i in np.flatnonzero(counts[:IGNORE_INDEX]).tolist()}
-    areas = _region_areas(ids, pixels) if instances is None else np.bincount(instances.ravel())[1:]
+    areas = _region_areas(ids, pixels) if instances is None else _counted(instances)[1:]
     diameters = 2 * np.sqrt(areas[areas > 0] / np.pi)
     objects = len(diameters)
     small, typical = (
@@ -283,6 +303,15 @@ def _mask_facts(ids: NDArray[np.uint8], instances: NDArray[Any] | None) -> MaskF
     height, width = ids.shape
     ignored = int(counts[IGNORE_INDEX])
     return MaskFacts(height, width, pixels, ignored, objects, small, typical, _digest(ids))
+
+
+def _counted(numbers: NDArray[Any], least: int = 0) -> NDArray[np.int64]:
+    """How often each number from 0 on is there, without a wider copy of the whole array."""
+    length = max(least, int(numbers.max()) + 1)
+    counts = np.zeros(length, np.int64)
+    for first in range(0, len(numbers), ROWS):
+        counts += np.bincount(numbers[first : first + ROWS].ravel(), minlength=length)
+    return counts
 
 
 def _region_areas(ids: NDArray[np.uint8], present: dict[int, int]) -> NDArray[np.int64]:
@@ -301,5 +330,6 @@ def _full_scale(dtype: np.dtype[Any]) -> float:
 
 
 def _digest(array: NDArray[Any]) -> bytes:
-    head = f"{array.shape} {array.dtype.str} ".encode()
-    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).digest()
+    digest = hashlib.sha256(f"{array.shape} {array.dtype.str} ".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()

@@ -1,4 +1,4 @@
-"""What a check finds, and under which settings it looks."""
+"""What a check finds, and how it says so."""
 
 from __future__ import annotations
 
@@ -42,23 +42,6 @@ class Finding:
             "hint": self.hint,
             "cases": list(self.cases),
         }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a training makes of the dataset.
-
-    Attributes:
-        image_size: (H, W) of the network's input in pixels.
-        normalize: as ``dataset.normalize``.
-        crops: whether the network sees crops at native resolution, not the whole image resized.
-        channels: of the network's input.
-    """
-
-    image_size: tuple[int, int]
-    normalize: str
-    crops: bool
-    channels: int
 
 
 def about(

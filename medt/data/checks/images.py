@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from medt.data.checks.cases import CaseFacts, Fault, ImageFacts
-from medt.data.checks.finding import ERROR, WARNING, Finding, Settings, about, size_text
+from medt.data.checks.cases import CaseFacts, Fault, ImageFacts, Settings
+from medt.data.checks.finding import ERROR, WARNING, Finding, about, size_text
 from medt.data.layout import listed
 
 FAULTS = {

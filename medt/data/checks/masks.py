@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from medt.data.checks.cases import CaseFacts, MaskFacts
-from medt.data.checks.finding import ERROR, WARNING, Finding, Settings, about, percent, size_text
+from medt.data.checks.cases import CaseFacts, MaskFacts, Settings
+from medt.data.checks.finding import ERROR, WARNING, Finding, about, percent, size_text
 from medt.data.checks.suggestions import suggest_size
 from medt.data.layout import SegmentationClass
 

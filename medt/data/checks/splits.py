@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import combinations
 from statistics import fmean, pstdev
@@ -99,19 +99,20 @@ def split_findings(facts: Sequence[CaseFacts], official: Collection[str]) -> Ite
 
 
 def _few(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
-    for split, least in FEW.items():
-        cases = [fact for fact in facts if fact.case.split == split]
-        if not cases and split != "test":
+    counts = Counter(fact.case.split for fact in facts)
+    for split in ("train", "val"):
+        if not counts[split]:
             message = f"There are no cases in split {split}"
             yield Finding(ERROR, "no_cases", message, "training needs some: edit the split file")
-        elif 0 < len(cases) < least:
-            purpose = "to learn from" if split == "train" else "for a score that says much"
-            yield Finding(
-                WARNING,
-                "few_cases",
-                f"Split {split} has {len(cases)} case{'s' * (len(cases) > 1)} only: few {purpose}",
-                "add cases, or dataset.folds=5 to train and validate on all in turn",
-            )
+    few = [f"{split} {counts[split]}" for split in SPLITS if 0 < counts[split] < FEW[split]]
+    if few:
+        yield Finding(
+            WARNING,
+            "few_cases",
+            f"Splits of few cases: {', '.join(few)}",
+            "scores of so few vary much: add cases, or dataset.folds=5 to train and validate on "
+            "all in turn",
+        )
 
 
 def _shared_groups(cases: Iterable[Case], official: Collection[str]) -> Iterator[Finding]:
