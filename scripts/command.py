@@ -159,8 +159,15 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
 
 def print_table(table: Table) -> None:
     """To the terminal; where that is too narrow its lines break, but no number is cut off."""
+    from rich.cells import cell_len
     from rich.console import Console
 
+    for column in table.columns:
+        if column.no_wrap:  # rich would cut off behind a blank
+            cells = [
+                line for cell in (column.header, *column.cells) for line in str(cell).split("\n")
+            ]
+            column.min_width = max(map(cell_len, cells))
     console = Console(soft_wrap=True)
     unlimited = console.options.update(max_width=sys.maxsize)
     console.width = max(console.width, console.measure(table, options=unlimited).minimum)

@@ -170,7 +170,7 @@ def _table() -> Table:
 
 def _splits_table(check: Check) -> Table:
     table = _table()
-    table.add_column("split")
+    table.add_column("split", no_wrap=True)
     for head in ("cases", "groups", "width x height", "images", "intensity", "objects"):
         table.add_column(head, justify="right", no_wrap=True)
     for split, facts in _by_split(check).items():
