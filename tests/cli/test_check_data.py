@@ -15,6 +15,7 @@ from conftest import DATA, tiny, tiny_dataset
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from training_data import in_grammar
 
 from medt.checkpoint import load_checkpoint
@@ -226,4 +227,5 @@ PLAIN = st.recursive(
 @given(PLAIN)
 def test_settings_survive_the_override_grammar(value: object) -> None:
     parsed = OverridesParser.create().parse_override(f"key={in_grammar(value)}")
-    assert parsed.value() == value
+    composed = OmegaConf.create({"key": parsed.value()})  # it is what takes escapes away
+    assert OmegaConf.to_container(composed, resolve=True) == {"key": value}
