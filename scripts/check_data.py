@@ -34,21 +34,20 @@ def check(cfg: DictConfig) -> int:
     settings = plain(cfg.dataset)
     index = open_dataset(settings)
     found = check_of(settings, index)
+    print_check(found)
     output = Path(cfg.output)
     text = json.dumps(report(found), indent=2, allow_nan=False, ensure_ascii=False)
     write_text(output / REPORT, text + "\n")
+    written = [REPORT]
     pictures = {SHEET: draw_sheet(found, cfg.cases)}
     if cfg.preview:
         pictures[PREVIEW] = preview(cfg, found)
     for name, picture in pictures.items():
-        if picture is not None:
-            write_png(output / name, picture)
-    print_check(found)
-    print()
-    for name, picture in pictures.items():
         if picture is None:
             print(f"{name} is not drawn: it needs cases without errors")
-    written = [REPORT, *(name for name, picture in pictures.items() if picture is not None)]
+        else:
+            write_png(output / name, picture)
+            written.append(name)
     print(f"{', '.join(written)} written to {shown(output)}")
     return 1 if found.errors else 0
 
@@ -84,7 +83,7 @@ def print_check(found: Check) -> None:
     console = Console(soft_wrap=True)
     for text in lines(found, min(max(console.width, 80), 100)):
         console.print(text)
-    print(f"{_number(len(found.errors), 'error')}, {_number(len(found.warnings), 'warning')}")
+    print(f"{_number(len(found.errors), 'error')}, {_number(len(found.warnings), 'warning')}\n")
 
 
 def _number(count: int, name: str) -> str:

@@ -25,6 +25,7 @@ WARNINGS_SHOWN = 5
 FOLDER_KEYS = ("root", "images", "masks", "splits_file")
 # Of the dataset, but of no concern to its check.
 UNCHECKED = ("name", "num_classes", "cache", "workers", "timeout")
+KEYWORDS = ("null", "true", "false", "nan", "inf")  # of Hydra's override grammar
 
 
 def new_preprocessing(settings: Mapping[str, Any], cases: Sequence[Case]) -> Preprocessing:
@@ -127,5 +128,6 @@ def in_grammar(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(map(in_grammar, value)) + "]"
     if isinstance(value, str):
-        return value if re.fullmatch(r"[A-Za-z_][\w-]*", value) else quoted(value)
+        bare = re.fullmatch(r"[a-z_][\w-]*", value, re.ASCII | re.IGNORECASE)
+        return value if bare and value.lower() not in KEYWORDS else quoted(value)
     return "null" if value is None else str(value).lower()

@@ -70,7 +70,6 @@ class TestFacts:
         pixels = np.full((4, 5), 0.25, np.float32)
         pixels[0] = np.nan, np.inf, -np.inf, 0.5, 0.0
         image = self.facts(tmp_path, pixels, np.ones((4, 5), np.uint8)).image
-        assert not image.finite
         assert (image.low, image.high) == (0.0, 0.5)
         assert self.facts(tmp_path, pixels * np.nan, np.ones((4, 5), np.uint8)).image.mean == (0,)
 
@@ -101,7 +100,6 @@ def fact(height: int, width: int, small: float | None = None, **image: object) -
         height=height,
         width=width,
         channels=1,
-        finite=True,
         mean=(0.5,),
         deviation=(0.2,),
         hash=np.zeros(256, bool),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from medt.data.duplicates import Hash, perceptual_hash
 from medt.data.labels import Labels
 from medt.data.layout import Case, DatasetIndex
+from medt.data.preprocessing import PERCENTILES as PERCENTILES_OF
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.images import read_image, read_mask
@@ -71,7 +72,6 @@ class ImageFacts:
     Attributes:
         dtype: of the stored numbers.
         low, high: the least and the greatest finite number stored.
-        finite: whether all are.
         mean, deviation: per colour channel, as shares of the largest number that an integer type
             holds; floating point as it is.
         percentiles: per colour channel the 1st, 50th and 99th, on that scale.
@@ -85,7 +85,6 @@ class ImageFacts:
     dtype: str
     low: float
     high: float
-    finite: bool
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     percentiles: tuple[tuple[float, ...], ...]
@@ -191,7 +190,7 @@ def examine_case(
     instances = tried("unreadable", lambda: _read_instances(case, page)) if case.instances else None
     if pixels is not None:
         taken = pixels
-        tried("unsuitable", lambda: _check_suitable(taken, case, settings.channels))
+        tried("unsuitable", lambda: _check_suitable(taken, case, settings))
     sized = (("image", pixels), ("mask", ids), ("instances", instances))
     shapes = {name: array.shape[:2] for name, array in sized if array is not None}
     if len(set(shapes.values())) > 1:
@@ -224,11 +223,15 @@ def _read_instances(case: Case, page: int | None) -> NDArray[Any]:
     return instances
 
 
-def _check_suitable(pixels: NDArray[Any], case: Case, channels: int) -> None:
-    """Raises UserError for a type or number of channels that the preprocessing refuses."""
-    decoder = Preprocessing((1, 1), channels, (0.0,) * channels, (1.0,) * channels)
+def _check_suitable(pixels: NDArray[Any], case: Case, settings: Settings) -> None:
+    """Raises UserError for what the preprocessing refuses: a type, channels, a range of floats."""
+    channels = settings.channels
+    plain = (0.0,) * channels, (1.0,) * channels
+    percentile = PERCENTILES_OF.get(settings.normalize)
+    decoder = Preprocessing((1, 1), channels, *plain, percentile=percentile)
+    decisive = pixels if pixels.dtype.kind == "f" else np.zeros_like(pixels[:1, :1])
     try:
-        decoder.original(np.zeros_like(pixels[:1, :1]))
+        decoder.original(decisive)
     except UserError as error:
         named = error.message.replace("the array", str(case.image))
         raise UserError(named, error.hint) from error
@@ -247,7 +250,6 @@ def _image_facts(pixels: NDArray[Any], channels: int) -> ImageFacts:
         dtype=str(pixels.dtype),
         low=min(s.low for s in statistics),
         high=max(s.high for s in statistics),
-        finite=all(s.finite for s in statistics),
         mean=tuple(s.mean for s in statistics),
         deviation=tuple(s.deviation for s in statistics),
         percentiles=tuple(s.percentiles for s in statistics),
@@ -260,7 +262,6 @@ def _image_facts(pixels: NDArray[Any], channels: int) -> ImageFacts:
 class _Statistics:
     low: float
     high: float
-    finite: bool
     mean: float
     deviation: float
     percentiles: tuple[float, ...]
@@ -278,17 +279,15 @@ def _statistics(plane: NDArray[Any]) -> _Statistics:
         deviation = float(np.sqrt((values - mean) ** 2 @ weights))
         places = np.searchsorted(np.cumsum(weights), np.array(PERCENTILES) / 100 - 1e-9)
         percentiles = values[np.minimum(places, len(values) - 1)]
-        finite = True
     else:
         flat = plane.ravel().astype(np.float64)
         values = flat[np.isfinite(flat)]
-        finite = len(values) == len(flat)
         values = values if len(values) else np.zeros(1)
         mean, deviation = float(values.mean()), float(values.std())
         percentiles = np.percentile(values[:: -(-len(values) // MOST_SAMPLES)], PERCENTILES)
     scaled = tuple((percentiles / scale).tolist())
     low, high = float(values.min()), float(values.max())
-    return _Statistics(low, high, finite, mean / scale, deviation / scale, scaled)
+    return _Statistics(low, high, mean / scale, deviation / scale, scaled)
 
 
 def _mask_facts(ids: NDArray[np.uint8], instances: NDArray[Any] | None) -> MaskFacts:

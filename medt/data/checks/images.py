@@ -34,7 +34,6 @@ def image_findings(facts: Sequence[CaseFacts], settings: Settings) -> Iterator[F
         for fact in facts
         if fact.image is not None and "unsuitable" not in {fault.code for fault in fact.faults}
     ]
-    yield from _ranges(readable, settings)
     yield from _mixed(readable)
     yield from _dark(readable, settings)
     yield from _shapes(readable, settings)
@@ -50,29 +49,6 @@ def _faults(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
             message = f"{title}: {listed(fault.message for _, fault in faults)}"
             names = tuple(dict.fromkeys(name for name, _ in faults))
             yield Finding(ERROR, code, message, faults[0][1].hint, names)
-
-
-def _ranges(readable: Sequence[Pair], settings: Settings) -> Iterator[Finding]:
-    floating = [pair for pair in readable if pair[1].dtype.startswith("float")]
-    yield from about(
-        ERROR,
-        "not_finite",
-        "Images with numbers that are not finite, such as NaN ({n}): {cases}",
-        "replace these numbers, e.g. by 0, or remove the images with their masks",
-        (fact for fact, image in floating if not image.finite),
-    )
-    if settings.normalize == "percentile":
-        return
-    outside = [pair for pair in floating if pair[1].low < 0 or pair[1].high > 1]
-    if outside:
-        low, high = min(i.low for _, i in outside), max(i.high for _, i in outside)
-        yield from about(
-            ERROR,
-            "range",
-            f"Floating point images with {low:g} to {high:g} instead of 0 to 1 ({{n}}): {{cases}}",
-            "dataset.normalize=percentile takes any range; or scale them to 0..1",
-            (fact for fact, _ in outside),
-        )
 
 
 def _mixed(readable: Sequence[Pair]) -> Iterator[Finding]:
