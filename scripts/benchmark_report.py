@@ -225,8 +225,7 @@ def closing_lines(report: Mapping[str, Any]) -> list[str]:
         f"its memory {shown(step['memory'])}"
         for step in report["growth"]
     ]
-    if (loader := report["loader"]) is not None:
-        lines.append(loader_line(loader))
+    lines += [loader_line(loader) for loader in report["loader"]]
     return [*lines, validity_line(report["validity"])]
 
 
@@ -243,9 +242,11 @@ def ratio_lines(ratio: Mapping[str, Any]) -> list[str]:
 
 def loader_line(loader: Mapping[str, Any]) -> str:
     if loader["failures"]:
-        return f"the loader was not timed: {'; '.join(loader['failures'].values())}"
+        reasons = "; ".join(loader["failures"].values())
+        return f"the loader was not timed ({loader['sampling']}): {reasons}"
     return (
-        f"an epoch with the loader takes {shown(loader['ratio'])} times one on tensors in memory "
+        f"{loader['sampling']}: an epoch with the loader takes {shown(loader['epoch'])} s, "
+        f"{shown(loader['ratio'])} times one on tensors in memory "
         f"({loader['images']} images at {loader['image_size']} x {loader['image_size']}, "
         f"batch {loader['batch_size']}, {loader['workers']} workers)"
     )

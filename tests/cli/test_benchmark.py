@@ -8,7 +8,7 @@ import statistics
 
 import benchmark
 import pytest
-from benchmark_loader import EPOCHS, LoaderJob, loader_overrides, loader_work
+from benchmark_loader import EPOCHS, SAMPLINGS, LoaderJob, loader_overrides, loader_work
 from benchmark_report import (
     add_shares,
     failure_lines,
@@ -46,7 +46,7 @@ def test_writes_every_variant(tiny_benchmark):
     assert sorted(path.name for path in folder.iterdir()) == ["benchmark.json", "benchmark.png"]
     assert report["settings"]["sizes"] == [32]
     assert report["machine"]["threads"] == 1
-    assert report["loader"] is None
+    assert report["loader"] == []
     assert [line.split(":")[0] for line in report["skipped"]] == ["medt at 32 x 32"]
 
     records = {(r["network"], r["backend"]): r for r in report["variants"]}
@@ -105,9 +105,10 @@ def test_a_process_that_dies_is_one_line_and_the_others_go_on():
     assert len(table_of([died]).rows) == 1
 
 
-def test_the_loader_and_memory_give_the_same_epoch(tmp_path):
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_the_loader_and_memory_give_the_same_epoch(tmp_path, sampling):
     register_schema()
-    few = [o for o in loader_overrides(tmp_path) if not o.startswith("dataset.train=")]
+    few = [o for o in loader_overrides(tmp_path, sampling) if not o.startswith("dataset.train=")]
     small = ["dataset.train=4", "dataset.size=64", "dataset.image_size=32"]
     model = ["model=gated_axial_unet", "model.depths=[1,1]"]
     with initialize_config_dir(config_dir=str(benchmark.CONFIGS), version_base="1.3"):
