@@ -120,14 +120,17 @@ def measure(
     settings: dict[str, Any], groups: Sequence[list[Variant]], skipped: list[str], output: Path
 ) -> dict[str, Any]:
     """The report, written to `output` after each group: what is measured survives an interrupt."""
+    from benchmark_loader import SAMPLINGS
     from benchmark_timing import PHASES, WARM_UP_ROUNDS
 
     from medt.files import write_text
 
     report: dict[str, Any] = {"settings": settings, "machine": machine(), "skipped": skipped}
-    report |= {"variants": [], "loader": None}
+    samplings = SAMPLINGS if settings["loader"] else ()
+    report |= {"variants": [], "loader": [], "preparation": None}
     rounds = WARM_UP_ROUNDS + settings["rounds"]
-    total = rounds * (len(PHASES) * len(groups) + settings["loader"])
+    total = rounds * (len(PHASES) * len(groups) + len(samplings))
+    total += settings["rounds"] * (settings["glas"] is not None)
     done = itertools.count(1)
     with progress("timing") as show_progress:
 
@@ -137,8 +140,12 @@ def measure(
         for group in groups:
             report["variants"] += measure_group(group, settings, advance)
             write_text(output, json.dumps(summarised(report), indent=2) + "\n")
-        if settings["loader"]:
-            report["loader"] = measure_loader(settings, advance)
+        report["loader"] = [measure_loader(sampling, settings, advance) for sampling in samplings]
+        if settings["glas"] is not None:
+            from benchmark_preparation import measure_preparation
+
+            archive = Path(settings["glas"])
+            report["preparation"] = measure_preparation(archive, settings["rounds"], advance)
     report = summarised(report)
     write_text(output, json.dumps(report, indent=2) + "\n")
     return report
@@ -177,25 +184,29 @@ def memory_limit(gigabytes: float | None) -> int | None:
     return None if available is None else int(SHARE_OF_MEMORY * available)
 
 
-def measure_loader(settings: dict[str, Any], advance: Callable[[], None]) -> dict[str, Any]:
+def measure_loader(
+    sampling: str, settings: dict[str, Any], advance: Callable[[], None]
+) -> dict[str, Any]:
     """An epoch of the quick start's training with its loader, and with the batches in memory."""
     from benchmark_loader import EPOCHS, IMAGES, LoaderJob, loader_overrides, loader_work
     from benchmark_report import median, quotient
     from benchmark_timing import take_turns, workers_for
 
     with tempfile.TemporaryDirectory(prefix="medt-benchmark-") as folder:
-        config = train_config(loader_overrides(Path(folder)))
+        config = train_config(loader_overrides(Path(folder), sampling))
         with workers_for(loader_work, [LoaderJob(config, settings["threads"])]) as (worker,):
             worker.limit_memory(memory_limit(settings["memory"]))
             turns = [(worker, name) for name in EPOCHS]
             timed = take_turns(turns, settings["rounds"], settings["seconds"], advance)
     timings = dict(zip(EPOCHS, timed, strict=True))
     return {
+        "sampling": sampling,
         "images": IMAGES,
         "image_size": config["dataset"]["image_size"],
         "batch_size": config["trainer"]["batch_size"],
         "workers": config["dataset"]["workers"],
         "seconds": {name: timing.seconds for name, timing in timings.items()},
+        "epoch": median(timings["loader"]),
         "ratio": quotient(*(median(timings[name]) for name in EPOCHS)),
         "failures": {name: t.failure for name, t in timings.items() if t.failure is not None},
     }

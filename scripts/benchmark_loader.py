@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from benchmark_worker import Work
 
 IMAGES = 40
+SAMPLINGS = ("resize", "crop")
 EPOCHS = ("loader", "memory")
 
 
@@ -19,12 +20,17 @@ class LoaderJob(NamedTuple):
     threads: int | None
 
 
-def loader_overrides(folder: Path) -> list[str]:
-    """For configs/train.yaml: the quick start's training on fewer images, made in `folder`."""
+def loader_overrides(folder: Path, sampling: str) -> list[str]:
+    """For configs/train.yaml: the quick start's training on fewer images, made in `folder`.
+
+    With sampling "crop" an epoch takes one crop of each image.
+    """
     from command import quoted
 
     return [
         "experiment=quickstart",
+        f"dataset.sampling={sampling}",
+        "dataset.crops_per_case=1",
         f"dataset.train={IMAGES}",
         "dataset.val=2",
         "dataset.test=1",

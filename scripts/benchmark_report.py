@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from benchmark_preparation import preparation_line
 from benchmark_timing import PHASES, Timing
 from benchmark_worker import DOES_NOT_FIT, LIMIT, Job, Ready
 
@@ -217,7 +218,7 @@ def name_of(record: Record) -> str:
 
 
 def closing_lines(report: Mapping[str, Any]) -> list[str]:
-    """Growth, the loader and, last, whether the run is valid."""
+    """Growth, the loader, the preparation and, last, whether the run is valid."""
     network, backend = GROWING
     lines = [
         f"{network} {backend}, batch {step['batch_size']}: from {step['from']} to {step['to']} "
@@ -225,8 +226,9 @@ def closing_lines(report: Mapping[str, Any]) -> list[str]:
         f"its memory {shown(step['memory'])}"
         for step in report["growth"]
     ]
-    if (loader := report["loader"]) is not None:
-        lines.append(loader_line(loader))
+    lines += [loader_line(loader) for loader in report["loader"]]
+    if report["preparation"] is not None:
+        lines.append(preparation_line(report["preparation"]))
     return [*lines, validity_line(report["validity"])]
 
 
@@ -243,9 +245,11 @@ def ratio_lines(ratio: Mapping[str, Any]) -> list[str]:
 
 def loader_line(loader: Mapping[str, Any]) -> str:
     if loader["failures"]:
-        return f"the loader was not timed: {'; '.join(loader['failures'].values())}"
+        reasons = "; ".join(loader["failures"].values())
+        return f"the loader was not timed ({loader['sampling']}): {reasons}"
     return (
-        f"an epoch with the loader takes {shown(loader['ratio'])} times one on tensors in memory "
+        f"{loader['sampling']}: an epoch with the loader takes {shown(loader['epoch'])} s, "
+        f"{shown(loader['ratio'])} times one on tensors in memory "
         f"({loader['images']} images at {loader['image_size']} x {loader['image_size']}, "
         f"batch {loader['batch_size']}, {loader['workers']} workers)"
     )

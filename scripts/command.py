@@ -48,7 +48,7 @@ LOWER_MEMORY = {
 }
 CLOSE_OTHERS = "close other programs"
 PATH_KEYS = {
-    *("source", "checkpoint", "input", "output", "run_dir", "resume"),
+    *("source", "glas", "checkpoint", "input", "output", "run_dir", "resume"),
     *("weights", "model.weights", "model.encoder_weights"),
     *("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file"),
     *("paths.root", "paths.data", "paths.runs", "hydra.sweep.dir"),

@@ -145,6 +145,7 @@ class BenchmarkConfig:
         seconds: after which a network has no more rounds, for training steps and for inference
             each; one round is timed at least.
         loader: whether to time a training epoch with its loader and with images in memory.
+        glas: the archive of GlaS, whose preparation is then timed, too; null leaves it out.
         output: the folder for benchmark.json and benchmark.png.
     """
 
@@ -162,6 +163,7 @@ class BenchmarkConfig:
     memory: float | None = None
     seconds: float = 30.0
     loader: bool = True
+    glas: str | None = None
     output: str = "benchmark"
 
 

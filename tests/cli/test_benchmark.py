@@ -7,8 +7,11 @@ import os
 import statistics
 
 import benchmark
+import cv2
+import numpy as np
 import pytest
-from benchmark_loader import EPOCHS, LoaderJob, loader_overrides, loader_work
+from benchmark_loader import EPOCHS, SAMPLINGS, LoaderJob, loader_overrides, loader_work
+from benchmark_preparation import measure_preparation, preparation_line
 from benchmark_report import (
     add_shares,
     failure_lines,
@@ -46,7 +49,7 @@ def test_writes_every_variant(tiny_benchmark):
     assert sorted(path.name for path in folder.iterdir()) == ["benchmark.json", "benchmark.png"]
     assert report["settings"]["sizes"] == [32]
     assert report["machine"]["threads"] == 1
-    assert report["loader"] is None
+    assert report["loader"] == []
     assert [line.split(":")[0] for line in report["skipped"]] == ["medt at 32 x 32"]
 
     records = {(r["network"], r["backend"]): r for r in report["variants"]}
@@ -105,9 +108,10 @@ def test_a_process_that_dies_is_one_line_and_the_others_go_on():
     assert len(table_of([died]).rows) == 1
 
 
-def test_the_loader_and_memory_give_the_same_epoch(tmp_path):
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_the_loader_and_memory_give_the_same_epoch(tmp_path, sampling):
     register_schema()
-    few = [o for o in loader_overrides(tmp_path) if not o.startswith("dataset.train=")]
+    few = [o for o in loader_overrides(tmp_path, sampling) if not o.startswith("dataset.train=")]
     small = ["dataset.train=4", "dataset.size=64", "dataset.image_size=32"]
     model = ["model=gated_axial_unet", "model.depths=[1,1]"]
     with initialize_config_dir(config_dir=str(benchmark.CONFIGS), version_base="1.3"):
@@ -173,3 +177,18 @@ def test_shares_ratios_and_growth():
 def test_wrong_settings_are_one_line(override, refused, tmp_path):
     culprit = override.partition("=")[0] if override != "sizes=[100]" else "100 x 100"
     refused(benchmark.main, [*TINY, "networks=[medt]", f"output={tmp_path}/new", override], culprit)
+
+
+def test_the_preparation_of_an_archive_is_timed(tmp_path):
+    folder = tmp_path / "Warwick QU"
+    folder.mkdir()
+    for number in (1, 2, 5):
+        pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3), np.uint8)
+        cv2.imwrite(str(folder / f"train_{number}.bmp"), pixels)
+        cv2.imwrite(str(folder / f"train_{number}_anno.bmp"), pixels[..., 0] // 128)
+    steps = []
+    report = measure_preparation(folder, 2, lambda: steps.append(1))
+    assert report["cases"] == 3
+    assert len(report["seconds"]) == len(steps) == 2
+    assert preparation_line(report).startswith("preparing the 3 cases of glas takes ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["Warwick QU"]

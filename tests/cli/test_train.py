@@ -6,6 +6,9 @@ import csv
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
+import predict
 import pytest
 import torch
 import train
@@ -15,6 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from medt.checkpoint import load_checkpoint
+from medt.images import read_mask
+from medt.inference.predictor import Predictor
 
 
 def run(folder: Path, *more: str) -> Path:
@@ -240,9 +245,40 @@ def test_every_schedule_trains(tmp_path: Path, scheduler: str) -> None:
     run(tmp_path, f"scheduler={scheduler}", "optimizer=adam", "trainer.epochs=1")
 
 
-@pytest.mark.parametrize("augmentation", ["none", "histology"])
+@pytest.mark.parametrize("augmentation", ["none", "histology", "ultrasound", "grey", "strong"])
 def test_every_augmentation_trains(tmp_path: Path, augmentation: str) -> None:
     run(tmp_path, f"augmentation={augmentation}", "trainer.epochs=1")
+
+
+def test_images_of_any_range_train_and_are_predicted_with_percentile(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Float TIFF as a scanner might write it, from -2000 to 7500."""
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for i in range(8):
+        mask = np.zeros((40, 40), np.uint8)
+        mask[5:20, 5 + i : 30] = 255
+        image = (rng.normal(0, 300, mask.shape) + np.where(mask, 5000, -500)).astype(np.float32)
+        cv2.imwrite(str(tmp_path / f"images/scan {i}.tif"), image)
+        cv2.imwrite(str(tmp_path / f"masks/scan {i}.png"), mask)
+    kept = [o for o in tiny(tmp_path) if o.startswith(("model", "dataset.image", "paths.runs"))]
+    folders = [f"dataset.{name}={tmp_path}/{name}" for name in ("images", "masks")]
+    overrides = ["dataset=folder", *folders, *kept, "dataset.channels=1", "augmentation=grey"]
+    overrides += ["trainer.epochs=6", "trainer.device=cpu", "optimizer.lr=1e-2"]
+    assert train.main(overrides) == 1
+    assert "dataset.normalize=percentile" in capsys.readouterr().err
+    run_dir = tmp_path / "run"
+    assert train.main([*overrides, f"run_dir={run_dir}", "dataset.normalize=percentile"]) == 0
+    checkpoint = load_checkpoint(run_dir / "checkpoints/best.pt")
+    assert checkpoint.preprocessing["percentile"] == 0.5
+    arguments = [f"checkpoint={run_dir}", f"input={tmp_path}/images", f"output={tmp_path}/out"]
+    assert predict.main([*arguments, "overlays=true"]) == 0
+    predictor = Predictor.load(run_dir / "checkpoints/best.pt")
+    for i in range(8):
+        expected = predictor.predict(tmp_path / f"images/scan {i}.tif") * 255
+        np.testing.assert_array_equal(read_mask(tmp_path / f"out/scan {i}.png"), expected)
 
 
 def test_workers_change_nothing(tiny_run: Path, tmp_path: Path) -> None:
