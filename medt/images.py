@@ -27,6 +27,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ORIENTATION_TAG = 0x0112
+WHITE_IS_ZERO = 0  # of a TIFF's photometric interpretation
 
 
 def read_image(path: str | Path, page: int | None = None) -> NDArray[Any]:
@@ -115,6 +116,8 @@ def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any
         pixels = _decode(data, number)
     except cv2.error:
         pixels = None
+    if (pixels is None or pixels.size == 0) and data[:4] in TIFF_STARTS:
+        return _with_tifffile(data, name, number)
     if pixels is None or pixels.size == 0:
         raise _undecodable(name)
     if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
@@ -128,7 +131,8 @@ def decode_mask(data: bytes, name: str, page: int | None = None) -> NDArray[Any]
     """``read_mask`` for the content of a file; arguments as those of ``decode_image``."""
     mask = decode_image(data, name, page)
     if mask.ndim == 3:
-        indices = _palette_indices(data)
+        pages = _pages(data, name)
+        indices = _palette_indices(data, pages[page or 0] if len(pages) > 1 else 0)
         mask = _grey_plane(mask, name) if indices is None else oriented(indices, orientation(data))
     if np.issubdtype(mask.dtype, np.floating):
         whole = np.nan_to_num(mask, nan=0.5, posinf=0.5, neginf=0.5)
@@ -164,6 +168,15 @@ def orientation(data: bytes) -> int:
     except (OSError, ValueError, SyntaxError):
         return 1
     return found if found in range(1, 9) else 1
+
+
+def has_orientation(path: str | Path) -> bool:
+    """Whether a PNG or JPEG file is to be seen turned or mirrored; False if it does not read."""
+    try:
+        with Path(path).open("rb") as file:
+            return orientation(file.read(2**16)) != 1
+    except OSError:
+        return False
 
 
 def oriented(pixels: NDArray[Any], tag: int) -> NDArray[Any]:
@@ -228,9 +241,95 @@ def _undecodable(name: str) -> UserError:
 
 def _check_end(data: bytes, name: str) -> None:
     """Some OpenCV versions return the upper part of a truncated PNG or JPEG as if it were whole."""
+    cut_png = data.startswith(b"\x89PNG") and b"IEND" not in data[-4096:]
+    # A JPEG ends behind its last scan; a preview within it has an end of its own before that, and
+    # cameras append what they like.
+    cut_jpeg = data.startswith(b"\xff\xd8\xff") and data.rfind(b"\xff\xd9") < data.rfind(
+        b"\xff\xda"
+    )
+    if cut_png or cut_jpeg:
+        raise _undecodable(name)
+
+
+def _pages(data: bytes, name: str) -> list[int]:
+    """Where the images of a file stand in it; previews of another size are none."""
+    if data[:4] in TIFF_STARTS:
+        import tifffile
+
+        try:
+            with tifffile.TiffFile(io.BytesIO(data)) as file:
+                first = file.pages.first.shape
+                return [i for i, page in enumerate(file.pages) if page.shape == first]
+        except Exception:  # a broken file makes the reader raise whatever it comes across
+            raise _undecodable(name) from None
+    if data[:3] == b"GIF" or (data[:4] == b"\x89PNG" and b"acTL" in data[:4096]):
+        from PIL import Image
+
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                return list(range(getattr(image, "n_frames", 1)))
+        except (OSError, ValueError, SyntaxError):
+            return [0]  # the decoder says what is wrong with it
+    return [0]
+
+
+def _frame(data: bytes, name: str, number: int) -> NDArray[np.uint8]:
+    """One image of an animation, as it is to be seen: (H, W, 3)."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.seek(number)
+            return np.array(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, EOFError):
+        raise _undecodable(name) from None
+
+
+def _decode(data: bytes, number: int) -> NDArray[Any] | None:
+    content = np.frombuffer(data, np.uint8)
+    if number == 0:
+        return cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    _, found = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED, range=(number, number + 1))
+    return np.asarray(found[0]) if found else None
+
+
+def _undecodable(name: str) -> UserError:
+    return UserError(
+        f"{name} cannot be decoded as an image",
+        "it is damaged, truncated or of another format: copy it again or convert it to PNG",
+    )
+
+
+def _check_end(data: bytes, name: str) -> None:
+    """Some OpenCV versions return the upper part of a truncated PNG or JPEG as if it were whole."""
     for start, end in ((b"\x89PNG", b"IEND"), (b"\xff\xd8\xff", b"\xff\xd9")):
-        if data.startswith(start) and end not in data[-4096:]:
+        if data.startswith(start) and end not in data[-4096:] and not _loads(data):
             raise _undecodable(name)
+
+
+def _loads(data: bytes) -> bool:
+    """Whether Pillow, which is strict about the end, reads it: cameras append data of their own."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except (OSError, ValueError, SyntaxError):
+        return False
+    return True
+
+
+def _with_tifffile(data: bytes, name: str, number: int) -> NDArray[Any]:
+    """Kinds of TIFF that OpenCV does not read, such as half precision or small tiles."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages[number]
+            tag = page.tags.get(ORIENTATION_TAG)
+            return oriented(np.asarray(page.asarray()), tag.value if tag else 1)
+    except Exception:  # a broken file makes the reader raise whatever it comes across
+        raise _undecodable(name) from None
 
 
 def _decode_tiff(data: bytes, name: str, number: int) -> NDArray[Any] | None:
@@ -251,6 +350,9 @@ def _decode_tiff(data: bytes, name: str, number: int) -> NDArray[Any] | None:
                     image.seek(number)
                     modes = {1: "L", 4: "RGB" if image.mode == "CMYK" else image.mode}
                     return np.array(image.convert(modes[samples] if bits == 8 else "L"))
+            if bits == 8 and samples == 1 and page.photometric == WHITE_IS_ZERO:
+                inverted = _decode(data, number)  # as OpenCV does with 8 bits, but no others
+                return None if inverted is None else 255 - inverted
             if samples > 4 or (samples > 1 and page.planarconfig == 2):
                 pixels = np.asarray(page.asarray())
                 if page.planarconfig == 2:
@@ -262,15 +364,24 @@ def _decode_tiff(data: bytes, name: str, number: int) -> NDArray[Any] | None:
         raise _undecodable(name) from None
 
 
-def _palette_indices(data: bytes) -> NDArray[np.uint8] | None:
-    """(H, W) indices of a palette image, else None. A GIF's palette is arbitrary: colours count."""
+def _palette_indices(data: bytes, number: int) -> NDArray[np.uint8] | None:
+    """(H, W) indices of a palette image in colours, else None.
+
+    A palette of greys, and that of a GIF, is arbitrary: there the shown values count.
+    """
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return np.array(image) if image.mode == "P" and image.format != "GIF" else None
-    except (OSError, ValueError):
+            if image.mode != "P" or image.format == "GIF":
+                return None
+            image.seek(number)
+            indices = np.array(image)
+            palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
+    except (OSError, ValueError, EOFError):
         return None
+    used = palette[np.unique(indices)]
+    return None if np.all(used == used[:, :1]) else indices
 
 
 def _without_alpha(pixels: NDArray[Any]) -> NDArray[Any]:

@@ -29,6 +29,7 @@ def check(cfg: DictConfig) -> int:
     from medt.data.checks.report import report
     from medt.data.checks.sheet import draw_sheet
     from medt.data.sources import open_dataset
+    from medt.evaluation.tables import strict
     from medt.files import write_png, write_text
 
     settings = plain(cfg.dataset)
@@ -36,7 +37,7 @@ def check(cfg: DictConfig) -> int:
     found = check_of(settings, index)
     print_check(found)
     output = Path(cfg.output)
-    text = json.dumps(report(found), indent=2, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(strict(report(found)), indent=2, allow_nan=False, ensure_ascii=False)
     write_text(output / REPORT, text + "\n")
     written = [REPORT]
     pictures = {SHEET: draw_sheet(found, cfg.cases)}

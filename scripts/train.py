@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from training_data import FOLDER_KEYS, new_preprocessing, training_set, warnings_before_training
 
+from medt.config.groups import DatasetConfig
 from medt.errors import UserError
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
@@ -142,6 +144,8 @@ def run_of_resume(cfg: DictConfig) -> tuple[dict[str, Any], RunFolder, Checkpoin
 
     run_folder, checkpoint = run_to_resume(Path(cfg.resume))
     config = run_folder.read_config()
+    for setting in fields(DatasetConfig):  # of a run that an earlier version began
+        config["dataset"].setdefault(setting.name, setting.default)
     check_targets(config, cfg.allow)
     for override in HydraConfig.get().overrides.task:
         key = override.partition("=")[0]

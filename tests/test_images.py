@@ -242,3 +242,59 @@ def test_more_than_four_channels_of_a_tiff(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, image, photometric="minisblack", planarconfig="contig")
     np.testing.assert_array_equal(read_image(path), image)
+
+
+@pytest.mark.parametrize("extension", [".png", ".bmp", ".tif"])
+def test_a_palette_of_greys_counts_as_it_is_shown(tmp_path: Path, extension: str) -> None:
+    from PIL import Image
+
+    shown = np.array([[0, 255, 255], [255, 0, 255]], np.uint8)
+    image = Image.fromarray((shown == 0).astype(np.uint8), "P")
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.save(tmp_path / f"a{extension}")
+    np.testing.assert_array_equal(read_mask(tmp_path / f"a{extension}"), shown)
+
+
+def test_the_palette_of_a_page_is_that_pages(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pages = [Image.fromarray(np.full((4, 4), i, np.uint8), "P") for i in range(3)]
+    for page in pages:
+        page.putpalette([9, 0, 0, 0, 90, 0, 0, 0, 200])
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    assert [np.unique(read_mask(tmp_path / "a.tif", i)).tolist() for i in range(3)] == [
+        [0],
+        [1],
+        [2],
+    ]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_where_white_is_zero_the_stored_numbers_count(tmp_path: Path, dtype: type) -> None:
+    import tifffile
+
+    stored = np.array([[0, 1], [1, 0]], dtype)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), stored)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"dtype": np.float16}, {"tile": (16, 16)}, {"compression": "lzma"}]
+)
+def test_rare_kinds_of_tiff_are_read(tmp_path: Path, settings: dict[str, object]) -> None:
+    import tifffile
+
+    pixels = (
+        np.random.default_rng(0).integers(0, 2, (40, 36)).astype(settings.pop("dtype", np.uint8))
+    )
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", **settings)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), pixels)
+
+
+def test_what_a_camera_appends_to_a_jpeg_does_no_harm(tmp_path: Path) -> None:
+    data = cv2.imencode(".jpg", RGB)[1].tobytes()
+    (tmp_path / "a.jpg").write_bytes(data + bytes(5000))
+    assert read_image(tmp_path / "a.jpg").shape == RGB.shape
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2] + bytes(5000))
+    with pytest.raises(UserError, match="cannot be decoded"):
+        read_image(tmp_path / "a.jpg")

@@ -1,4 +1,4 @@
-"""The ranges of the numbers in a config, checked before anything is built from it."""
+"""Ranges of numbers and choices of names in a config, checked before anything is built."""
 
 from __future__ import annotations
 
@@ -79,10 +79,17 @@ RANGES = {
     "scheduler.power": POSITIVE,
 }
 LENGTHS = {"optimizer.betas": 2}
+CHOICES = {
+    "dataset.sampling": ("resize", "crop"),
+    "dataset.normalize": ("unit", "imagenet", "dataset", "percentile"),
+    "dataset.mask": ("classes", "instances"),
+}
 
 
 def check_ranges(config: Mapping[str, Any]) -> None:
-    """Check every number of a config that has a range; keys it lacks, and nulls, are left alone.
+    """Check every number that has a range, and every name of which there are few.
+
+    Keys that the config lacks, and nulls, are left alone.
 
     Args:
         config: nested plain values; text, such as an unresolved reference, is left alone too.
@@ -98,6 +105,10 @@ def check_ranges(config: Mapping[str, Any]) -> None:
             raise UserError(f"{key}={value} is out of range", f"give {allowed}")
         if isinstance(value, list) and len(value) != LENGTHS.get(key, len(value)):
             raise UserError(f"{key}={value} is out of range", f"give {LENGTHS[key]} numbers")
+    for key, names in CHOICES.items():
+        value = _value(config, key.split("."))
+        if value is not None and value not in names and "${" not in str(value):
+            raise UserError(f"{key}={value} is not known", f"choose one of {', '.join(names)}")
 
 
 def _value(config: Any, path: Iterable[str]) -> Any:

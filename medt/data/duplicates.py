@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,25 +45,21 @@ def perceptual_hash(image: NDArray[Any]) -> Hash:
 
 
 def near_duplicates(
-    hashes: Mapping[str, Hash], distance: int = LARGEST_DISTANCE, most: int | None = None
-) -> list[NearDuplicate]:
+    hashes: Mapping[str, Hash], distance: int = LARGEST_DISTANCE
+) -> Iterator[NearDuplicate]:
     """All pairs of cases at most ``distance`` bits apart, in natural order of their names.
 
-    With ``most`` the first so many or a few more: n images that are all alike are n^2 / 2 pairs.
+    One by one, since n images that are all alike are n^2 / 2 pairs.
     """
     names = sorted(hashes, key=natural_key)
     if len(names) < 2:
-        return []
+        return
     bits = np.stack([hashes[name] for name in names]).astype(np.float32) * 2 - 1
-    pairs = []
     for index in range(len(names) - 1):
         apart = (bits.shape[1] - bits[index + 1 :] @ bits[index]) / 2
         for offset in np.flatnonzero(apart <= distance).tolist():
             other = names[index + 1 + offset]
-            pairs.append(NearDuplicate(names[index], other, int(apart[offset])))
-        if most is not None and len(pairs) >= most:
-            break
-    return pairs
+            yield NearDuplicate(names[index], other, int(apart[offset]))
 
 
 def joined_groups(

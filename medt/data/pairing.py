@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -10,6 +11,8 @@ from pathlib import Path
 from medt.data.layout import listed
 from medt.errors import UserError
 from medt.files import IMAGE_EXTENSIONS, list_images
+
+log = logging.getLogger("medt")
 
 # What is put behind an image's name to name its mask, after "_", "-", "." or a space.
 MASK_WORDS = (
@@ -44,7 +47,8 @@ def pair_files(
     if images.is_dir() and masks.is_dir() and images.samefile(masks):
         every = _files(images)
         mask_files = [path for path in every if _base(path, pattern) is not None]
-        image_files = [path for path in every if path not in mask_files]
+        named = set(mask_files)
+        image_files = [path for path in every if path not in named]
         _refuse_none(image_files, images, "images beside the masks")
         _refuse_none(mask_files, masks, f"masks among the images (named {_naming(suffix)})")
     else:
@@ -80,7 +84,9 @@ def pair_files(
 
 def _files(folder: Path) -> list[Path]:
     files = list_images(folder)
-    if not files:
+    if files:
+        _tell_of_others(folder)
+    else:
         below = {
             path.parent for path in folder.rglob("*") if path.suffix.lower() in IMAGE_EXTENSIONS
         }
@@ -93,6 +99,19 @@ def _files(folder: Path) -> list[Path]:
         found = f"; convert the {', '.join(sorted(others))} files" if others else ""
         raise UserError(f"No images in {folder}", f"PNG, JPEG, BMP, TIFF and GIF are read{found}")
     return files
+
+
+def _tell_of_others(folder: Path) -> None:
+    """Say what of a folder is left out although it may be meant."""
+    left = [p.name for p in folder.iterdir() if p.suffix.lower() in OTHER_FORMATS]
+    left += [
+        f"{p.name}/"
+        for p in folder.iterdir()
+        if p.is_dir() and not p.name.startswith(".")
+        if any(q.suffix.lower() in IMAGE_EXTENSIONS for q in p.iterdir())
+    ]
+    if left:
+        log.warning(f"warning: left out of {folder}: {listed(left)}")
 
 
 def _refuse_none(files: Iterable[Path], folder: Path, what: str) -> None:

@@ -136,7 +136,7 @@ def draw_splits(
             f"Split fractions {fractions} do not add up to 1", "e.g. 0.7, 0.15, 0.15; train above 0"
         )
     names = set(cases)
-    known = [pair for pair in pairs if {pair.first, pair.second} <= names]
+    known = (pair for pair in pairs if {pair.first, pair.second} <= names)
     linked = joined_groups(dict.fromkeys(names, ""), known)
     ordered = sorted(names, key=natural_key)
     units = list(dict.fromkeys(linked[name] for name in ordered))
@@ -212,15 +212,20 @@ def draw_validation(
         pairs: near-duplicates, which go together across groups, too; those of which a case is not
             in ``groups`` are left alone.
     """
-    known = [pair for pair in pairs if pair.first in groups and pair.second in groups]
+    known = (pair for pair in pairs if pair.first in groups and pair.second in groups)
     linked = joined_groups(groups, known)
     units = {
         case: min((groups[member] or member for member in linked[case]), key=natural_key)
         for case in groups
     }
     held_out = validation_groups(units, strata, seed)
+    # Joined groups become one in the file, so that folds keep them together, too.
     return [
-        SplitRow(case, group, "val" if units[case] in held_out else "train")
+        SplitRow(
+            case,
+            units[case] if len(linked[case]) > 1 else group,
+            "val" if units[case] in held_out else "train",
+        )
         for case, group in groups.items()
     ]
 

@@ -38,7 +38,7 @@ def write_evaluation(evaluation: Evaluation, folder: str | Path) -> Path:
     """
     folder = _free_folder(Path(folder))
     write_text(folder / CASES_FILE, _per_case_csv(evaluation))
-    summary = json.dumps(_strict(evaluation.summary), indent=2, allow_nan=False, ensure_ascii=False)
+    summary = json.dumps(strict(evaluation.summary), indent=2, allow_nan=False, ensure_ascii=False)
     write_text(folder / METRICS_FILE, summary + "\n")
     return folder
 
@@ -122,10 +122,10 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def _strict(value: Any) -> Any:
-    """The same plain values with None where a number is not finite."""
+def strict(value: Any) -> Any:
+    """The same plain values with None where a number is not finite, as JSON needs it."""
     if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
+        return {key: strict(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -143,8 +143,8 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "TIFF cut off": (encoded("images/3.tif", image_of(3), ".tif", 0.4), "images/3.tif cannot"),
     "BMP cut off": (encoded("images/3.bmp", image_of(3), ".bmp", 0.01), "images/3.bmp cannot"),
     "GIF of a header": (content("images/3.gif", b"GIF89a"), "images/3.gif cannot be decoded"),
-    "NaN": (tiff("images/3.tif", np.full((40, 36), np.nan, np.float32)), "not finite, such as NaN"),
-    "infinite": (tiff("images/3.tif", np.full((40, 36), np.inf, np.float32)), "not finite"),
+    "NaN": (tiff("images/3.tif", np.full((40, 36), np.nan, np.float32)), "NaN or infinite"),
+    "infinite": (tiff("images/3.tif", np.full((40, 36), np.inf, np.float32)), "NaN or infinite"),
     "beyond 1": (tiff("images/3.tif", BLANK.astype(np.float32) + 7), "normalize=percentile"),
     "32 bits": (tiff("images/3.tif", BLANK.astype(np.int32)), "images/3.tif has type int32"),
     "5 channels": (
@@ -190,7 +190,7 @@ REFUSED: dict[str, tuple[Damage, str]] = {
         "an orientation tag",
     ),
     "one mask in colour": (
-        pillow("masks/3.png", Image.fromarray(image_of(1)), "PNG"),
+        pillow("masks/3.png", Image.new("RGB", (36, 40), (200, 0, 0)), "PNG"),
         "The masks hold the colours",
     ),
     "masks ring": (encoded("masks/3.jpg", mask_of(255), ".jpg"), "which class is which"),

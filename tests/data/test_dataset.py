@@ -208,9 +208,9 @@ def test_a_mask_with_a_stray_value_is_named(cases: list[Case]) -> None:
 def test_a_case_that_takes_too_much_memory_is_named(
     cases: list[Case], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def exhausted(_: Path) -> None:
+    def exhausted(*_: object) -> None:
         raise MemoryError("no room for 9 GB")
 
-    monkeypatch.setattr(module, "read_mask", exhausted)
+    monkeypatch.setattr(Labels, "read", exhausted)
     with pytest.raises(MemoryError, match="Case c: not enough memory"):
         dataset_of(cases)[2]

@@ -113,3 +113,13 @@ def test_folders_named_like_images_and_hidden_files_are_left_alone(tmp_path: Pat
     (images / "folder.png").mkdir()
     masks = touch(tmp_path / "b", "x.png", "._x.png")
     assert list(pair_files(images, masks)) == ["x"]
+
+
+def test_what_is_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images = touch(tmp_path / "a", "x.png", "y.webp")
+    touch(images / "more", "z.png")
+    touch(images / "notes", "z.txt")
+    masks = touch(tmp_path / "b", "x.png")
+    assert list(pair_files(images, masks)) == ["x"]
+    (message,) = caplog.messages
+    assert message.endswith("a: more/; y.webp")

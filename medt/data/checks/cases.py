@@ -96,11 +96,6 @@ class ImageFacts:
         """Such as "RGB uint8"."""
         return f"{KINDS.get(self.channels, f'{self.channels} channels')} {self.dtype}"
 
-    @property
-    def full_scale(self) -> float:
-        """The largest number that an integer type holds; 1 for floating point."""
-        return _full_scale(np.dtype(self.dtype))
-
 
 @dataclass(frozen=True)
 class MaskFacts:

@@ -130,7 +130,8 @@ def _vanishing(facts: Sequence[CaseFacts], settings: Settings) -> Iterator[Findi
         for fact in facts
         if fact.mask is not None and fact.mask.typical is not None
     ]
-    if settings.crops or not across or median(across) >= SMALLEST_OBJECT:
+    readable = any(fact.image is not None for fact in facts)
+    if settings.crops or not readable or not across or median(across) >= SMALLEST_OBJECT:
         return
     better = suggest_size(facts)
     enlarge = f"dataset.image_size={size_text(better.size)}, or " if better.enough else ""

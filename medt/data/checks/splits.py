@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, islice
 from statistics import fmean, pstdev
 from typing import NamedTuple
 
@@ -150,13 +150,13 @@ def _duplicates(facts: Sequence[CaseFacts], official: Collection[str]) -> Iterat
         if fact.image is not None and fact.image.low < fact.image.high
     }
     hashes = {name: fact.image.hash for name, fact in shown.items() if fact.image is not None}
-    pairs = near_duplicates(hashes, most=MOST_PAIRS)
+    pairs = list(islice(near_duplicates(hashes), MOST_PAIRS))
     twins = [Twins(shown[pair.first], shown[pair.second]) for pair in pairs]
-    same = [pair for pair in twins if pair.same]
+    same = _copies(shown.values())
     similar = [pair for pair in twins if not pair.same]
     together = joined_groups(dict.fromkeys(shown, ""), pairs)
     largest = max((len(members) for members in together.values()), default=0)
-    if largest >= ALIKE and 2 * largest > len(shown):
+    if len(pairs) == MOST_PAIRS or (largest >= ALIKE and 2 * largest > len(shown)):
         similar = []
         yield Finding(
             WARNING,
@@ -173,6 +173,21 @@ def _duplicates(facts: Sequence[CaseFacts], official: Collection[str]) -> Iterat
     within = [pair for pair in similar if pair.in_one_split and not pair.in_one_group]
     yield from _pairs(WARNING, "near_duplicate", within)
     yield from _pairs(WARNING, "contradiction", [pair for pair in same if pair.contradict])
+
+
+def _copies(facts: Iterable[CaseFacts]) -> list[Twins]:
+    """Every case whose image another one has, too, beside the first such case of each split."""
+    alike: defaultdict[bytes, list[CaseFacts]] = defaultdict(list)
+    for fact in facts:
+        if fact.image is not None:
+            alike[fact.image.digest].append(fact)
+    pairs = []
+    for copies in alike.values():
+        firsts: dict[str, CaseFacts] = {}
+        for fact in copies:
+            pairs += [Twins(first, fact) for first in firsts.values()]
+            firsts.setdefault(fact.case.split, fact)
+    return pairs
 
 
 def _pairs(severity: str, code: str, found: Sequence[Twins]) -> Iterator[Finding]:

@@ -40,7 +40,7 @@ class SizeSuggestion:
 def suggest_size(facts: Sequence[CaseFacts]) -> SizeSuggestion:
     """The smallest size that keeps the smaller objects 6 pixels wide, and proportions to 1.5.
 
-    Sides are multiples of 128 up to 512, and not beyond the images' own (median) ones.
+    Sides are multiples of 128 up to 512, and at most the first one above the images' own (median).
 
     Args:
         facts: at least one with an image.

@@ -15,8 +15,9 @@ from medt.data.sources.glas import GLAS
 from medt.data.sources.isbi2012 import ISBI2012
 from medt.data.sources.kvasir_seg import KVASIR_SEG
 from medt.data.sources.monuseg import MONUSEG
-from medt.data.sources.published import Progress, prepare
+from medt.data.sources.published import Progress, check_official_test, prepare
 from medt.data.sources.synthetic import open_synthetic
+from medt.data.splits import read_splits
 from medt.errors import UserError
 
 PUBLISHED = {p.name: p for p in (GLAS, MONUSEG, DSB2018, ISBI2012, KVASIR_SEG, DRIVE)}
@@ -60,8 +61,11 @@ def _open(settings: Mapping[str, Any]) -> DatasetIndex:
         )
     command = f"python scripts/prepare_data.py dataset={name} source=<archive or folder>"
     hint = f"get the archive from {PUBLISHED[name].page} and run: {command}"
-    index = open_prepared(_path(settings, "root"), _path(settings, "splits_file"), hint)
-    return replace(index, official=PUBLISHED[name].official)
+    splits_file = _path(settings, "splits_file")
+    index = open_prepared(_path(settings, "root"), splits_file, hint)
+    check_official_test(PUBLISHED[name], read_splits(splits_file), splits_file)
+    official = ("test",) if PUBLISHED[name].official_test else ()
+    return replace(index, official=official)
 
 
 def prepare_dataset(

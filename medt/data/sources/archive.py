@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import stat
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -110,7 +114,8 @@ def _folder(source: Path, root: Path) -> Archive:
 def _zip(source: Path, file: zipfile.ZipFile) -> Archive:
     entries = [entry for entry in file.infolist() if not entry.is_dir()]
     for entry in entries:
-        _check_entry(source, entry.filename, entry.file_size)
+        linked = stat.S_ISLNK(entry.external_attr >> 16)
+        _check_entry(source, entry.filename, entry.file_size, linked)
         if entry.flag_bits & 1:
             raise UserError(
                 f"{source} is encrypted", "extract it with its password and give the folder"
@@ -135,37 +140,50 @@ def _is_tar(source: Path) -> bool:
 
 
 def _extract(source: Path, folder: Path) -> None:
-    """All regular files of a tar file; the folder appears even where it fails."""
+    """The content of a tar file; the folder appears even where it fails."""
     folder.mkdir(parents=True)
+    room = shutil.disk_usage(folder).free
     with _readable(source), tarfile.open(source) as file:
         for entry in file:
             if entry.isdir():
                 continue
-            _check_entry(source, entry.name, entry.size)
-            if not entry.isfile():
+            _check_entry(source, entry.name, entry.size, not entry.isfile())
+            if not _is_content(entry.name):
+                continue
+            room -= entry.size
+            target = folder / entry.name
+            if room < 0:
                 raise UserError(
-                    f"{source} has an entry that is no file: {entry.name}",
-                    "do not trust this archive",
+                    f"{folder.parent} has too little space to unpack {source}",
+                    "free space, or give dataset.root on another disk",
                 )
-            if _is_content(entry.name):
-                content = file.extractfile(entry)
-                assert content is not None
-                target = folder / entry.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("xb") as out:
-                    while block := content.read(2**20):
-                        out.write(block)
+            if target.exists():
+                raise UserError(f"{source} names {entry.name} twice", "download it again")
+            content = file.extractfile(entry)
+            assert content is not None
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("xb") as out:
+                shutil.copyfileobj(content, out, 2**20)
         assert file.fileobj is not None
         file.fileobj.seek(file.offset)
         if len(file.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
             raise EOFError("its end is missing")
 
 
-def _check_entry(source: Path, name: str, size: int) -> None:
+def _check_entry(source: Path, name: str, size: int, special: bool) -> None:
+    """Refuse what could write elsewhere or fill the disk; ``special`` is a link or a device."""
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in name or not name.isprintable():
+    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name):
         raise UserError(
             f"{source} has an entry outside the archive: {name!r}", "do not trust this file"
+        )
+    if special:
+        raise UserError(
+            f"{source} has an entry that is no file: {name}", "do not trust this archive"
+        )
+    if _is_content(name) and any(unicodedata.category(letter) == "Cc" for letter in name):
+        raise UserError(
+            f"{source} has an entry of an unusable name: {name!r}", "rename it in the archive"
         )
     if size > LARGEST_ENTRY:
         raise UserError(
@@ -176,7 +194,7 @@ def _check_entry(source: Path, name: str, size: int) -> None:
 
 def _is_content(name: str) -> bool:
     parts = PurePosixPath(name).parts
-    return "__MACOSX" not in parts and not parts[-1].startswith(".")
+    return bool(parts) and "__MACOSX" not in parts and not parts[-1].startswith(".")
 
 
 @contextmanager

@@ -78,7 +78,7 @@ DRIVE = Published(
     "Transactions on Medical Imaging 23(4) (2004), 501-509",
     how=f"masks = first observer > 0; outside the field of view {OUTSIDE}, which is ignored",
     classes=("background", "vessel"),
-    official=("test",),
+    official_test=OFFICIAL_TEST,
     find=find,
     annotate=annotate,
     draw=draw,

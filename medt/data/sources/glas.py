@@ -109,7 +109,7 @@ GLAS = Published(
     "https://doi.org/10.1016/j.media.2016.08.008",
     how="images as PNG; instances = annotation; masks = annotation > 0",
     classes=("background", "gland"),
-    official=("test",),
+    official_test=tuple(OFFICIAL_TEST),
     find=find,
     annotate=annotate,
     draw=draw,

@@ -13,13 +13,13 @@ from medt.data.sources.archive import Archive
 from medt.data.sources.published import Annotation, ArchivedCase, Published
 from medt.data.splits import SplitRow
 from medt.errors import UserError
-from medt.files import natural_key
 from medt.images import count_pages, decode_mask
 
 PAGE = "https://imagej.net/events/isbi-2012-segmentation-challenge"
 FILE = re.compile(r"(?:.*/)?(image|label)s?/([0-9]+)\.(?:png|tif)")
 STACKS = ("train-volume.tif", "train-labels.tif")
 HELD_OUT = 0.15
+FOLDS = 5
 
 
 def find(archive: Archive) -> list[ArchivedCase]:
@@ -27,12 +27,20 @@ def find(archive: Archive) -> list[ArchivedCase]:
     stacks = archive.by_name(lambda name: name in STACKS)
     if len(stacks) == len(STACKS):
         image, label = (stacks[name] for name in STACKS)
-        pages = count_pages(archive.read(image), image)
+        pages, others = (count_pages(archive.read(file), file) for file in (image, label))
+        if pages != others:
+            raise UserError(
+                f"{image} has {pages} sections, {label} has {others}", "get both files again"
+            )
         return [ArchivedCase(f"section_{i:02}", image, (label,), page=i) for i in range(pages)]
-    found: dict[str, dict[str, str]] = {"image": {}, "label": {}}
+    found: dict[str, dict[int, str]] = {"image": {}, "label": {}}
     for path in archive.sizes:
         if match := FILE.fullmatch(path):
-            found[match[1]][match[2]] = path
+            kind, number = match[1], int(match[2])
+            if found[kind].setdefault(number, path) != path:
+                raise UserError(
+                    f"{archive.source} holds {kind} {number} twice", "give one copy only"
+                )
     images, labels = found["image"], found["label"]
     if not images:
         raise UserError(
@@ -42,12 +50,12 @@ def find(archive: Archive) -> list[ArchivedCase]:
     bare = images.keys() ^ labels.keys()
     if bare:
         raise UserError(
-            f"{archive.source} has image or label only of section {listed(bare)}",
+            f"{archive.source} has image or label only of section {listed(map(str, bare))}",
             "get the whole archive again",
         )
     return [
-        ArchivedCase(f"section_{int(number):02}", images[number], (labels[number],))
-        for number in sorted(images, key=natural_key)
+        ArchivedCase(f"section_{number:02}", images[number], (labels[number],))
+        for number in sorted(images)
     ]
 
 
@@ -58,14 +66,16 @@ def annotate(archive: Archive, case: ArchivedCase, shape: tuple[int, int]) -> An
 
 
 def draw(cases: Sequence[ArchivedCase], pairs: Sequence[NearDuplicate]) -> list[SplitRow]:
-    """Neighbouring sections look alike, so validation and test are the last ones, in a row."""
+    """Neighbouring sections look alike: validation, test and folds are sections in a row."""
     names = [case.name for case in cases]
     held_out = max(1, int(HELD_OUT * len(names)))
     if len(names) < 3:
         raise UserError(f"{len(names)} sections make no split", "get the whole archive again")
     first_val, first_test = len(names) - 2 * held_out, len(names) - held_out
     return [
-        SplitRow(name, "", "train" if i < first_val else "val" if i < first_test else "test")
+        SplitRow(name, "", "train" if i < first_val else "val", FOLDS * i // first_test)
+        if i < first_test
+        else SplitRow(name, "", "test")
         for i, name in enumerate(names)
     ]
 

@@ -92,7 +92,7 @@ MONUSEG = Published(
     "https://doi.org/10.1109/TMI.2017.2677499",
     how="instances = pixel centres in outlines, the first wins; masks = instances > 0",
     classes=("background", "nucleus"),
-    official=("test",),
+    official_test=OFFICIAL_TEST,
     find=find,
     annotate=annotate,
     draw=draw,

@@ -94,7 +94,7 @@ class Published:
         draw: the split of all cases, of whom no file says it yet; the pairs are near-duplicates.
         notes: what the user should know, of the cases found, all rows of the split file and the
             counts.
-        official: the splits that are as published, not ours.
+        official_test: the names of the cases that are only ever the test.
         open_ended: whether there may be cases that no row names; they are drawn and added.
         channels: of the images.
         ignore: the mask value that is neither trained on nor scored, or None.
@@ -110,7 +110,7 @@ class Published:
     annotate: Callable[[Archive, ArchivedCase, tuple[int, int]], Annotation]
     draw: Callable[[Sequence[ArchivedCase], Sequence[NearDuplicate]], list[SplitRow]]
     notes: Callable[[Sequence[ArchivedCase], Sequence[SplitRow], Mapping[str, int]], list[str]]
-    official: tuple[str, ...] = ()
+    official_test: tuple[str, ...] = ()
     open_ended: bool = False
     channels: int = 3
     ignore: int | None = None
@@ -164,11 +164,12 @@ def _prepare(
             cases = published.find(archive)
             rows = read_splits(splits_file) if splits_file.exists() else []
             unplanned = _unplanned(published, cases, rows, splits_file)
+            check_official_test(published, rows, splits_file)
             card = _complete_card(root, published.name, cases)
             existed = card is not None
             if card is None or unplanned:
                 bar = _Bar(progress, (1 + (card is None)) * len(cases))
-                pairs = near_duplicates(_read_all(archive, cases, root, bar))
+                pairs = list(near_duplicates(_read_all(archive, cases, root, bar)))
                 rows = _plan(published, cases, rows, pairs)
                 if card is None:
                     card = _write(published, archive, cases, rows, pairs, root, bar)
@@ -203,6 +204,21 @@ def missing_notes(cases: Sequence[ArchivedCase], parts: Mapping[str, Sequence[st
     ]
 
 
+def check_official_test(published: Published, rows: Iterable[SplitRow], source: Path) -> None:
+    """Refuse a split file that trains or validates on cases of the official test.
+
+    Raises:
+        UserError: it does; all of them are named.
+    """
+    official = set(published.official_test)
+    moved = [row.case for row in rows if row.case in official and row.split != "test"]
+    if moved:
+        raise UserError(
+            f"{source} trains or validates on the official test: {listed(moved)}",
+            "an official test is only ever the test: give these rows the split test",
+        )
+
+
 class _Bar:
     """Counts steps of several threads for a progress callback."""
 
@@ -235,18 +251,24 @@ def _complete_card(root: Path, name: str, cases: Sequence[ArchivedCase]) -> Data
     if card is None or not {"counts", "near_duplicates"} <= card.prepared.keys():
         return None
     written = {Path(file).stem for file in card.checksums if file.startswith("images/")}
-    complete = written == {case.name for case in cases} and not changed_files(root, card)
-    return card if complete else None
+    there = {case.name for case in cases}
+    if not there <= written or changed_files(root, card):
+        return None
+    if written - there:
+        raise UserError(
+            f"{root} holds more cases than this archive: {listed(written - there)}",
+            "it is left as it is; to make it anew from this archive delete it first",
+        )
+    return card
 
 
 def _read_all(
     archive: Archive, cases: Sequence[ArchivedCase], root: Path, bar: _Bar
 ) -> dict[str, Hash]:
     """Read every file once, so that damage shows before anything is written; hash the images."""
+    files = {file for case in cases for file in (case.image, *case.annotations)}
     needed = sum(
-        archive.sizes[file] * GROWTH.get(PurePosixPath(file).suffix.lower(), 1.0)
-        for case in cases
-        for file in (case.image, *case.annotations)
+        archive.sizes[file] * GROWTH.get(PurePosixPath(file).suffix.lower(), 1.0) for file in files
     )
     free = shutil.disk_usage(root.parent).free
     if needed > free:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from medt.data.preprocessing import Preprocessing
 from medt.data.sources import open_dataset, prepare_dataset
@@ -250,3 +251,22 @@ def test_settings_reach_it(folders: tuple[Path, Path]) -> None:
     assert "train 8" in prepare_dataset(settings).summary()
     with pytest.raises(UserError, match=r"dataset\.masks has no value"):
         open_dataset({"name": "folder", "images": images})
+
+
+def test_a_mask_of_too_many_values_is_none(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    cv2.imwrite(str(images / "case 1.JPG"), np.zeros((60, 60, 3), np.uint8))
+    write_png(masks / "case 1.png", np.arange(3600, dtype=np.uint16).reshape(60, 60))
+    with pytest.raises(UserError, match=r"case 1\.png holds 3600 different values"):
+        open_folder(images, masks)
+
+
+def test_masks_without_the_images_orientation_tag_are_told_of(
+    folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    images, masks = folders
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(images / "case 3.JPG").save(images / "case 3.JPG", exif=exif)
+    open_folder(images, masks)
+    assert "an orientation tag whose masks have none: case 3.JPG" in caplog.text

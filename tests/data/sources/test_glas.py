@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from medt.data.layout import open_prepared, read_card
-from medt.data.sources import prepare_dataset
+from medt.data.sources import open_dataset, prepare_dataset
 from medt.data.sources.glas import GLAS
 from medt.data.sources.published import prepare
 from medt.data.splits import read_splits
@@ -116,6 +116,20 @@ def test_a_split_file_that_is_there_rules(extracted: Path, tmp_path: Path) -> No
     rows = {row.case: row.split for row in read_splits(COMMITTED)}
     validated = sum(rows[f"train_{i}"] == "val" for i in range(1, 11))
     assert prepared.counts == {"train": 10 - validated, "val": validated, "test": 0}
+
+
+def test_the_official_test_is_never_trained_on(extracted: Path, tmp_path: Path) -> None:
+    write_case(extracted, "testA_1")
+    root, splits = tmp_path / "glas", tmp_path / "s.csv"
+    prepare(GLAS, extracted, root, splits)
+    moved = splits.read_text().replace("testA_1,,test", "testA_1,,train")
+    splits.write_text(moved)
+    message = r"s\.csv trains or validates on the official test: testA_1 .*split test"
+    with pytest.raises(UserError, match=message):
+        prepare(GLAS, extracted, root, splits)
+    settings = {"name": "glas", "root": str(root), "splits_file": str(splits)}
+    with pytest.raises(UserError, match=message):
+        open_dataset(settings)
 
 
 def test_faulty_archives_are_refused_and_leave_nothing(extracted: Path, tmp_path: Path) -> None:

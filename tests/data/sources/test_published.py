@@ -102,9 +102,13 @@ def test_cases_that_are_missing_are_noted_as_absent(polyps: Path, tmp_path: Path
     prepare(KVASIR_SEG, polyps, root, splits)
     for kind in ("images", "masks"):
         (polyps / kind / "case5.jpg").unlink()
-    assert not prepare(KVASIR_SEG, polyps, root, splits).existed
+    with pytest.raises(UserError, match="root holds more cases than this archive: case5"):
+        prepare(KVASIR_SEG, polyps, root, splits)
+    assert len(open_prepared(root, splits).cases) == 12, "the fuller copy stays"
+    elsewhere = tmp_path / "elsewhere"
+    assert not prepare(KVASIR_SEG, polyps, elsewhere, splits).existed
     assert len(read_splits(splits)) == 12
-    assert len(open_prepared(root, splits).cases) == 11
+    assert len(open_prepared(elsewhere, splits).cases) == 11
 
 
 def test_what_a_killed_preparation_left_is_removed(polyps: Path, tmp_path: Path) -> None:

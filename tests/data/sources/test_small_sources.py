@@ -129,9 +129,18 @@ class TestIsbi2012:
             np.testing.assert_array_equal(read_mask(case.mask), sections[1][number] == 0)
         assert (tmp_path / "s.csv").read_bytes() == (SPLITS / "isbi2012.csv").read_bytes()
 
-    def test_validation_and_test_are_the_last_sections(self) -> None:
-        parts = [row.split for row in read_splits(SPLITS / "isbi2012.csv")]
-        assert parts == ["train"] * 22 + ["val"] * 4 + ["test"] * 4
+    def test_validation_test_and_folds_are_sections_in_a_row(self) -> None:
+        rows = read_splits(SPLITS / "isbi2012.csv")
+        assert [row.split for row in rows] == ["train"] * 22 + ["val"] * 4 + ["test"] * 4
+        folds = [row.fold for row in rows]
+        assert folds == sorted(f for f in folds if f is not None) + [None] * 4
+        assert set(folds) == {0, 1, 2, 3, 4, None}
+
+    def test_a_section_that_is_there_twice_is_refused(self, sections, tmp_path) -> None:
+        archive = self.as_files(sections, tmp_path / "archive")
+        (archive / "image" / "7.png").rename(archive / "image" / "06.png")
+        with pytest.raises(UserError, match="holds image 6 twice"):
+            prepared_index(ISBI2012, archive, tmp_path)
 
     def test_a_missing_label_is_named(self, sections, tmp_path) -> None:
         archive = self.as_files(sections, tmp_path / "archive")
@@ -141,7 +150,7 @@ class TestIsbi2012:
 
     def test_stacks_of_different_length_are_refused(self, sections, tmp_path) -> None:
         archive = self.as_stacks((sections[0], sections[1][:20]), tmp_path / "archive")
-        with pytest.raises(UserError, match=r"train-labels\.tif is a stack of 20 images"):
+        with pytest.raises(UserError, match=r"volume\.tif has 30 sections, .*labels\.tif has 20"):
             prepared_index(ISBI2012, archive, tmp_path)
 
 

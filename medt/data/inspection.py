@@ -1,0 +1,158 @@
+"""Reading every pair of a folder once: what its masks hold, and whether the classes fit."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medt.data.classes import Classes, evident_classes, extended_example
+from medt.data.duplicates import Hash, perceptual_hash
+from medt.data.layout import listed
+from medt.errors import UserError
+from medt.images import has_orientation, read_colors, read_image, read_values
+
+log = logging.getLogger("medt")
+
+Pairs = Mapping[str, tuple[Path, Path]]
+# A mask of more is none, or its colours were changed by JPEG.
+MOST_VALUES = 1024
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What a pair of files holds: mask value -> pixels, and of what kind the values are."""
+
+    values: Mapping[int, int]
+    painted: bool
+    hash: Hash | None
+
+
+def inspect(
+    pairs: Pairs, painted: bool, instances: bool, page: int | None, hashing: bool
+) -> dict[str, Inspected]:
+    """Read every pair, on all cores.
+
+    Args:
+        painted: whether masks are known to be painted in colours.
+        instances: whether their values are object numbers.
+        page: which image of a stack, from 0.
+        hashing: whether images are hashed, too.
+
+    Raises:
+        UserError: pairs that cannot be read or differ in size; the first ten and the count.
+    """
+
+    def examine(name: str) -> Inspected | UserError:
+        image_path, mask_path = pairs[name]
+        try:
+            image = read_image(image_path, page)
+            if painted:
+                mask, in_colors = read_colors(mask_path, page), True
+            else:
+                mask, in_colors = read_values(mask_path, page)
+        except UserError as error:
+            return error
+        if image.shape[:2] != mask.shape:
+            (h, w), (mask_h, mask_w) = image.shape[:2], mask.shape
+            turned = "; one of them has an orientation tag" if (h, w) == (mask_w, mask_h) else ""
+            return UserError(
+                f"{image_path.name} is {w} x {h}, its mask {mask_w} x {mask_h} pixels{turned}"
+            )
+        values, counts = np.unique(mask, return_counts=True)
+        if len(values) > MOST_VALUES and not instances:
+            return UserError(
+                f"{mask_path.name} holds {len(values)} different values, more than classes can be",
+                "check that these are the masks; dataset.mask=instances is for object numbers, and "
+                "JPEG changes colours: save painted masks as PNG",
+            )
+        counted = dict(zip(values.tolist(), counts.tolist(), strict=True))
+        return Inspected(counted, in_colors, perceptual_hash(image) if hashing else None)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = dict(zip(pairs, pool.map(examine, pairs), strict=True))
+    faults = [result.message for result in results.values() if isinstance(result, UserError)]
+    if faults:
+        hints = {r.hint for r in results.values() if isinstance(r, UserError) and r.hint}
+        shared = hints.pop() if len(hints) == 1 else "repair, replace or remove them in pairs"
+        raise UserError(
+            f"Faulty files: {listed(faults)}",
+            shared,
+        )
+    _tell_of_orientation(pairs)
+    return {name: result for name, result in results.items() if isinstance(result, Inspected)}
+
+
+def _tell_of_orientation(pairs: Pairs) -> None:
+    turned = [
+        image.name
+        for image, mask in pairs.values()
+        if has_orientation(image) and not has_orientation(mask)
+    ]
+    if turned:
+        log.warning(
+            f"warning: images with an orientation tag whose masks have none: {listed(turned)}; the "
+            "masks count as drawn on the image as viewers show it (python scripts/check_data.py "
+            "draws both)"
+        )
+
+
+def checked_classes(
+    plan: Classes | None, pairs: Pairs, inspected: Mapping[str, Inspected], ignore: Any
+) -> Classes:
+    """The classes, inferred where none are given; every mask shows nothing else.
+
+    Args:
+        plan: the classes that the user gives, or None.
+        ignore: as in ``given_classes``.
+
+    Raises:
+        UserError: values that are no class, or which is which is not evident.
+    """
+    in_colors = any(found.painted for found in inspected.values())
+    values = {
+        name: found.values
+        if found.painted or not in_colors
+        else {value * 0x010101: count for value, count in found.values.items()}
+        for name, found in inspected.items()
+    }
+    total: Counter[int] = Counter()
+    for counted in values.values():
+        total.update(counted)
+    lossy = any(mask.suffix.lower() in (".jpg", ".jpeg") for _, mask in pairs.values())
+    if plan is None or (in_colors and not plan.labels.painted):
+        return evident_classes(total, in_colors, ignore, lossy)
+    if plan.labels.instances:
+        if not set(total) - {0, plan.labels.ignore}:
+            raise UserError("The masks hold no object number above 0", "check dataset.masks")
+        return plan
+    known = set(plan.labels.values or {})
+    if plan.labels.ignore is not None:
+        known.add(plan.labels.ignore)
+    faults = [
+        f"mask {pairs[name][1].name} holds {plan.labels.shown(counted.keys() - known)}"
+        for name, counted in values.items()
+        if counted.keys() - known
+    ]
+    if faults:
+        mend = f"give each value a class: '{extended_example(plan, total)}'"
+        if lossy and in_colors:
+            mend = "save the masks as PNG, since JPEG changes colours"
+        raise UserError(
+            f"Mask values that are no class: {listed(faults)}",
+            f"known are {plan.labels.shown(known)}; correct the masks, set "
+            f"dataset.ignore, or {mend}",
+        )
+    seen = {(plan.labels.values or {}).get(value) for value in total}
+    absent = [c.name for c in plan.classes if c.id not in seen]
+    if absent:
+        folder = next(iter(pairs.values()))[1].parent
+        log.warning(f"warning: no mask in {folder} shows the class {', '.join(absent)}")
+    return plan
