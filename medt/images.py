@@ -241,70 +241,13 @@ def _undecodable(name: str) -> UserError:
 
 def _check_end(data: bytes, name: str) -> None:
     """Some OpenCV versions return the upper part of a truncated PNG or JPEG as if it were whole."""
-    cut_png = data.startswith(b"\x89PNG") and b"IEND" not in data[-4096:]
-    # A JPEG ends behind its last scan; a preview within it has an end of its own before that, and
-    # cameras append what they like.
-    cut_jpeg = data.startswith(b"\xff\xd8\xff") and data.rfind(b"\xff\xd9") < data.rfind(
-        b"\xff\xda"
-    )
-    if cut_png or cut_jpeg:
+    cut = data.startswith(b"\x89PNG") and b"IEND" not in data[-4096:]
+    if data.startswith(b"\xff\xd8\xff"):
+        # A JPEG ends behind its last scan; a preview within it has an end of its own before that,
+        # and cameras append what they like.
+        cut = data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    if cut:
         raise _undecodable(name)
-
-
-def _pages(data: bytes, name: str) -> list[int]:
-    """Where the images of a file stand in it; previews of another size are none."""
-    if data[:4] in TIFF_STARTS:
-        import tifffile
-
-        try:
-            with tifffile.TiffFile(io.BytesIO(data)) as file:
-                first = file.pages.first.shape
-                return [i for i, page in enumerate(file.pages) if page.shape == first]
-        except Exception:  # a broken file makes the reader raise whatever it comes across
-            raise _undecodable(name) from None
-    if data[:3] == b"GIF" or (data[:4] == b"\x89PNG" and b"acTL" in data[:4096]):
-        from PIL import Image
-
-        try:
-            with Image.open(io.BytesIO(data)) as image:
-                return list(range(getattr(image, "n_frames", 1)))
-        except (OSError, ValueError, SyntaxError):
-            return [0]  # the decoder says what is wrong with it
-    return [0]
-
-
-def _frame(data: bytes, name: str, number: int) -> NDArray[np.uint8]:
-    """One image of an animation, as it is to be seen: (H, W, 3)."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.seek(number)
-            return np.array(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, EOFError):
-        raise _undecodable(name) from None
-
-
-def _decode(data: bytes, number: int) -> NDArray[Any] | None:
-    content = np.frombuffer(data, np.uint8)
-    if number == 0:
-        return cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
-    _, found = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED, range=(number, number + 1))
-    return np.asarray(found[0]) if found else None
-
-
-def _undecodable(name: str) -> UserError:
-    return UserError(
-        f"{name} cannot be decoded as an image",
-        "it is damaged, truncated or of another format: copy it again or convert it to PNG",
-    )
-
-
-def _check_end(data: bytes, name: str) -> None:
-    """Some OpenCV versions return the upper part of a truncated PNG or JPEG as if it were whole."""
-    for start, end in ((b"\x89PNG", b"IEND"), (b"\xff\xd8\xff", b"\xff\xd9")):
-        if data.startswith(start) and end not in data[-4096:] and not _loads(data):
-            raise _undecodable(name)
 
 
 def _loads(data: bytes) -> bool:
