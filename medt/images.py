@@ -250,18 +250,6 @@ def _check_end(data: bytes, name: str) -> None:
         raise _undecodable(name)
 
 
-def _loads(data: bytes) -> bool:
-    """Whether Pillow, which is strict about the end, reads it: cameras append data of their own."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-    except (OSError, ValueError, SyntaxError):
-        return False
-    return True
-
-
 def _with_tifffile(data: bytes, name: str, number: int) -> NDArray[Any]:
     """Kinds of TIFF that OpenCV does not read, such as half precision or small tiles."""
     import tifffile
