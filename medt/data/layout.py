@@ -304,7 +304,13 @@ def with_fold(index: DatasetIndex, folds: int, fold: int) -> DatasetIndex:
             "folds from 2, fold from 0 to folds - 1",
         )
     dealt = [case for case in index.cases if case.split != "test"]
-    if all(case.fold is not None for case in dealt):
+    unnamed = [case.name for case in dealt if case.fold is None]
+    if 0 < len(unnamed) < len(dealt):
+        raise UserError(
+            f"The split file names no fold for {listed(unnamed)}",
+            "name one for every case of train and val, or for none",
+        )
+    if not unnamed:
         fold_of = {case.name: case.fold for case in dealt}
         named = set(fold_of.values())
         if named != set(range(folds)):

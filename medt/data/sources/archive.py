@@ -105,7 +105,11 @@ def open_archive(source: Path, scratch: Path) -> Iterator[Archive]:
 
 
 def _folder(source: Path, root: Path) -> Archive:
-    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    entries = sorted(root.rglob("*"))
+    for path in entries:
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"{path} is a link to nothing", "restore the file, or remove the link")
+    paths = [path for path in entries if path.is_file()]
     names = {path.relative_to(root).as_posix(): path for path in paths}
     sizes = {name: path.stat().st_size for name, path in names.items() if _is_content(name)}
     return Archive(source, sizes, lambda name: read_bytes(names[name]))
@@ -165,9 +169,13 @@ def _extract(source: Path, folder: Path) -> None:
             with target.open("xb") as out:
                 shutil.copyfileobj(content, out, 2**20)
         assert file.fileobj is not None
+        # A damaged header looks like the end to tarfile, which leaves the checksum of a compressed
+        # stream, at its very end, unread, too.
         file.fileobj.seek(file.offset)
-        if len(file.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+        if file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise EOFError("its end is missing")
+        while file.fileobj.read(2**20):
+            pass
 
 
 def _check_entry(source: Path, name: str, size: int, special: bool) -> None:

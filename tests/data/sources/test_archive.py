@@ -223,3 +223,39 @@ def test_a_tar_that_does_not_fit_on_the_disk_is_refused(
         open_archive(path, tmp_path / "scratch"),
     ):
         pass
+
+
+def test_a_damaged_header_in_the_middle_of_a_tar_is_not_its_end(tmp_path: Path) -> None:
+    path = as_tar("")(tmp_path)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"set/empty\0")
+    content[at : at + 4] = b"XXXX"
+    path.write_bytes(content)
+    with (
+        pytest.raises(UserError, match=r"archive\.tar cannot be read: its end is missing"),
+        open_archive(path, tmp_path / "scratch"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-4], lambda data: data[:-8] + bytes(8)])
+def test_the_checksum_of_a_compressed_tar_is_looked_at(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    path = as_tar("gz")(tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    with (
+        pytest.raises(UserError, match=r"archive\.tar\.gz .*download it again"),
+        open_archive(path, tmp_path / "scratch"),
+    ):
+        pass
+
+
+def test_a_link_to_nothing_in_a_folder_is_named(tmp_path: Path) -> None:
+    folder = as_folder(tmp_path)
+    (folder / "set" / "gone.bin").symlink_to("nowhere")
+    with (
+        pytest.raises(UserError, match=r"gone\.bin is a link to nothing"),
+        open_archive(folder, tmp_path / "scratch"),
+    ):
+        pass

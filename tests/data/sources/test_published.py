@@ -228,3 +228,10 @@ class TestFolds:
         write_splits(path, [replace(row, fold=int(row.case[4:]) % 3) for row in rows])
         with pytest.raises(UserError, match="fold 0 of 3 puts a group into several splits: p0"):
             open_dataset({**dataset, "folds": 3})
+
+    def test_a_column_that_is_partly_filled_is_refused(self, dataset) -> None:
+        path = Path(str(dataset["splits_file"]))
+        rows = read_splits(path)
+        write_splits(path, [replace(rows[0], fold=0), *rows[1:]])
+        with pytest.raises(UserError, match="names no fold for case1; case2"):
+            open_dataset({**dataset, "folds": 3})
