@@ -15,14 +15,14 @@ class TrainerSettings:
     """The `trainer` group of the config.
 
     Attributes:
-        epochs: passes over the training cases.
+        epochs: passes over the training cases, or over `dataset.crops_per_case` crops of each.
         batch_size: images of one forward pass.
         accumulate: batches of one optimizer step.
         clip_norm: gradients are scaled down to this norm; null leaves them.
         ema: decay of the averaged weights that are validated and saved; null for none.
         gate_epoch: the gates of gated attention train after this epoch.
         validate_every: epochs between validations; the last epoch is always validated.
-        precise_norm_cases: at most so many training images re-estimate the norm statistics
+        precise_norm_cases: at most so many training images or crops re-estimate the norm statistics
             before a validation; 0 validates the running statistics.
         monitor: the validation score that chooses the best checkpoint: dice, iou or loss.
         patience: stop after so many validations without a better score; null never stops.
