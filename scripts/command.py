@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 INTERRUPTED = 130
+BROKEN_PIPE = 141  # 128 + SIGPIPE, as the shell counts it
 # Of Hydra's command line.
 FLAGS = ("--help", "-h", "--multirun", "-m", "--resolve", "--hydra-help", "--version")
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i")
@@ -186,6 +187,9 @@ def _guarded(action: Callable[[], int], config: str, overrides: list[str]) -> in
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except Exception as error:
         if os.environ.get("MEDT_DEBUG") == "1":
             traceback.print_exc()

@@ -12,6 +12,7 @@ from medt.data.layout import SegmentationClass, default_classes
 from medt.errors import UserError
 
 LARGEST_VALUE = 0xFFFF
+MOST_CLASSES = 8  # more values are rather object numbers
 HEX_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 ClassList = Sequence[str | Mapping[str, Any]]
 
@@ -85,7 +86,11 @@ def instance_classes(entries: ClassList | None, ignore: Any = None) -> Classes:
 
 
 def evident_classes(
-    found: Mapping[int, int], painted: bool, ignore: Any = None, lossy: bool = False
+    found: Mapping[int, int],
+    painted: bool,
+    ignore: Any = None,
+    lossy: bool = False,
+    only_in: Mapping[int, str] | None = None,
 ) -> Classes:
     """Background and foreground, where masks hold 0 and one other value.
 
@@ -94,6 +99,7 @@ def evident_classes(
         painted: whether these are colours.
         ignore: as in ``given_classes``.
         lossy: whether masks are stored as JPEG, which scatters values.
+        only_in: value -> the mask file that alone holds it, for the error.
 
     Raises:
         UserError: which class is which is not evident; with the values found and a config to paste.
@@ -113,17 +119,32 @@ def evident_classes(
             "check that these are the masks",
         )
     total = sum(counted.values())
-    shown = [f"{labels.shown([v])} ({counted[v] / total:.1%})" for v in sorted(counted)[:20]]
+    rare = {v: f" only in {name}" for v, name in (only_in or {}).items()}
+    shown = [
+        f"{labels.shown([v])} ({counted[v] / total:.1%}{rare.get(v, '')})"
+        for v in sorted(counted)[:20]
+    ]
     more = f", ... ({len(counted)} different)" if len(counted) > 20 else ""
     ranges = "[{name:background,value:[0,127]},{name:foreground,value:[128,255]}]"
     example = ranges if lossy and not painted and len(counted) > 2 else _example(counted, painted)
     hint = f"name the classes, background first, e.g. 'dataset.classes={example}'"
+    if len(counted) > MOST_CLASSES and not painted and not lossy:
+        hint = f"if these are object numbers: dataset.mask=instances; else {hint}"
     if lossy and painted:
         hint = "JPEG changes colours: save the masks as PNG, then give each class its colour"
     raise UserError(
         f"The masks hold the {what}s {', '.join(shown)}{more}: which class is which is not evident",
         hint,
     )
+
+
+def fitted_to(plan: Classes, found: Mapping[int, int]) -> Classes:
+    """Two classes given by names alone are 0 and the one other value of the masks, such as 255."""
+    foreground = set(found) - {0, plan.labels.ignore}
+    by_name = not plan.labels.painted and plan.labels.values == {0: 0, 1: 1}
+    if not by_name or len(foreground) != 1 or 0 not in found:
+        return plan
+    return replace(plan, labels=replace(plan.labels, values={0: 0, foreground.pop(): 1}))
 
 
 def extended_example(plan: Classes, found: Mapping[int, int]) -> str:

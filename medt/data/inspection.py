@@ -13,7 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from medt.data.classes import Classes, evident_classes, extended_example
+from medt.data.classes import (
+    MOST_CLASSES,
+    Classes,
+    evident_classes,
+    extended_example,
+    fitted_to,
+)
 from medt.data.duplicates import Hash, perceptual_hash
 from medt.data.layout import listed
 from medt.errors import UserError
@@ -80,8 +86,9 @@ def inspect(
         results = dict(zip(pairs, pool.map(examine, pairs), strict=True))
     faults = [result.message for result in results.values() if isinstance(result, UserError)]
     if faults:
-        hints = {r.hint for r in results.values() if isinstance(r, UserError) and r.hint}
-        shared = hints.pop() if len(hints) == 1 else "repair, replace or remove them in pairs"
+        hints = {r.hint for r in results.values() if isinstance(r, UserError)}
+        settings = [hint for hint in hints if "dataset." in hint]
+        shared = min(settings, default="repair, replace or remove them in pairs")
         raise UserError(
             f"Faulty files: {listed(faults)}",
             shared,
@@ -128,11 +135,12 @@ def checked_classes(
         total.update(counted)
     lossy = any(mask.suffix.lower() in (".jpg", ".jpeg") for _, mask in pairs.values())
     if plan is None or (in_colors and not plan.labels.painted):
-        return evident_classes(total, in_colors, ignore, lossy)
+        return evident_classes(total, in_colors, ignore, lossy, _only_in(values, pairs))
     if plan.labels.instances:
         if not set(total) - {0, plan.labels.ignore}:
             raise UserError("The masks hold no object number above 0", "check dataset.masks")
         return plan
+    plan = fitted_to(plan, total)
     known = set(plan.labels.values or {})
     if plan.labels.ignore is not None:
         known.add(plan.labels.ignore)
@@ -143,6 +151,8 @@ def checked_classes(
     ]
     if faults:
         mend = f"give each value a class: '{extended_example(plan, total)}'"
+        if len(total) > MOST_CLASSES:
+            mend = f"if these are object numbers, dataset.mask=instances, else {mend}"
         if lossy and in_colors:
             mend = "save the masks as PNG, since JPEG changes colours"
         raise UserError(
@@ -156,3 +166,12 @@ def checked_classes(
         folder = next(iter(pairs.values()))[1].parent
         log.warning(f"warning: no mask in {folder} shows the class {', '.join(absent)}")
     return plan
+
+
+def _only_in(values: Mapping[str, Mapping[int, int]], pairs: Pairs) -> dict[int, str]:
+    """Value -> the mask file that alone holds it, where several masks were read."""
+    holders: dict[int, list[str]] = {}
+    for name, counted in values.items():
+        for value in counted:
+            holders.setdefault(value, []).append(pairs[name][1].name)
+    return {v: names[0] for v, names in holders.items() if len(names) == 1 < len(values)}

@@ -160,8 +160,13 @@ class Trainer:
         return (
             f"{name} ({parameters:,} parameters) at {size} on {self.device}: "
             f"{len(self.train_set.cases)} training{crops} and {len(self.val_set)} validation "
-            f"cases, {self.steps_per_epoch} steps an epoch"
+            f"cases{self.fold()}, {self.steps_per_epoch} steps an epoch"
         )
+
+    def fold(self) -> str:
+        """Such as: , fold 0 of 5; empty where there is no cross-validation."""
+        folds = self.config["dataset"].get("folds")
+        return f", fold {self.config['dataset'].get('fold') or 0} of {folds}" if folds else ""
 
     def train_epoch(self) -> Row | None:
         """One pass over the training cases, or what is left of it; returns its measurements.

@@ -63,7 +63,7 @@ class TestData:
         refused(
             train.main,
             command,
-            "the values 0 (60.2%), 1 (23.1%), 7 (16.7%)",
+            "the values 0 (60.2%), 1 (23.1%), 7 (16.7% only in 3.png)",
             "{name:class_7,value:7}]'",
         )
 

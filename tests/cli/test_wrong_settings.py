@@ -39,7 +39,7 @@ from conftest import DATA, files_below, tiny_training
         ("dataset.workers=9999", "dataset.workers=9999", "at most 64"),
         ("dataset.channels=0", "dataset.channels=0", "give at least 1"),
         ("dataset.channels=2", "has 3 channels, the network takes 2", "set dataset.channels"),
-        ("dataset.normalize=foo", "Normalisation 'foo'", "use unit, dataset"),
+        ("dataset.normalize=foo", "dataset.normalize=foo is not known", "one of unit, imagenet"),
         ("dataset.image_size=huge", "image_size='huge'", "give one number"),
         ("dataset.image_size=100", "image size 100 x 100", "96 x 96 or 104 x 104"),
         ("model.heads=0", "model.heads=0", "give at least 1"),

@@ -139,7 +139,12 @@ def prepare(
             the disk is too small; ``root`` is a folder of other things, or being written by
             another process.
     """
-    root.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{root} cannot be made: {error.strerror}", "choose another dataset.root"
+        ) from error
     lock = root.with_name(f".{root.name}.lock")
     try:
         with filelock.FileLock(lock, blocking=False):
@@ -150,6 +155,8 @@ def prepare(
                 with suppress(OSError):
                     lock.unlink()
     except filelock.Timeout:
+        if not lock.exists():
+            raise UserError(f"{root} cannot be made", "choose another dataset.root") from None
         raise UserError(
             f"{root} is being prepared by another process", "wait until that has ended"
         ) from None

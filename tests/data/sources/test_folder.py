@@ -270,3 +270,26 @@ def test_masks_without_the_images_orientation_tag_are_told_of(
     Image.open(images / "case 3.JPG").save(images / "case 3.JPG", exif=exif)
     open_folder(images, masks)
     assert "an orientation tag whose masks have none: case 3.JPG" in caplog.text
+
+
+def test_two_names_are_enough_for_masks_of_0_and_255(folders: tuple[Path, Path]) -> None:
+    index = open_folder(*folders, classes=["background", "polyp"])
+    assert index.labels.values == {0: 0, 255: 1}
+    assert [c.name for c in index.classes] == ["background", "polyp"]
+
+
+def test_a_stray_value_is_found_by_its_file(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    paint(masks, NAMES[4], 0, 255, 255, 7)
+    with pytest.raises(UserError, match=r"7 \(2\.1% only in case 5\.png\), 255"):
+        open_folder(images, masks)
+
+
+def test_object_numbers_are_recognised(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    for name in NAMES:
+        paint(masks, name, *range(12))
+    for classes in (None, ["background", "gland"]):
+        with pytest.raises(UserError, match=r"object numbers.*dataset\.mask=instances"):
+            open_folder(images, masks, classes=classes)
+    assert open_folder(images, masks, mask="instances").labels.instances

@@ -143,6 +143,12 @@ def test_two_preparations_at_once_are_refused(polyps: Path, tmp_path: Path) -> N
         prepare(KVASIR_SEG, polyps, tmp_path / "root", tmp_path / "s.csv")
 
 
+def test_a_root_that_cannot_be_made_is_named(polyps: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/root cannot be made: .*dataset\.root"):
+        prepare(KVASIR_SEG, polyps, tmp_path / "file" / "root", tmp_path / "s.csv")
+
+
 def test_a_full_disk_is_told_before_anything_is_written(
     polyps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
