@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from medt.data.duplicates import NearDuplicate
 from medt.data.layout import listed
 from medt.data.sources.archive import Archive
-from medt.data.sources.published import SPLIT_SEED, Annotation, ArchivedCase, Published
-from medt.data.splits import SplitRow, draw_splits
+from medt.data.sources.published import Annotation, ArchivedCase, Published, draw_all_splits
+from medt.data.splits import SplitRow
 from medt.errors import UserError
 from medt.images import decode_mask
 
@@ -65,10 +64,6 @@ def annotate(archive: Archive, case: ArchivedCase, shape: tuple[int, int]) -> An
     return Annotation((drawn > 0).astype(np.uint8), drawn, counts)
 
 
-def draw(cases: Sequence[ArchivedCase], pairs: Sequence[NearDuplicate]) -> list[SplitRow]:
-    return draw_splits([case.name for case in cases], SPLIT_SEED, pairs=pairs)
-
-
 def notes(
     cases: Sequence[ArchivedCase], rows: Sequence[SplitRow], counts: Mapping[str, int]
 ) -> list[str]:
@@ -86,7 +81,7 @@ DSB2018 = Published(
     classes=("background", "nucleus"),
     find=find,
     annotate=annotate,
-    draw=draw,
+    draw=draw_all_splits,
     notes=notes,
     open_ended=True,
 )

@@ -31,7 +31,14 @@ from medt.data.layout import (
     write_card,
 )
 from medt.data.sources.archive import Archive, open_archive
-from medt.data.splits import SPLITS, SplitRow, draw_beside, read_splits, write_splits
+from medt.data.splits import (
+    SPLITS,
+    SplitRow,
+    draw_beside,
+    draw_splits,
+    read_splits,
+    write_splits,
+)
 from medt.errors import UserError
 from medt.files import atomic_folder, remove_abandoned, temporary_beside, write_png
 from medt.images import decode_image
@@ -193,6 +200,13 @@ def _prepare(
     notes += [f"Terms: {published.licence}", f"Cite: {published.citation}"]
     shown = {split: counts[split] for split in SPLITS}
     return Prepared(published.name, root, shown, tuple(notes), existed)
+
+
+def draw_all_splits(
+    cases: Sequence[ArchivedCase], pairs: Sequence[NearDuplicate]
+) -> list[SplitRow]:
+    """70/15/15, for a dataset without an official test and without patients."""
+    return draw_splits([case.name for case in cases], SPLIT_SEED, pairs=pairs)
 
 
 def missing_notes(cases: Sequence[ArchivedCase], parts: Mapping[str, Sequence[str]]) -> list[str]:
