@@ -121,8 +121,8 @@ def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any
     if pixels is None or pixels.size == 0:
         raise _undecodable(name)
     if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
-        code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-        pixels = np.asarray(cv2.cvtColor(pixels, code))
+        order = (2, 1, 0, 3)[: pixels.shape[2]]  # from BGR; cvtColor knows fewer types
+        pixels = np.ascontiguousarray(pixels[..., order])
     # OpenCV follows the tag of a TIFF, but of nothing else when it leaves values unchanged.
     return pixels if data[:4] in TIFF_STARTS else oriented(pixels, orientation(data))
 
@@ -198,7 +198,8 @@ def _pages(data: bytes, name: str) -> list[int]:
         try:
             with tifffile.TiffFile(io.BytesIO(data)) as file:
                 first = file.pages.first.shape
-                return [i for i, page in enumerate(file.pages) if page.shape == first]
+                # Their number ends where a damaged file leads in a circle; going through them not.
+                return [i for i in range(len(file.pages)) if file.pages[i].shape == first]
         except Exception:  # a broken file makes the reader raise whatever it comes across
             raise _undecodable(name) from None
     if data[:3] == b"GIF" or (data[:4] == b"\x89PNG" and b"acTL" in data[:4096]):
@@ -266,8 +267,8 @@ def _with_tifffile(data: bytes, name: str, number: int) -> NDArray[Any]:
 def _decode_tiff(data: bytes, name: str, number: int) -> NDArray[Any] | None:
     """One page, or None where OpenCV does as well.
 
-    OpenCV inverts 1 bit TIFFs, multiplies colours by alpha, reads but one of separate planes, and
-    no more than four channels.
+    OpenCV inverts 1 bit TIFFs, multiplies colours by alpha, and reads but one of separate planes,
+    two channels as 8 bit, and no more than four channels.
     """
     import tifffile
     from PIL import Image
@@ -284,7 +285,7 @@ def _decode_tiff(data: bytes, name: str, number: int) -> NDArray[Any] | None:
             if bits == 8 and samples == 1 and page.photometric == WHITE_IS_ZERO:
                 inverted = _decode(data, number)  # as OpenCV does with 8 bits, but no others
                 return None if inverted is None else 255 - inverted
-            if samples > 4 or (samples > 1 and page.planarconfig == 2):
+            if samples > 4 or samples == 2 or (samples > 1 and page.planarconfig == 2):
                 pixels = np.asarray(page.asarray())
                 if page.planarconfig == 2:
                     pixels = np.moveaxis(pixels, 0, -1)
@@ -311,8 +312,7 @@ def _palette_indices(data: bytes, number: int) -> NDArray[np.uint8] | None:
             palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
     except (OSError, ValueError, EOFError):
         return None
-    used = palette[np.unique(indices)]
-    return None if np.all(used == used[:, :1]) else indices
+    return None if np.all(palette == palette[:, :1]) else indices
 
 
 def _without_alpha(pixels: NDArray[Any]) -> NDArray[Any]:

@@ -298,3 +298,36 @@ def test_what_a_camera_appends_to_a_jpeg_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2] + bytes(5000))
     with pytest.raises(UserError, match="cannot be decoded"):
         read_image(tmp_path / "a.jpg")
+
+
+def test_a_circle_of_pages_ends(tmp_path: Path) -> None:
+    import tifffile
+
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((3, 4, 4), np.uint8), photometric="minisblack")
+    with tifffile.TiffFile(path) as file:
+        first, last = file.pages[0].offset, file.pages[2].offset
+    data = bytearray(path.read_bytes())
+    entries = int.from_bytes(data[last : last + 2], "little")
+    data[last + 2 + 12 * entries : last + 6 + 12 * entries] = first.to_bytes(4, "little")
+    path.write_bytes(data)
+    assert read_image(path).shape == (4, 4), "tifffile takes the first page and says so"
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float64, np.uint32])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_any_type(tmp_path: Path, dtype: type, channels: int) -> None:
+    import tifffile
+
+    image = np.random.default_rng(0).integers(0, 200, (6, 8, channels)).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), image)
+
+
+def test_two_channels_of_16_bits(tmp_path: Path) -> None:
+    import tifffile
+
+    image = np.random.default_rng(0).integers(0, 65536, (6, 8, 2), dtype=np.uint16)
+    settings = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "a.tif", image, **settings)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), image)

@@ -12,6 +12,7 @@ from medt.data.layout import SegmentationClass, default_classes
 from medt.errors import UserError
 
 LARGEST_VALUE = 0xFFFF
+MOST_ENTRIES = 250  # of a setting to paste
 MOST_CLASSES = 8  # more values are rather object numbers
 HEX_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 ClassList = Sequence[str | Mapping[str, Any]]
@@ -62,11 +63,17 @@ def given_classes(entries: ClassList, ignore: Any = None) -> Classes:
             )
         names.append(name)
         values.update(dict.fromkeys(covered, i))
+    ignored = ignored_value(ignore, painted)
+    if ignored in values:
+        raise UserError(
+            f"dataset.ignore={ignore!r} is the class {names[values[ignored]]}",
+            "a value is a class or ignored, not both",
+        )
     classes = default_classes(names)
     if painted:
         shown = [(v >> 16, v >> 8 & 255, v & 255) for v in values]
         classes = tuple(replace(c, color=rgb) for c, rgb in zip(classes, shown, strict=True))
-    return Classes(classes, Labels(values, ignored_value(ignore, painted), painted))
+    return Classes(classes, Labels(values, ignored, painted))
 
 
 def instance_classes(entries: ClassList | None, ignore: Any = None) -> Classes:
@@ -150,12 +157,16 @@ def fitted_to(plan: Classes, found: Mapping[int, int]) -> Classes:
 def extended_example(plan: Classes, found: Mapping[int, int]) -> str:
     """The setting that keeps the classes of a plan and makes one of every other value found."""
     values = plan.labels.values or {}
+    painted = plan.labels.painted
+    covered = {c.id: [v for v, i in values.items() if i == c.id] for c in plan.classes}
     entries = [
-        _entry(c.name, min(v for v, i in values.items() if i == c.id), plan.labels.painted)
+        _entry(c.name, covered[c.id][0], painted)
+        if len(covered[c.id]) == 1
+        else f"{{name:{_quoted(c.name)},value:[{covered[c.id][0]},{covered[c.id][-1]}]}}"
         for c in plan.classes
     ]
     others = sorted(set(found) - set(values) - {plan.labels.ignore})
-    entries += [_entry(_name(v, plan.labels.painted), v, plan.labels.painted) for v in others[:20]]
+    entries += [_entry(_name(v, painted), v, painted) for v in others[:MOST_ENTRIES]]
     return f"dataset.classes=[{','.join(entries)}]"
 
 
@@ -176,7 +187,7 @@ def ignored_value(ignore: Any, painted: bool) -> int | None:
 
 def _example(counted: Mapping[int, int], painted: bool) -> str:
     # What covers most is most often the background; where 0 or black is there, that is.
-    values = sorted(counted, key=lambda value: (value != 0, -counted[value]))[:20]
+    values = sorted(counted, key=lambda value: (value != 0, -counted[value]))[:MOST_ENTRIES]
     names = ["background" if i == 0 else _name(v, painted) for i, v in enumerate(values)]
     entries = [_entry(n, v, painted) for n, v in zip(names, values, strict=True)]
     return f"[{','.join(entries)}]"
@@ -186,7 +197,12 @@ def _name(value: int, painted: bool) -> str:
     return f"class_{value:06x}" if painted else f"class_{value}"
 
 
+def _quoted(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else f'"{name}"'
+
+
 def _entry(name: str, value: int, painted: bool) -> str:
+    name = _quoted(name)
     if painted:
         return f"{{name:{name},color:[{value >> 16},{value >> 8 & 255},{value & 255}]}}"
     return f"{{name:{name},value:{value}}}"

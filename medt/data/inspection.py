@@ -137,6 +137,11 @@ def checked_classes(
     if plan is None or (in_colors and not plan.labels.painted):
         return evident_classes(total, in_colors, ignore, lossy, _only_in(values, pairs))
     if plan.labels.instances:
+        if lossy:
+            raise UserError(
+                "dataset.mask=instances, but masks are stored as JPEG, which changes numbers",
+                "save object numbers as 16 bit PNG or TIFF",
+            )
         if not set(total) - {0, plan.labels.ignore}:
             raise UserError("The masks hold no object number above 0", "check dataset.masks")
         return plan

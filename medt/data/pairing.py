@@ -77,13 +77,16 @@ def pair_files(
             + _naming(suffix),
         )
     return {
-        unicodedata.normalize("NFC", path.stem): (path, mask_of[key])
+        unicodedata.normalize("NFC", path.stem).strip(): (path, mask_of[key])
         for key, path in image_of.items()
     }
 
 
 def _files(folder: Path) -> list[Path]:
     files = list_images(folder)
+    unnamed = [ascii(path.name) for path in files if not _is_text(path.name)]
+    if unnamed:
+        raise UserError(f"{folder} has names that are no UTF-8: {listed(unnamed)}", "rename them")
     if files:
         _tell_of_others(folder)
     else:
@@ -99,6 +102,14 @@ def _files(folder: Path) -> list[Path]:
         found = f"; convert the {', '.join(sorted(others))} files" if others else ""
         raise UserError(f"No images in {folder}", f"PNG, JPEG, BMP, TIFF and GIF are read{found}")
     return files
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _tell_of_others(folder: Path) -> None:
@@ -124,7 +135,7 @@ def _naming(suffix: str | None) -> str:
 
 
 def _key(stem: str) -> str:
-    return unicodedata.normalize("NFC", stem).casefold()
+    return unicodedata.normalize("NFC", stem).strip().casefold()
 
 
 def _base(path: Path, pattern: re.Pattern[str]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from medt.data.classes import (
     evident_classes,
@@ -85,3 +86,18 @@ def test_an_example_keeps_the_classes_and_adds_the_others() -> None:
     assert extended_example(plan, {0: 1, 0xFF0000: 1, 0x0000FF: 2}).endswith(
         "{name:red,color:[255,0,0]},{name:class_0000ff,color:[0,0,255]}]"
     )
+
+
+def test_an_example_keeps_ranges_and_names_of_any_kind() -> None:
+    plan = given_classes(
+        [{"name": "a b, c", "value": [0, 9]}, {"name": "d", "value": 10}], ignore=255
+    )
+    expected = '[{name:"a b, c",value:[0,9]},{name:d,value:10},{name:class_11,value:11}]'
+    assert extended_example(plan, {0: 1, 10: 1, 11: 1, 255: 1}) == f"dataset.classes={expected}"
+    parsed = OverridesParser.create().parse_override(f"dataset.classes={expected}").value()
+    assert given_classes(parsed).classes[0].name == "a b, c"
+
+
+def test_a_class_cannot_be_ignored() -> None:
+    with pytest.raises(UserError, match=r"dataset\.ignore=1 is the class gland"):
+        given_classes(["background", "gland"], ignore=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from pathlib import Path
 
@@ -123,3 +124,17 @@ def test_what_is_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert list(pair_files(images, masks)) == ["x"]
     (message,) = caplog.messages
     assert message.endswith("a: more/; y.webp")
+
+
+def test_blanks_around_a_name_do_not_count(tmp_path: Path) -> None:
+    images = touch(tmp_path / "a", "x .png", " y.png")
+    masks = touch(tmp_path / "b", "x.png", "y _mask.png")
+    assert set(pair_files(images, masks)) == {"x", "y"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX only")
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / os.fsdecode(b"x\xff.png")).touch()
+    with pytest.raises(UserError, match="names that are no UTF-8: 'x"):
+        pair_files(tmp_path / "a", tmp_path / "a")

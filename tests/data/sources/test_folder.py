@@ -293,3 +293,12 @@ def test_object_numbers_are_recognised(folders: tuple[Path, Path]) -> None:
         with pytest.raises(UserError, match=r"object numbers.*dataset\.mask=instances"):
             open_folder(images, masks, classes=classes)
     assert open_folder(images, masks, mask="instances").labels.instances
+
+
+def test_object_numbers_are_not_read_from_jpegs(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    for name in NAMES:
+        (masks / f"{name}.png").unlink()
+        cv2.imwrite(str(masks / f"{name}.jpg"), np.zeros((6, 8), np.uint8))
+    with pytest.raises(UserError, match="stored as JPEG, which changes numbers"):
+        open_folder(images, masks, mask="instances")
