@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterable, Iterator
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
 
@@ -111,8 +113,16 @@ class CaseLoader(DataLoader[dict[str, Any]]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        explained = self._explained(error) if isinstance(error, Exception) else None
-        self._end_workers()
+        explained = None
+        try:
+            if isinstance(error, Exception):
+                explained = self._explained(error)
+            self._end_workers()
+        except RuntimeError as late:  # a death that torch reports only here
+            explained = explained or self._explained(late)
+            self._end_workers()
+            if explained is None:
+                raise
         if explained is not None:
             raise explained from error
 
@@ -124,6 +134,9 @@ class CaseLoader(DataLoader[dict[str, Any]]):
             return type(error)(re.sub(r"^[\w.]+: ", "", last))
         if text.startswith("DataLoader worker (pid"):
             return self._death()
+        if isinstance(error, ConnectionError | EOFError):  # it died while it handed a batch over
+            wait([worker.sentinel for worker in self._workers()], timeout=2)
+            return self._death()
         if text.startswith("DataLoader timed out"):
             return UserError(
                 f"no batch came for {self.timeout:g} s, {self._at_work(range(self.num_workers))}",
@@ -134,16 +147,19 @@ class CaseLoader(DataLoader[dict[str, Any]]):
 
     def _death(self) -> UserError | None:
         """Of one of this loader's workers; None if it is another's."""
-        workers = self._iterator._workers if self._iterator is not None else []  # type: ignore[attr-defined]
+        workers = self._workers()
         dead = [number for number, worker in enumerate(workers) if not worker.is_alive()]
         if not dead:
             return None
-        code = workers[dead[0]].exitcode
+        code = workers[dead[0]].exitcode or 0
         killer = signal.Signals(-code).name if code < 0 else ""
         how = f"was killed by {killer}" if killer else f"ended with code {code}"
         return UserError(
             f"a worker of the loader {how}, {self._at_work(dead)}", CAUSES.get(killer, OTHER_CAUSE)
         )
+
+    def _workers(self) -> list[BaseProcess]:
+        return [] if self._iterator is None else self._iterator._workers  # type: ignore[attr-defined]
 
     def _at_work(self, workers: Iterable[int]) -> str:
         items = [int(self.busy[number]) for number in workers]
