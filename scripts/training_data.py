@@ -30,7 +30,7 @@ KEYWORDS = ("null", "true", "false", "nan", "inf")  # of Hydra's override gramma
 
 def new_preprocessing(settings: Mapping[str, Any], cases: Sequence[Case]) -> Preprocessing:
     """What the resolved dataset config asks for, fitted to the training cases."""
-    from medt.data.preprocessing import PERCENTILES, Preprocessing, fit_normalization
+    from medt.data.preprocessing import STRETCHES, Preprocessing, fit_normalization
     from medt.models.sizes import as_size
 
     channels, normalize, page = (settings[key] for key in ("channels", "normalize", "page"))
@@ -39,7 +39,7 @@ def new_preprocessing(settings: Mapping[str, Any], cases: Sequence[Case]) -> Pre
         channels,
         *fit_normalization(cases, normalize, channels, page),
         page=page,
-        percentile=PERCENTILES.get(normalize),
+        percentile=STRETCHES.get(normalize),
         sampling=settings["sampling"],
     )
 

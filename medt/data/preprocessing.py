@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 
 from medt.data.crops import mirrored
-from medt.data.labels import IDS, Labels
 from medt.data.layout import Case
 from medt.errors import UserError
 from medt.images import read_image
@@ -30,7 +29,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 STD_FLOOR = 0.01
 # By the name of the normalisation, see `Preprocessing.percentile`.
-PERCENTILES = {"percentile": 0.5}
+STRETCHES = {"percentile": 0.5}
 SAMPLINGS = ("resize", "crop")
 
 
@@ -140,30 +139,11 @@ class Preprocessing:
         pixels = _resize(original, least, cv2.INTER_AREA)
         return _resize(pixels, self.image_size, cv2.INTER_LINEAR)
 
-    def mask(self, source: Source, labels: Labels = IDS) -> NDArray[np.uint8]:
-        """Class ids in register with `image`.
-
-        Args:
-            source: path, or integer or bool array (H, W).
-            labels: what its values mean.
-
-        Returns:
-            (H, W) uint8.
-
-        Raises:
-            UserError: the file cannot be read or holds a value that is no class.
-        """
-        if isinstance(source, np.ndarray):
-            ids = labels.class_ids(source, _name(source))
-        else:
-            ids = labels.read(source, self.page)
-        return self.fit_mask(ids)
-
     def fit_mask(self, ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """What `fit` does to the image: by the nearest pixel centre, and what is added is ignored.
 
         Args:
-            ids: (h, w) uint8 class ids at the image's own size, as `Labels.class_ids` returns them.
+            ids: (h, w) uint8 class ids at the image's own size, as `Labels.read` returns them.
         """
         if self.sampling == "crop":
             tall, wide = self._enlarged(*ids.shape)
@@ -250,14 +230,14 @@ def fit_normalization(
         return (0.0,) * channels, (1.0,) * channels
     if normalize == "imagenet" and channels == 3:
         return IMAGENET_MEAN, IMAGENET_STD
-    if normalize not in ("dataset", *PERCENTILES):
+    if normalize not in ("dataset", *STRETCHES):
         raise UserError(
             f"Normalisation {normalize!r} with {channels} channels is not known",
             "use unit, dataset, percentile, or with 3 channels imagenet",
         )
     plain = (0.0,) * channels, (1.0,) * channels
     decoder = Preprocessing(
-        (1, 1), channels, *plain, page=page, percentile=PERCENTILES.get(normalize)
+        (1, 1), channels, *plain, page=page, percentile=STRETCHES.get(normalize)
     )
     shares = np.zeros((channels, 256))
     for case in cases:

@@ -184,14 +184,14 @@ class TestCropSampling:
         image = np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8)
         np.testing.assert_array_equal(self.crops((16, 31)).image(image), image)
         mask = image[..., 0] % 3
-        np.testing.assert_array_equal(self.crops((16, 31)).mask(mask), mask)
+        np.testing.assert_array_equal(self.crops((16, 31)).fit_mask(mask), mask)
 
     def test_smaller_images_are_continued_by_their_mirror_image_and_ignored(self) -> None:
         image = np.random.default_rng(0).integers(0, 256, (5, 9, 3), dtype=np.uint8)
         enlarged = self.crops((16, 8)).image(image)
         after = [(0, 11), (0, 0)]
         np.testing.assert_array_equal(enlarged, np.pad(image, [*after, (0, 0)], mode="reflect"))
-        mask = self.crops((16, 8)).mask(image[..., 0] % 3)
+        mask = self.crops((16, 8)).fit_mask(image[..., 0] % 3)
         np.testing.assert_array_equal(mask[:5], image[..., 0] % 3)
         assert mask.shape == (16, 9)
         assert set(mask[5:].ravel()) == {255}
@@ -234,7 +234,7 @@ def test_a_mask_shrinks_in_register_with_its_image() -> None:
     mask = np.zeros((64, 64), np.uint8)
     mask[:, 30:34] = 1
     image = unit((64 // 4 * 3, 24)).image(mask * np.uint8(255))[..., 0]
-    ids = unit((64 // 4 * 3, 24)).mask(mask)
+    ids = unit((64 // 4 * 3, 24)).fit_mask(mask)
     columns = np.flatnonzero(ids[0])
     centre = (image[0] * np.arange(24.0)).sum() / image[0].sum()
     assert abs(columns.mean() - centre) < 0.01
@@ -246,7 +246,7 @@ def test_a_mask_shrinks_in_register_with_its_image() -> None:
     st.tuples(st.integers(1, 12), st.integers(1, 12)),
 )
 def test_a_resized_mask_invents_no_class(mask: np.ndarray, size: tuple[int, int]) -> None:
-    resized = unit(size).mask(mask)
+    resized = unit(size).fit_mask(mask)
     assert resized.shape == size
     assert resized.dtype == np.uint8
     assert set(np.unique(resized)) <= set(np.unique(mask))

@@ -11,7 +11,7 @@ from torch import nn
 from medt.checkpoint import Checkpoint, save_checkpoint
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import Case, SegmentationClass
-from medt.data.preprocessing import PERCENTILES, Preprocessing, fit_normalization
+from medt.data.preprocessing import STRETCHES, Preprocessing, fit_normalization
 from medt.errors import UserError
 from medt.files import write_png
 from medt.inference.predictor import Predictor
@@ -96,7 +96,7 @@ def test_the_network_sees_what_it_sees_in_training(shape, normalize, sampling, t
         (8, 8) if sampling == "resize" else shape[:2],  # then one window sees it all
         3,
         *fit_normalization([case], normalize, 3),
-        percentile=PERCENTILES.get(normalize),
+        percentile=STRETCHES.get(normalize),
         sampling=sampling,
     )
     seen = []

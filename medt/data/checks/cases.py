@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from medt.data.duplicates import Hash, perceptual_hash
 from medt.data.labels import Labels
 from medt.data.layout import Case, DatasetIndex
-from medt.data.preprocessing import PERCENTILES as PERCENTILES_OF
-from medt.data.preprocessing import Preprocessing
+from medt.data.preprocessing import STRETCHES, Preprocessing
 from medt.errors import UserError
 from medt.images import read_image, read_mask
 from medt.metrics.pixel import IGNORE_INDEX
@@ -222,7 +221,7 @@ def _check_suitable(pixels: NDArray[Any], case: Case, settings: Settings) -> Non
     """Raises UserError for what the preprocessing refuses: a type, channels, a range of floats."""
     channels = settings.channels
     plain = (0.0,) * channels, (1.0,) * channels
-    percentile = PERCENTILES_OF.get(settings.normalize)
+    percentile = STRETCHES.get(settings.normalize)
     decoder = Preprocessing((1, 1), channels, *plain, percentile=percentile)
     decisive = pixels if pixels.dtype.kind == "f" else np.zeros_like(pixels[:1, :1])
     try:

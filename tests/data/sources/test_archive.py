@@ -229,7 +229,7 @@ def test_a_damaged_header_in_the_middle_of_a_tar_is_not_its_end(tmp_path: Path) 
     path = as_tar("")(tmp_path)
     content = bytearray(path.read_bytes())
     at = content.index(b"set/empty\0")
-    content[at : at + 4] = b"XXXX"
+    content[at : at + 4] = b"\1\2\3\4"
     path.write_bytes(content)
     with (
         pytest.raises(UserError, match=r"archive\.tar cannot be read: its end is missing"),

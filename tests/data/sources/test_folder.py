@@ -9,7 +9,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from medt.data.preprocessing import Preprocessing
 from medt.data.sources import open_dataset, prepare_dataset
 from medt.data.sources.folder import open_folder
 from medt.data.splits import SplitRow, read_splits, write_splits
@@ -44,7 +43,7 @@ def test_a_binary_folder_needs_no_settings(folders: tuple[Path, Path]) -> None:
     assert [case.name for case in index.cases] == list(NAMES)
     case = index.cases[0]
     assert case.mask is not None
-    ids = Preprocessing((6, 8), 3, (0.0,) * 3, (1.0,) * 3).mask(case.mask, index.labels)
+    ids = index.labels.read(case.mask)
     assert np.unique(ids).tolist() == [0, 1]
 
 
