@@ -8,6 +8,14 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from medt.config.augmentation import (
+    AugmentationConfig,
+    FlipConfig,
+    GreyConfig,
+    HistologyConfig,
+    StrongConfig,
+    UltrasoundConfig,
+)
 from medt.training.settings import TrainerSettings
 
 
@@ -255,88 +263,31 @@ class PolynomialConfig(SchedulerConfig):
 
 
 @dataclass
-class AugmentationConfig:
-    _target_: str | None = None
-
-
-@dataclass
-class FlipConfig(AugmentationConfig):
-    _target_: str = "medt.data.augmentation.Flip"
-    probability: float = 0.5
-
-
-@dataclass
-class DeformationConfig(AugmentationConfig):
-    affine_probability: float = 0.5
-    rotation: float = 45.0
-    zoom: list[float] = field(default_factory=lambda: [0.8, 1.25])
-    shift: float = 0.1
-    elastic_probability: float = 0.2
-    elastic_strength: float = 0.015
-
-
-@dataclass
-class HistologyConfig(DeformationConfig):
-    _target_: str = "medt.data.augmentation.Histology"
-    color_probability: float = 0.8
-    color_gain: float = 0.1
-    color_shift: float = 0.15
-    blur_probability: float = 0.1
-    noise_probability: float = 0.2
-
-
-@dataclass
-class StrongConfig(HistologyConfig):
-    _target_: str = "medt.data.augmentation.Strong"
-    affine_probability: float = 0.8
-    zoom: list[float] = field(default_factory=lambda: [0.7, 1.4])
-    elastic_probability: float = 0.4
-    elastic_strength: float = 0.02
-    color_probability: float = 0.9
-    color_gain: float = 0.2
-    color_shift: float = 0.3
-    blur_probability: float = 0.2
-    noise_probability: float = 0.3
-    gamma_probability: float = 0.3
-    gamma: list[float] = field(default_factory=lambda: [0.6, 1.6])
-    dropout_probability: float = 0.3
-    dropout_size: float = 0.2
-
-
-@dataclass
-class GreyConfig(DeformationConfig):
-    _target_: str = "medt.data.augmentation.Grey"
-    elastic_probability: float = 0.3
-    contrast_probability: float = 0.5
-    contrast: float = 0.15
-    brightness: float = 0.2
-    gamma_probability: float = 0.3
-    gamma: list[float] = field(default_factory=lambda: [0.7, 1.5])
-    blur_probability: float = 0.2
-    noise_probability: float = 0.2
-    upright: bool = False
-
-
-@dataclass
-class UltrasoundConfig(DeformationConfig):
-    _target_: str = "medt.data.augmentation.Ultrasound"
-    rotation: float = 15.0
-    zoom: list[float] = field(default_factory=lambda: [0.85, 1.2])
-    shift: float = 0.05
-    elastic_strength: float = 0.01
-    gain_probability: float = 0.5
-    gain: float = 0.3
-    speckle_probability: float = 0.3
-    speckle: float = 0.15
-    gamma_probability: float = 0.3
-    gamma: list[float] = field(default_factory=lambda: [0.7, 1.5])
-    shadow_probability: float = 0.2
-    shadow: float = 0.8
-
-
-@dataclass
 class ProtocolConfig:
     name: str = MISSING
+
+
+@dataclass
+class PostprocessConfig:
+    """What is done to a predicted mask; see `medt.inference.instances.InstanceRule`."""
+
+    method: str = "none"
+
+
+@dataclass
+class ComponentsConfig(PostprocessConfig):
+    """Sizes in pixels of the mask; `evaluate.py tune=true` finds those that suit a dataset."""
+
+    method: str = "components"
+    smallest: int = 30
+    largest_hole: int = 30
+
+
+@dataclass
+class WatershedConfig(ComponentsConfig):
+    method: str = "watershed"
+    smoothing: float = 1.0
+    seed_distance: int = 5
 
 
 GROUPS: dict[str, dict[str, type]] = {
@@ -374,6 +325,11 @@ GROUPS: dict[str, dict[str, type]] = {
         "strong": StrongConfig,
     },
     "trainer": {"default": TrainerSettings},
+    "postprocess": {
+        "none": PostprocessConfig,
+        "components": ComponentsConfig,
+        "watershed": WatershedConfig,
+    },
     "protocol": {"any": ProtocolConfig},
     "paths": {"default": PathsConfig},
 }

@@ -7,8 +7,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from medt.config.augmentation import AugmentationConfig
 from medt.config.groups import (
-    AugmentationConfig,
     DatasetConfig,
     LossConfig,
     ModelConfig,
