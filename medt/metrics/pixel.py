@@ -1,13 +1,18 @@
-"""Scores that count pixels: Dice, intersection over union, precision and recall.
+"""Scores that count pixels: Dice, intersection over union, precision, recall and the like.
 
 Everything starts from one count of pixels per case, so a score per case and a score pooled over a
 split are the same function of different counts:
 
     Dice = 2 tp / (2 tp + fp + fn)        IoU = tp / (tp + fp + fn)
     precision = tp / (tp + fp)            recall = tp / (tp + fn)
+    specificity = tn / (tn + fp)          accuracy = (tp + tn) / (tp + tn + fp + fn)
+    balanced accuracy = (recall + specificity) / 2
+    MCC = (tp tn - fp fn) / sqrt((tp + fp) (tp + fn) (tn + fp) (tn + fn))
 
+Each is of one class against all others.
 Definitions: Taha and Hanbury 2015, "Metrics for evaluating 3D medical image segmentation",
-https://doi.org/10.1186/s12880-015-0068-x (there: Dice, Jaccard, precision, sensitivity).
+https://doi.org/10.1186/s12880-015-0068-x (there: Dice, Jaccard, precision, sensitivity); of the
+Matthews correlation coefficient Chicco and Jurman 2020, https://doi.org/10.1186/s12864-019-6413-7.
 What happens at a zero denominator is stated in :data:`RULES`.
 """
 
@@ -29,6 +34,11 @@ a class absent from one of the two scores 0.
 More classes: a class absent from truth and prediction is left out of that case's mean, and \
 counted under "left out"; a class absent from one of the two scores 0.
 These rules decide every zero denominator of Dice, IoU, precision and recall.
+Specificity, accuracy, balanced accuracy and MCC are of a class against all others, true negatives \
+included; a class absent from truth and prediction is treated as above. Specificity: 0 / 0, where \
+the truth is the class everywhere, is left out, and so is balanced accuracy wherever recall or \
+specificity has no denominator. MCC with a zero denominator: 1 if every pixel is right, -1 if none \
+is, else 0.
 Pixels that the dataset marks as ignored count nowhere; a case of nothing else is left out.
 Mean over cases: each case is scored by itself, then the scores are averaged.
 Pooled: pixels are counted over all cases, then scored once."""
@@ -44,22 +54,34 @@ class PixelCounts:
         tp: int64 (classes,), pixels of the class in truth and prediction.
         fp: int64 (classes,), pixels of the class in the prediction only.
         fn: int64 (classes,), pixels of the class in the truth only.
+        tn: int64 (classes,), pixels of the class in neither.
     """
 
     tp: NDArray[np.int64]
     fp: NDArray[np.int64]
     fn: NDArray[np.int64]
+    tn: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, confusion: NDArray[np.int64]) -> PixelCounts:
+        """The counts of a confusion matrix, as `confusion_matrix` returns it."""
+        tp = np.diag(confusion)
+        fp, fn = confusion.sum(axis=0) - tp, confusion.sum(axis=1) - tp
+        return cls(tp, fp, fn, confusion.sum() - tp - fp - fn)
 
 
-def count_pixels(
+def confusion_matrix(
     prediction: NDArray[np.integer[Any]], truth: NDArray[np.integer[Any]], classes: int
-) -> PixelCounts:
+) -> NDArray[np.int64]:
     """Compare two masks pixel by pixel; pixels whose truth is 255 are left out.
 
     Args:
         prediction: (H, W) class ids, 0..classes-1.
         truth: (H, W) class ids, 0..classes-1, or 255 = ignore.
         classes: number of classes, background included.
+
+    Returns:
+        (classes, classes) pixels; row: class in the truth, column: in the prediction.
 
     Raises:
         ValueError: if the shapes differ or a mask holds an id that is no class.
@@ -73,10 +95,15 @@ def count_pixels(
         if ids.size and (ids.min() < 0 or ids.max() >= classes):
             strange = [int(i) for i in np.unique(ids) if not 0 <= i < classes]
             raise ValueError(f"{name} holds ids {strange}, which are none of 0..{classes - 1}")
-    confusion = np.bincount(true * classes + predicted, minlength=classes * classes)
-    confusion = confusion.reshape(classes, classes)  # row: truth, column: prediction
-    tp = np.diag(confusion).astype(np.int64)
-    return PixelCounts(tp, fp=confusion.sum(axis=0) - tp, fn=confusion.sum(axis=1) - tp)
+    pairs = np.bincount(true * classes + predicted, minlength=classes * classes)
+    return pairs.reshape(classes, classes).astype(np.int64)
+
+
+def count_pixels(
+    prediction: NDArray[np.integer[Any]], truth: NDArray[np.integer[Any]], classes: int
+) -> PixelCounts:
+    """The counts of `confusion_matrix`; same arguments and errors."""
+    return PixelCounts.of(confusion_matrix(prediction, truth, classes))
 
 
 def pool(counts: Sequence[PixelCounts]) -> PixelCounts:
@@ -85,6 +112,7 @@ def pool(counts: Sequence[PixelCounts]) -> PixelCounts:
         tp=np.sum([c.tp for c in counts], axis=0),
         fp=np.sum([c.fp for c in counts], axis=0),
         fn=np.sum([c.fn for c in counts], axis=0),
+        tn=np.sum([c.tn for c in counts], axis=0),
     )
 
 
@@ -116,15 +144,48 @@ def recall(counts: PixelCounts) -> Scores:
     return _score(counts, counts.tp, counts.tp + counts.fn)
 
 
+def specificity(counts: PixelCounts) -> Scores:
+    """tn / (tn + fp) per class, 0..1; NaN for a class that is left out (:data:`RULES`)."""
+    return _score(counts, counts.tn, counts.tn + counts.fp, otherwise=np.nan)
+
+
+def accuracy(counts: PixelCounts) -> Scores:
+    """(tp + tn) / all pixels per class, 0..1; NaN for a class that is left out (:data:`RULES`)."""
+    right = counts.tp + counts.tn
+    return _score(counts, right, right + counts.fp + counts.fn)
+
+
+def balanced_accuracy(counts: PixelCounts) -> Scores:
+    """Mean of recall and specificity per class, 0..1; NaN for a class that is left out."""
+    found = _score(counts, counts.tp, counts.tp + counts.fn, otherwise=np.nan)
+    return np.asarray((found + specificity(counts)) / 2)
+
+
+def mcc(counts: PixelCounts) -> Scores:
+    """Matthews correlation coefficient per class, -1..1; NaN for a class that is left out."""
+    tp, fp, fn, tn = (n.astype(np.float64) for n in (counts.tp, counts.fp, counts.fn, counts.tn))
+    denominator = np.sqrt((tp + fp) * (tp + fn)) * np.sqrt((tn + fp) * (tn + fn))
+    alike = np.sign(tp + tn) - np.sign(fp + fn)  # 1 if all pixels are right, -1 if none is
+    scores = np.divide(tp * tn - fp * fn, denominator, out=alike, where=denominator > 0)
+    return _absent_aside(counts, scores)
+
+
 def _score(
-    counts: PixelCounts, numerator: NDArray[np.int64], denominator: NDArray[np.int64]
+    counts: PixelCounts,
+    numerator: NDArray[np.int64],
+    denominator: NDArray[np.int64],
+    otherwise: float = 0.0,
 ) -> Scores:
-    absent = counts.tp + counts.fp + counts.fn == 0
-    scores = np.zeros(len(denominator))
+    scores = np.full(len(denominator), otherwise)
     np.divide(numerator, denominator, out=scores, where=denominator > 0)
+    return _absent_aside(counts, scores)
+
+
+def _absent_aside(counts: PixelCounts, scores: Scores) -> Scores:
+    """The scores, where classes absent from truth and prediction get what the rules say."""
+    absent = counts.tp + counts.fp + counts.fn == 0
     binary_with_pixels = len(absent) == 2 and not absent.all()
-    scores[absent] = 1.0 if binary_with_pixels else np.nan
-    return scores
+    return np.where(absent, 1.0 if binary_with_pixels else np.nan, scores)
 
 
 SCORES: Mapping[str, Callable[[PixelCounts], Scores]] = {
@@ -132,6 +193,10 @@ SCORES: Mapping[str, Callable[[PixelCounts], Scores]] = {
     "iou": iou,
     "precision": precision,
     "recall": recall,
+    "specificity": specificity,
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "mcc": mcc,
 }
 
 

@@ -37,7 +37,7 @@ class EpochSums:
     def of(cls, classes: int) -> EpochSums:
         """The sums of no batch yet."""
         none = np.zeros(classes, np.int64)
-        return cls(PixelCounts(none, none, none))
+        return cls(PixelCounts(none, none, none, none))
 
     def add(self, loss: float, counts: PixelCounts, gradient_norm: float, waited: float) -> None:
         """Enter one more batch; `gradient_norm` is 0 where no step followed it."""

@@ -11,23 +11,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torchmetrics.functional.classification import (
+    binary_matthews_corrcoef,
+    multiclass_accuracy,
     multiclass_f1_score,
     multiclass_jaccard_index,
     multiclass_precision,
     multiclass_recall,
+    multiclass_specificity,
 )
 
 from medt.metrics.paper import official_f1, official_prediction
 from medt.metrics.pixel import (
     RULES,
     SCORES,
+    accuracy,
+    balanced_accuracy,
+    confusion_matrix,
     count_pixels,
     dice,
     foreground,
     iou,
+    mcc,
     pool,
     precision,
     recall,
+    specificity,
     summarize,
 )
 
@@ -40,6 +48,7 @@ def mask(*rows):
     return np.array(rows, dtype=np.uint8)
 
 
+OVERLAPS = {"dice": dice, "iou": iou, "precision": precision, "recall": recall}
 EMPTY, FULL = np.zeros((2, 2), np.uint8), np.ones((2, 2), np.uint8)
 
 
@@ -81,7 +90,72 @@ def test_scores_agree_with_torchmetrics(classes):
         np.testing.assert_allclose(score(counts), expected.numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
+def test_scores_with_true_negatives_worked_by_hand():
+    truth = mask([1, 1, 1, 0], [0, 0, 0, 0])
+    prediction = mask([1, 1, 0, 1], [1, 0, 0, 0])
+    counts = count_pixels(prediction, truth, 2)
+    assert counts.tn.tolist() == [2, 3]
+    assert confusion_matrix(prediction, truth, 2).tolist() == [[3, 2], [1, 2]]
+    assert specificity(counts)[1] == pytest.approx(3 / 5)
+    assert accuracy(counts)[1] == pytest.approx(5 / 8)
+    assert balanced_accuracy(counts)[1] == pytest.approx((2 / 3 + 3 / 5) / 2)
+    assert mcc(counts)[1] == pytest.approx((2 * 3 - 2 * 1) / math.sqrt(4 * 3 * 5 * 4))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_scores_with_true_negatives_agree_with_torchmetrics(classes):
+    rng = np.random.default_rng(classes)
+    for _ in range(50):
+        truth, prediction = rng.integers(0, classes, (2, 9, 11))
+        prediction = np.where(rng.random(truth.shape) < rng.random(), truth, prediction)
+        truth[rng.random(truth.shape) < 0.1] = 255
+        counts = count_pixels(prediction, truth, classes)
+        pair = torch.from_numpy(prediction), torch.from_numpy(truth)
+        how = {"num_classes": classes, "average": "none", "ignore_index": 255}
+        expected = multiclass_specificity(*pair, **how).numpy()
+        np.testing.assert_allclose(specificity(counts), expected, atol=1e-6)
+        found = multiclass_accuracy(*pair, **how).numpy()  # of one class: its recall
+        np.testing.assert_allclose(balanced_accuracy(counts), (expected + found) / 2, atol=1e-6)
+        known = truth != 255
+        for i in range(classes):
+            sides = (torch.from_numpy(m[known] == i).long() for m in (prediction, truth))
+            assert mcc(counts)[i] == pytest.approx(
+                float(binary_matthews_corrcoef(*sides)), abs=1e-5
+            )
+            right = (prediction[known] == i) == (truth[known] == i)
+            assert accuracy(counts)[i] == pytest.approx(right.mean())
+
+
+class TestZeroDenominatorsWithTrueNegatives:
+    def test_a_class_that_fills_the_truth_has_no_specificity(self):
+        for prediction in (FULL, EMPTY):
+            counts = count_pixels(prediction, FULL, 2)
+            assert math.isnan(specificity(counts)[1])
+            assert math.isnan(balanced_accuracy(counts)[1])
+
+    def test_a_class_that_is_predicted_but_not_there_has_no_balanced_accuracy(self):
+        counts = count_pixels(FULL, EMPTY, 2)
+        assert specificity(counts)[1] == 0
+        assert math.isnan(balanced_accuracy(counts)[1])
+
+    def test_mcc_is_1_if_all_is_right_and_minus_1_if_nothing_is(self):
+        assert mcc(count_pixels(FULL, FULL, 2))[1] == 1
+        assert mcc(count_pixels(FULL, EMPTY, 2))[1] == -1
+        assert mcc(count_pixels(EMPTY, FULL, 2))[1] == -1
+
+    def test_mcc_is_0_if_one_mask_is_of_one_class(self):
+        half = mask([1, 1], [0, 0])
+        for pair in ((FULL, half), (EMPTY, half), (half, FULL), (half, EMPTY)):
+            assert mcc(count_pixels(*pair, 2))[1] == 0
+
+    @pytest.mark.parametrize("score", [specificity, accuracy, balanced_accuracy, mcc])
+    def test_a_class_absent_from_both_is_1_of_two_and_left_out_of_more(self, score):
+        assert score(count_pixels(EMPTY, EMPTY, 2))[1] == 1
+        assert math.isnan(score(count_pixels(EMPTY, EMPTY, 3))[2])
+        assert np.isnan(score(count_pixels(FULL, np.full((2, 2), 255), 2))).all()
+
+
+@pytest.mark.parametrize("score", OVERLAPS.values(), ids=OVERLAPS)
 class TestZeroDenominators:
     def test_two_classes_both_empty_is_1(self, score):
         assert score(count_pixels(EMPTY, EMPTY, 2))[1] == 1
