@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -13,15 +13,23 @@ from torch import Tensor, nn
 from medt.data.dataset import SegmentationDataset
 from medt.data.loader import EpochBatches, make_loader
 from medt.errors import UserError
+from medt.evaluation.case_scores import CaseScores, score_case
+from medt.inference.instances import InstanceRule, find_objects
 from medt.inference.predictor import Predictor, most_probable
+from medt.metrics.calibration import (
+    CALIBRATION_RULES,
+    add_calibrations,
+    brier_score,
+    expected_calibration_error,
+    reliability,
+    threshold_curve,
+)
 from medt.metrics.paper import OFFICIAL_RULES, OFFICIAL_SCORES, official_prediction
 from medt.metrics.pixel import (
     RULES,
     SCORES,
     PixelCounts,
     Scores,
-    count_pixels,
-    foreground,
     summarize,
 )
 
@@ -32,6 +40,7 @@ PROTOCOLS: Mapping[str, str] = {
     "paper": "each case at the network's size, argmax of the logits",
     "paper_official": "each case at the network's size, channel 1 of the raw logits >= 0.5",
 }
+NO_RULE = InstanceRule()
 WINDOWS_MEAN = "each case at its own size, argmax of the averaged logits of overlapping windows"
 
 
@@ -44,10 +53,13 @@ class Evaluation:
         class_names: in the order of the class ids, background first.
         rows: one per case, in the dataset's order: ``case``, ``group``, ``split``, ``height``,
             ``width`` (of the scored mask, pixels), ``foreground`` (score -> mean over foreground
-            classes), and per class name ``dice``, ``iou``, ``precision``, ``recall`` (0..1, NaN =
-            left out), ``tp``, ``fp``, ``fn`` (pixels).
+            classes), ``classes`` (per class name the scores of :data:`medt.metrics.pixel.SCORES`,
+            NaN = left out, and ``tp``, ``fp``, ``fn``, ``tn`` in pixels) and, if measured, ``ece``
+            and ``brier``.
         summary: what :func:`medt.metrics.pixel.summarize` returns, and ``protocol``,
-            ``protocol_means``, ``splits``, ``image_size`` and ``rules``. Plain values.
+            ``protocol_means``, ``splits``, ``image_size``, ``postprocess``, ``confusion`` (pixels;
+            a row for each class of the truth), ``rules`` and, if measured, ``calibration``:
+            ``ece``, ``brier``, ``reliability`` and ``thresholds``. Plain values.
     """
 
     protocol: str
@@ -64,6 +76,8 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     workers: int = 0,
     loss: nn.Module | None = None,
+    rule: InstanceRule = NO_RULE,
+    detail: bool = False,
 ) -> Evaluation:
     """Score every case of a dataset.
 
@@ -78,6 +92,9 @@ def evaluate(
         workers: processes that read the images; 0 reads them in this one.
         loss: of logits and class ids at the network's size or, with sliding windows, the image's;
             its mean over the cases becomes ``summary["loss"]``.
+        rule: what is done to each predicted mask before it is scored.
+        detail: whether to measure the calibration, too (not with ``paper_official``, which looks at
+            no probabilities).
 
     Raises:
         UserError: no cases, an unknown protocol, ``paper_official`` with other than two classes, a
@@ -88,8 +105,7 @@ def evaluate(
     _check(predictor, dataset, protocol)
     scores = OFFICIAL_SCORES if protocol == "paper_official" else SCORES
     names = tuple(c.name for c in predictor.classes)
-    rows: list[dict[str, Any]] = []
-    counts: list[PixelCounts] = []
+    cases: list[CaseScores] = []
     losses: list[float] = []
     together = batch_size if predictor.mode == "resize" else 1  # images differ in size
     batches = EpochBatches(len(dataset), together, shuffle=False)
@@ -102,17 +118,30 @@ def evaluate(
             for one, mask, index in zip(
                 logits, batch["mask"], batch["index"].tolist(), strict=True
             ):
+                case = dataset.cases[index]
                 truth = _own_truth(dataset, index) if protocol == "native" else mask.numpy()
-                predicted = _prediction(predictor, one, truth, protocol)
-                case_counts = _counts(predicted, truth, names, dataset, index)
-                counts.append(case_counts)
-                rows.append(_row(dataset, index, truth, case_counts, names, scores))
+                predicted, probabilities = _prediction(predictor, one, truth, protocol)
+                if rule.method != "none":
+                    predicted, _ = find_objects(predicted, rule)
+                try:
+                    cases.append(
+                        score_case(
+                            case,
+                            predicted,
+                            truth,
+                            names,
+                            scores,
+                            probabilities if detail else None,
+                        )
+                    )
+                except ValueError as error:
+                    raise _unknown_class(case.name, names, error) from error
             if progress is not None:
-                progress(len(rows), len(dataset))
-    summary = _summary(predictor, dataset, protocol, counts, scores)
+                progress(len(cases), len(dataset))
+    summary = _summary(predictor, dataset, protocol, cases, scores, rule)
     if loss is not None:
-        summary["loss"] = sum(losses) / len(rows)
-    return Evaluation(protocol, names, rows, summary)
+        summary["loss"] = sum(losses) / len(cases)
+    return Evaluation(protocol, names, [case.row for case in cases], summary)
 
 
 def _check(predictor: Predictor, dataset: SegmentationDataset, protocol: str) -> None:
@@ -152,73 +181,53 @@ def _own_truth(dataset: SegmentationDataset, index: int) -> NDArray[np.uint8]:
 
 def _prediction(
     predictor: Predictor, logits: Tensor, truth: NDArray[Any], protocol: str
-) -> NDArray[np.uint8]:
+) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+    """The class ids that are scored, and the probabilities where the protocol has them."""
     if protocol == "native":
-        return most_probable(predictor.at_own_size(logits, truth.shape))
+        probabilities = predictor.at_own_size(logits, truth.shape)
+        return most_probable(probabilities), probabilities
     if protocol == "paper":
-        return most_probable(logits.cpu().numpy())
-    return official_prediction(logits.cpu().numpy())
+        return most_probable(logits.cpu().numpy()), logits.softmax(dim=0).cpu().numpy()
+    return official_prediction(logits.cpu().numpy()), None
 
 
-def _counts(
-    prediction: NDArray[Any],
-    truth: NDArray[Any],
-    names: tuple[str, ...],
-    dataset: SegmentationDataset,
-    index: int,
-) -> PixelCounts:
-    try:
-        return count_pixels(prediction, truth, len(names))
-    except ValueError as error:
-        raise UserError(
-            f"Case {dataset.cases[index].name}: {error}",
-            f"the network knows {', '.join(names)}: evaluate it on a dataset of these classes",
-        ) from error
-
-
-def _row(
-    dataset: SegmentationDataset,
-    index: int,
-    truth: NDArray[Any],
-    counts: PixelCounts,
-    names: tuple[str, ...],
-    scores: Mapping[str, Callable[[PixelCounts], Scores]],
-) -> dict[str, Any]:
-    case = dataset.cases[index]
-    per_class = {name: score(counts) for name, score in scores.items()}
-    return {
-        "case": case.name,
-        "group": case.group,
-        "split": case.split,
-        "height": truth.shape[0],
-        "width": truth.shape[1],
-        "foreground": {name: foreground(values) for name, values in per_class.items()},
-        "classes": {
-            class_name: {
-                **{name: float(values[i]) for name, values in per_class.items()},
-                "tp": int(counts.tp[i]),
-                "fp": int(counts.fp[i]),
-                "fn": int(counts.fn[i]),
-            }
-            for i, class_name in enumerate(names)
-        },
-    }
+def _unknown_class(case: str, names: tuple[str, ...], error: ValueError) -> UserError:
+    return UserError(
+        f"Case {case}: {error}",
+        f"the network knows {', '.join(names)}: evaluate it on a dataset of these classes",
+    )
 
 
 def _summary(
     predictor: Predictor,
     dataset: SegmentationDataset,
     protocol: str,
-    counts: list[PixelCounts],
+    cases: Sequence[CaseScores],
     scores: Mapping[str, Callable[[PixelCounts], Scores]],
+    rule: InstanceRule,
 ) -> dict[str, Any]:
     means = WINDOWS_MEAN if predictor.mode == "sliding_window" else PROTOCOLS[protocol]
-    rules = RULES if protocol != "paper_official" else f"{RULES}\n{OFFICIAL_RULES}"
-    return {
+    names = [c.name for c in predictor.classes]
+    summary: dict[str, Any] = {
         "protocol": protocol,
         "protocol_means": means,
         "splits": sorted({case.split for case in dataset.cases}),
         "image_size": list(predictor.preprocessing.image_size),
-        **summarize(counts, [c.name for c in predictor.classes], scores),
-        "rules": rules.split("\n"),
+        "postprocess": rule.to_dict(),
+        **summarize([case.counts for case in cases], names, scores),
+        "confusion": np.sum([case.confusion for case in cases], axis=0).tolist(),
     }
+    rules = RULES.split("\n")
+    if protocol == "paper_official":
+        rules += OFFICIAL_RULES.split("\n")
+    parts = [case.calibration for case in cases if case.calibration is not None]
+    if parts:
+        sums = add_calibrations(parts)
+        summary["calibration"] = {
+            "ece": expected_calibration_error(sums),
+            "brier": brier_score(sums),
+            "reliability": reliability(sums),
+            "thresholds": threshold_curve(sums),
+        }
+        rules += CALIBRATION_RULES.split("\n")
+    return {**summary, "rules": rules}

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,14 @@ from medt.files import write_text
 METRICS_FILE = "metrics.json"
 CASES_FILE = "per_case.csv"
 REDUCTIONS = {"mean_over_cases": "mean over cases", "pooled": "pooled over the split"}
-TITLES = {"dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "Recall"}
-COUNTS = ("tp", "fp", "fn")
+OVERLAPS = {"dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "Recall"}
+WITH_TRUE_NEGATIVES = {
+    "specificity": "Specificity",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced acc.",
+    "mcc": "MCC",
+}
+CASE_FACTS = ("case", "group", "split", "height", "width", "ece", "brier")
 
 
 def write_evaluation(evaluation: Evaluation, folder: str | Path) -> Path:
@@ -55,33 +62,39 @@ def render(evaluation: Evaluation) -> RenderableType:
         f"{cases} {'case' if cases == 1 else 'cases'} ({splits}), network size {size}\n"
         f"protocol {evaluation.protocol}: {summary['protocol_means']}"
     )
+    parts: list[RenderableType] = [head, Text()]
+    for titles in (OVERLAPS, WITH_TRUE_NEGATIVES):
+        parts += [_score_table(evaluation, titles), Text()]
+    if "calibration" in summary:
+        ece, brier = (_shown(summary["calibration"][key]) for key in ("ece", "brier"))
+        parts += [Text(f"expected calibration error {ece}, Brier score {brier}"), Text()]
+    return Group(*parts, *(Text(line, style="dim") for line in summary["rules"]))
+
+
+def _score_table(evaluation: Evaluation, titles: Mapping[str, str]) -> Table:
+    """These scores of every class in both reductions."""
     table = Table(box=box.ASCII_DOUBLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     table.add_column("class", overflow="fold", max_width=24)
-    for score in summary["pooled"]:
-        table.add_column(TITLES[score], justify="right", no_wrap=True)
+    for title in titles.values():
+        table.add_column(title, justify="right", no_wrap=True)
     table.add_column("left out", justify="right", no_wrap=True)
-    for reduction, title in REDUCTIONS.items():
-        _add_section(table, title, summary[reduction], evaluation.class_names)
-    notes = [Text(line, style="dim") for line in summary["rules"]]
-    return Group(head, Text(), table, Text(), *notes)
+    for reduction, name in REDUCTIONS.items():
+        scores = {key: evaluation.summary[reduction][key] for key in titles}
+        _add_section(table, name, scores, evaluation.class_names)
+    return table
 
 
 def _add_section(
     table: Table, title: str, scores: dict[str, Any], class_names: tuple[str, ...]
 ) -> None:
     table.add_row(Text(title, style="italic"))
-    left_out = scores["dice"]["left_out"]
     for name in class_names:
         values = [_shown(part["classes"][name]) for part in scores.values()]
-        table.add_row(Text(f"  {name}"), *values, str(left_out["classes"][name]))
+        left_out = max(part["left_out"]["classes"][name] for part in scores.values())
+        table.add_row(Text(f"  {name}"), *values, str(left_out))
     values = [_shown(part["foreground"]) for part in scores.values()]
-    table.add_row(
-        Text("  foreground mean"),
-        *values,
-        str(left_out["foreground"]),
-        style="bold",
-        end_section=True,
-    )
+    left_out = max(part["left_out"]["foreground"] for part in scores.values())
+    table.add_row(Text("  foreground mean"), *values, str(left_out), style="bold", end_section=True)
 
 
 def _shown(score: float) -> str:
@@ -98,20 +111,16 @@ def _free_folder(folder: Path) -> Path:
 
 
 def _per_case_csv(evaluation: Evaluation) -> str:
-    scores = list(evaluation.summary["pooled"])
-    facts = ["case", "group", "split", "height", "width"]
-    columns = facts + scores
-    columns += [f"{key}_{name}" for name in evaluation.class_names for key in (*scores, *COUNTS)]
+    first = evaluation.rows[0]
+    facts = [name for name in CASE_FACTS if name in first]
+    scores = list(first["foreground"])
+    keys = [(name, key) for name in evaluation.class_names for key in first["classes"][name]]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow(facts + scores + [f"{key}_{name}" for name, key in keys])
     for row in evaluation.rows:
         line = [row[fact] for fact in facts] + [row["foreground"][score] for score in scores]
-        line += [
-            row["classes"][name][key]
-            for name in evaluation.class_names
-            for key in (*scores, *COUNTS)
-        ]
+        line += [row["classes"][name][key] for name, key in keys]
         writer.writerow([_cell(value) for value in line])
     return text.getvalue()
 

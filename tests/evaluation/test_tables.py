@@ -5,52 +5,43 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from medt.data.layout import Case
+from medt.evaluation.case_scores import score_case
 from medt.evaluation.evaluate import Evaluation
 from medt.evaluation.tables import render, write_evaluation
-from medt.metrics.pixel import RULES, SCORES, count_pixels, foreground, summarize
+from medt.metrics.pixel import RULES, SCORES, count_pixels, summarize
 
 NAMES = ("background", "gland", "tumour")
 
 
-def case_row(name, counts):
-    scores = {key: score(counts) for key, score in SCORES.items()}
-    return {
-        "case": name,
-        "group": "patient, 1",
-        "split": "test",
-        "height": 2,
-        "width": 3,
-        "foreground": {key: foreground(values) for key, values in scores.items()},
-        "classes": {
-            class_name: {
-                **{key: float(values[i]) for key, values in scores.items()},
-                "tp": int(counts.tp[i]),
-                "fp": int(counts.fp[i]),
-                "fn": int(counts.fn[i]),
-            }
-            for i, class_name in enumerate(NAMES)
-        },
-    }
+def case_row(name, prediction, truth):
+    paths = Path("image.png"), Path("mask.png")
+    case = Case(name, *paths, None, "patient, 1", "test")
+    probabilities = np.eye(3, dtype=np.float32)[prediction].transpose(2, 0, 1)
+    return score_case(case, prediction, truth, NAMES, SCORES, probabilities).row
 
 
 @pytest.fixture
 def evaluation():
     truth = np.array([[0, 1, 1], [0, 1, 0]])
-    counts = [count_pixels(np.array(p), truth, 3) for p in ([[0, 1, 1], [0, 0, 0]], truth)]
+    predictions = np.array([[0, 1, 1], [0, 0, 0]]), truth
+    counts = [count_pixels(p, truth, 3) for p in predictions]
     summary = {
         "protocol": "native",
         "protocol_means": "each case at its own size",
         "splits": ["test"],
         "image_size": [128, 128],
         **summarize(counts, NAMES),
+        "calibration": {"ece": 0.125, "brier": 0.25},
         "rules": RULES.split("\n"),
     }
-    rows = [case_row(name, c) for name, c in zip(("ä_1", "b"), counts, strict=True)]
+    rows = [case_row(name, p, truth) for name, p in zip(("ä_1", "b"), predictions, strict=True)]
     return Evaluation("native", NAMES, rows, summary)
 
 
@@ -83,6 +74,9 @@ class TestFiles:
         assert (first["height"], first["width"]) == ("2", "3")
         assert float(first["dice_gland"]) == float(first["dice"]) == 0.8
         assert (first["tp_gland"], first["fp_gland"], first["fn_gland"]) == ("2", "0", "1")
+        assert first["tn_gland"] == "3"
+        assert float(first["accuracy_gland"]) == pytest.approx(5 / 6, abs=1e-6)
+        assert float(first["ece"]) == pytest.approx(1 / 6, abs=1e-6)
         assert first["dice_tumour"] == ""
         assert second["iou_gland"] == "1.000000"
 
@@ -124,6 +118,11 @@ class TestTable:
         assert "0.9091" in self.row(lines, "gland", 1)  # pooled: 10 / 11
         for title in ("mean over cases", "pooled over the split"):
             assert any(line.startswith(title) for line in lines)
+
+    def test_shows_the_scores_with_true_negatives_and_the_calibration(self, evaluation):
+        lines = self.lines(evaluation)
+        assert "0.9167" in self.row(lines, "gland", 2)  # accuracy: mean of 5/6 and 1
+        assert "expected calibration error 0.1250, Brier score 0.2500" in lines
 
     def test_shows_what_was_left_out(self, evaluation):
         row = self.row(self.lines(evaluation), "tumour", 0)
