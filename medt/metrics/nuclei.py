@@ -1,0 +1,153 @@
+"""Scores of many small objects: AJI, panoptic quality, F1 at IoU 0.5 and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medt.metrics.overlaps import Labels, Overlaps, find_overlaps
+
+MATCH = 0.5  # of IoU; above it a match is unique
+
+NUCLEI_RULES = """\
+Objects match where their IoU is above 0.5, which makes a match unique. F1, precision and recall \
+count matches; DQ is the same as F1, SQ the mean IoU of the matches, PQ = DQ x SQ (Kirillov 2019).
+AJI (Kumar 2017): pairs are made from the largest IoU down, each object used once; the sum of \
+their intersections over the sum of their unions and of the areas of all objects without a pair.
+Mean: over the images; an image without any object in truth and prediction is left out, one with \
+objects on one side only scores 0 (SQ is left out where nothing matches).
+Pooled: sums over all images, then one score. Count error: the mean over all images of \
+|predicted - true| objects."""
+
+SCORE_NAMES = ("aji", "pq", "dq", "sq", "f1", "precision", "recall")
+Value = float | NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NucleiSums:
+    """What an image contributes to pooled scores; sums of several images are sums of each.
+
+    Attributes:
+        tp, fp, fn: matched, further predicted and further true objects.
+        iou: of the matches, added up.
+        intersection, union: of the aggregated Jaccard index, in pixels.
+    """
+
+    tp: Value
+    fp: Value
+    fn: Value
+    iou: Value
+    intersection: Value
+    union: Value
+
+    @property
+    def true(self) -> Value:
+        """Objects of the truth."""
+        return self.tp + self.fn
+
+    @property
+    def predicted(self) -> Value:
+        """Objects of the prediction."""
+        return self.tp + self.fp
+
+
+def nuclei_sums(prediction: Labels, truth: Labels) -> NucleiSums:
+    """Compare the objects of one image.
+
+    Args:
+        prediction: (H, W) object numbers, 0 = none.
+        truth: the same.
+
+    Raises:
+        ValueError: the shapes differ, or an object number is negative.
+    """
+    overlaps = find_overlaps(prediction, truth)
+    iou = overlaps.iou
+    matched = iou > MATCH
+    tp = int(matched.sum())
+    intersection, union = _aggregated(overlaps)
+    return NucleiSums(
+        tp=tp,
+        fp=len(overlaps.predicted_area) - tp,
+        fn=len(overlaps.true_area) - tp,
+        iou=float(iou[matched].sum()),
+        intersection=intersection,
+        union=union,
+    )
+
+
+def add_nuclei(images: Sequence[NucleiSums]) -> NucleiSums:
+    """The sums of several images together."""
+    return NucleiSums(*(float(n) for n in np.sum([astuple(image) for image in images], axis=0)))
+
+
+def nuclei_scores(sums: NucleiSums) -> dict[str, NDArray[np.float64]]:
+    """The scores of :data:`SCORE_NAMES`, 0..1, of an image or of added images.
+
+    The sums may be arrays, one entry for each of several additions; so are the scores then. NaN
+    where there is no object at all, and in ``sq`` where nothing matches.
+    """
+    tp, fp, fn = (np.asarray(n, np.float64) for n in (sums.tp, sums.fp, sums.fn))
+    some = tp + fp + fn > 0
+    f1 = _share(2 * tp, 2 * tp + fp + fn)
+    sq = _share(np.asarray(sums.iou, np.float64), tp)
+    precision = _share(tp, tp + fp)
+    recall = _share(tp, tp + fn)
+    return {
+        "aji": _share(np.asarray(sums.intersection, np.float64), np.asarray(sums.union)),
+        "pq": np.where(some & (tp == 0), 0.0, f1 * sq),
+        "dq": f1,
+        "sq": sq,
+        "f1": f1,
+        "precision": np.where(some & (tp + fp == 0), 0.0, precision),
+        "recall": np.where(some & (tp + fn == 0), 0.0, recall),
+    }
+
+
+def summarize_nuclei(images: Sequence[NucleiSums]) -> Mapping[str, dict[str, float]]:
+    """The scores of a split.
+
+    Returns:
+        ``mean`` and ``pooled``: score -> value, NaN if every image is left out; ``left_out``:
+        score -> images without it; ``counts``: ``true`` and ``predicted`` objects, and
+        ``count_error``.
+    """
+    table = nuclei_scores(NucleiSums(*np.array([astuple(image) for image in images]).T))
+    errors = [abs(float(image.fp) - float(image.fn)) for image in images]
+    total = add_nuclei(images)
+    return {
+        "mean": {
+            name: float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+            for name, values in table.items()
+        },
+        "pooled": {name: float(value) for name, value in nuclei_scores(total).items()},
+        "left_out": {name: int(np.isnan(values).sum()) for name, values in table.items()},
+        "counts": {
+            "true": int(total.true),
+            "predicted": int(total.predicted),
+            "count_error": float(np.mean(errors)),
+        },
+    }
+
+
+def _aggregated(overlaps: Overlaps) -> tuple[int, int]:
+    """Intersection and union of the aggregated Jaccard index, in pixels."""
+    free = [np.ones(len(areas), bool) for areas in (overlaps.predicted_area, overlaps.true_area)]
+    intersection = 0
+    for index in np.argsort(-overlaps.iou, kind="stable"):
+        predicted, true = overlaps.pairs[index]
+        if free[0][predicted] and free[1][true]:
+            free[0][predicted] = free[1][true] = False
+            intersection += int(overlaps.shared[index])
+    # The union of a pair is both areas without what they share; an object alone adds its area.
+    union = int(overlaps.predicted_area.sum() + overlaps.true_area.sum()) - intersection
+    return intersection, union
+
+
+def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    """part / whole, NaN at 0 / 0."""
+    nothing = np.full(np.broadcast(part, whole).shape, np.nan)
+    return np.asarray(np.divide(part, whole, out=nothing, where=whole > 0))

@@ -1,0 +1,69 @@
+"""How the objects of two label maps overlap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[np.integer[Any]]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """The objects of a prediction and a truth, numbered from 0 by their label, and their overlaps.
+
+    Attributes:
+        predicted, true: (H, W) intp, the object of each pixel counted from 1, 0 = none.
+        predicted_area: pixels of each predicted object.
+        true_area: pixels of each true object.
+        pairs: (n, 2), each predicted and true object that share a pixel.
+        shared: (n,) pixels that each of the pairs shares.
+    """
+
+    predicted: NDArray[np.intp]
+    true: NDArray[np.intp]
+    predicted_area: Integers
+    true_area: Integers
+    pairs: Integers
+    shared: Integers
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """Intersection over union of each of the pairs, 0..1."""
+        areas = self.predicted_area[self.pairs[:, 0]] + self.true_area[self.pairs[:, 1]]
+        return np.asarray(self.shared / (areas - self.shared), np.float64)
+
+
+def find_overlaps(prediction: Labels, truth: Labels) -> Overlaps:
+    """Number the objects of both label maps and count what they share.
+
+    Args:
+        prediction: (H, W) object numbers, 0 = none; they may have gaps, objects may be in parts.
+        truth: the same.
+
+    Raises:
+        ValueError: the shapes differ, or an object number is negative.
+    """
+    if prediction.shape != truth.shape:
+        raise ValueError(f"prediction has shape {prediction.shape}, truth {truth.shape}")
+    predicted, predicted_area = _numbered(prediction)
+    true, true_area = _numbered(truth)
+    columns = len(true_area) + 1
+    pairs = (predicted * columns + true)[(predicted > 0) & (true > 0)]
+    keys, shared = np.unique(pairs, return_counts=True)
+    numbers = np.stack([keys // columns - 1, keys % columns - 1], axis=1)
+    return Overlaps(predicted, true, predicted_area, true_area, numbers, shared.astype(np.int64))
+
+
+def _numbered(labels: Labels) -> tuple[NDArray[np.intp], Integers]:
+    """Object numbers from 1 without gaps, and the objects' areas."""
+    if labels.size and labels.min() < 0:
+        raise ValueError(f"object numbers are negative, such as {labels.min()}")
+    present = np.unique(labels)
+    numbers = np.searchsorted(present, labels) + (0 if present.size and present[0] == 0 else 1)
+    areas = np.bincount(numbers.ravel(), minlength=1)[1:]
+    return numbers, areas.astype(np.int64)
