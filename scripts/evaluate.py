@@ -32,6 +32,7 @@ def evaluate(cfg: DictConfig) -> int:
     from medt.evaluation.evaluate import evaluate as score
     from medt.evaluation.tables import render, write_evaluation
     from medt.inference.device import choose_device
+    from medt.inference.instances import InstanceRule
     from medt.inference.predictor import Predictor
 
     device = choose_device(cfg.device)
@@ -59,7 +60,17 @@ def evaluate(cfg: DictConfig) -> int:
         cache_megabytes=0,  # each case is read once
     )
     with progress(f"evaluating {index.name} {cfg.split}") as advance:
-        evaluation = score(predictor, dataset, cfg.protocol.name, cfg.batch_size, advance)
+        evaluation = score(
+            predictor,
+            dataset,
+            cfg.protocol.name,
+            cfg.batch_size,
+            advance,
+            rule=InstanceRule(**plain(cfg.postprocess)),
+            detail=True,
+            tolerance=cfg.tolerance,
+            pixel_size=index.pixel_size,
+        )
     home = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     name = f"{index.name}-{cfg.split}-{cfg.protocol.name}"
     folder = write_evaluation(evaluation, home / "evaluation" / name)

@@ -46,6 +46,7 @@ class DatasetConfig:
         channels: channels of the images; null takes them from the dataset.
         num_classes: filled in from the dataset.
         page: which image of a stack, from 0; null refuses stacks.
+        pixel_size: micrometres per pixel of the images; null takes what is known of the dataset.
         folds: of a cross-validation over the cases of train and val; null keeps the split file's.
         fold: which of them validates, from 0.
     """
@@ -60,6 +61,7 @@ class DatasetConfig:
     workers: int = 0
     timeout: float = 300.0
     channels: int | None = None
+    pixel_size: float | None = None
     num_classes: int | None = None
     page: int | None = None
     folds: int | None = None
@@ -276,7 +278,7 @@ class PostprocessConfig:
 
 @dataclass
 class ComponentsConfig(PostprocessConfig):
-    """Sizes in pixels of the mask; `evaluate.py tune=true` finds those that suit a dataset."""
+    """Sizes in pixels of the mask."""
 
     method: str = "components"
     smallest: int = 30

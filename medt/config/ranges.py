@@ -61,6 +61,8 @@ RANGES = {
     "dataset.cache": NOT_NEGATIVE,
     "dataset.channels": COUNT,
     "dataset.seed": SEED,
+    "dataset.pixel_size": POSITIVE,
+    "tolerance": NOT_NEGATIVE,
     "dataset.page": NOT_NEGATIVE,
     "dataset.folds": Range(2),
     "dataset.fold": NOT_NEGATIVE,

@@ -14,6 +14,7 @@ from medt.config.groups import (
     ModelConfig,
     OptimizerConfig,
     PathsConfig,
+    PostprocessConfig,
     ProtocolConfig,
     SchedulerConfig,
 )
@@ -59,6 +60,8 @@ class EvaluateConfig:
         checkpoint: a best.pt or last.pt.
         split: train, val or test.
         dataset: another prepared dataset; null is the one that the checkpoint was trained on.
+        tolerance: of the normalised surface distance: in micrometres where the dataset's pixel
+            size is known, else in pixels.
         allow: the full name of a model outside medt.models that the checkpoint may build.
     """
 
@@ -66,6 +69,8 @@ class EvaluateConfig:
     split: str = "val"
     dataset: DatasetConfig | None = None
     protocol: ProtocolConfig = MISSING
+    postprocess: PostprocessConfig = MISSING
+    tolerance: float = 2.0
     paths: PathsConfig = MISSING
     device: str = "auto"
     batch_size: int = 8

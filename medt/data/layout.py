@@ -73,6 +73,7 @@ class DatasetIndex:
         labels: what the values of the masks mean.
         official: the splits that the dataset's publisher has fixed; the others are ours.
         page: which image of stacks, from 0; None refuses them.
+        pixel_size: micrometres per pixel of the images; None where it is not known.
     """
 
     name: str
@@ -82,6 +83,7 @@ class DatasetIndex:
     labels: Labels = IDS
     official: tuple[str, ...] = ()
     page: int | None = None
+    pixel_size: float | None = None
 
     def split(self, name: str) -> tuple[Case, ...]:
         """The cases of one split, in natural order of their names.

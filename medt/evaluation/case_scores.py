@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medt.data.layout import Case
+from medt.inference.instances import components
+from medt.metrics.boundary import boundary_scores
 from medt.metrics.calibration import (
     Calibration,
     brier_score,
     expected_calibration_error,
     measure_calibration,
 )
-from medt.metrics.pixel import PixelCounts, Scores, confusion_matrix, foreground
+from medt.metrics.glands import GlandSums, gland_scores, gland_sums
+from medt.metrics.nuclei import NucleiSums, nuclei_scores, nuclei_sums
+from medt.metrics.pixel import (
+    IGNORE_INDEX,
+    PixelCounts,
+    Scores,
+    confusion_matrix,
+    foreground,
+    mean_of_present,
+)
 
 COUNTS = ("tp", "fp", "fn", "tn")
+BOUNDARIES = ("hd95", "nsd")
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What is measured beside the pixel scores, and how; a case may lack any of it.
+
+    Attributes:
+        probabilities: (classes, H, W), 0..1.
+        objects: (H, W), the object of each predicted pixel, 0 = none.
+        true_objects: the same of the truth; None takes the components of each class.
+        tolerance: of the normalised surface distance, in the unit of `spacing`.
+        spacing: of neighbouring pixels: 1 measures in pixels, else micrometres.
+    """
+
+    probabilities: NDArray[np.float32]
+    objects: NDArray[np.int32]
+    true_objects: NDArray[Any] | None
+    tolerance: float
+    spacing: float
 
 
 @dataclass(frozen=True)
@@ -28,12 +59,16 @@ class CaseScores:
     Attributes:
         row: for the table of cases; see :class:`medt.evaluation.evaluate.Evaluation`.
         confusion: (classes, classes) pixels; row: truth, column: prediction.
-        calibration: None where probabilities were not looked at.
+        calibration, one_empty, glands, nuclei: of its detail, if asked for; the last three by the
+            name of each foreground class. `one_empty`: whether only one of the two masks has it.
     """
 
     row: dict[str, Any]
     confusion: NDArray[np.int64]
-    calibration: Calibration | None
+    calibration: Calibration | None = None
+    one_empty: dict[str, bool] = field(default_factory=dict)
+    glands: dict[str, GlandSums] = field(default_factory=dict)
+    nuclei: dict[str, NucleiSums] = field(default_factory=dict)
 
     @property
     def counts(self) -> PixelCounts:
@@ -46,7 +81,7 @@ def score_case(
     truth: NDArray[np.uint8],
     names: tuple[str, ...],
     scores: Mapping[str, Callable[[PixelCounts], Scores]],
-    probabilities: NDArray[np.float32] | None = None,
+    detail: Detail | None = None,
 ) -> CaseScores:
     """Compare a prediction with the truth.
 
@@ -56,7 +91,7 @@ def score_case(
         truth: (H, W) class ids, or 255 = ignore.
         names: of the classes, background first.
         scores: name -> function of the pixel counts.
-        probabilities: (classes, H, W), 0..1, for the calibration; None leaves it out.
+        detail: what else to measure; None leaves it out.
 
     Raises:
         ValueError: the shapes differ, or a mask holds an id that is no class.
@@ -79,9 +114,47 @@ def score_case(
             for i, class_name in enumerate(names)
         },
     }
-    calibration = None
-    if probabilities is not None:
-        calibration = measure_calibration(probabilities, truth)
-        row["ece"] = expected_calibration_error(calibration)
-        row["brier"] = brier_score(calibration)
-    return CaseScores(row, confusion, calibration)
+    case_scores = CaseScores(row, confusion)
+    return case_scores if detail is None else _with_detail(case_scores, prediction, truth, detail)
+
+
+def _with_detail(
+    case: CaseScores, prediction: NDArray[np.uint8], truth: NDArray[np.uint8], detail: Detail
+) -> CaseScores:
+    row = case.row
+    calibration = measure_calibration(detail.probabilities, truth)
+    row["ece"], row["brier"] = expected_calibration_error(calibration), brier_score(calibration)
+    known = truth != IGNORE_INDEX
+    one_empty, glands, nuclei = {}, {}, {}
+    foreground_names = list(row["classes"])[1:]
+    for class_id, name in enumerate(foreground_names, start=1):
+        predicted, true = (prediction == class_id) & known, truth == class_id
+        boundaries = boundary_scores(predicted, true, detail.tolerance, detail.spacing)
+        one_empty[name] = boundaries.empty == 1
+        left_out = boundaries.empty == 2 and len(foreground_names) > 1
+        true_objects = components(true) if detail.true_objects is None else detail.true_objects
+        pair = detail.objects * predicted, true_objects * true
+        glands[name], nuclei[name] = gland_sums(*pair), nuclei_sums(*pair)
+        row["classes"][name] |= {
+            "hd95": float("nan") if left_out else boundaries.hd95,
+            "nsd": float("nan") if left_out else boundaries.nsd,
+            **_object_columns(glands[name], nuclei[name]),
+        }
+    for key in BOUNDARIES:
+        values = [row["classes"][name][key] for name in foreground_names]
+        row["foreground"][key] = mean_of_present(np.array(values))
+    return CaseScores(row, case.confusion, calibration, one_empty, glands, nuclei)
+
+
+def _object_columns(glands: GlandSums, nuclei: NucleiSums) -> dict[str, float]:
+    """The objects' scores of one case under the names of the table of cases."""
+    of_nuclei, of_glands = nuclei_scores(nuclei), gland_scores(glands)
+    return {
+        "objects_true": int(np.asarray(nuclei.true)),
+        "objects_predicted": int(np.asarray(nuclei.predicted)),
+        **{key: float(of_nuclei[key]) for key in ("aji", "pq", "dq", "sq")},
+        "object_f1_iou50": float(of_nuclei["f1"]),
+        "object_f1_glas": float(of_glands["f1"]),
+        "object_dice": float(of_glands["object_dice"]),
+        "object_hausdorff": float(of_glands["object_hausdorff"]),
+    }

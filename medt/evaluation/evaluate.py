@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -11,37 +11,47 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medt.data.dataset import SegmentationDataset
+from medt.data.layout import Case
 from medt.data.loader import EpochBatches, make_loader
 from medt.errors import UserError
-from medt.evaluation.case_scores import CaseScores, score_case
+from medt.evaluation.case_scores import CaseScores, Detail, score_case
+from medt.evaluation.summary import summarize_cases, summarize_detail
+from medt.images import read_mask
 from medt.inference.instances import InstanceRule, find_objects
 from medt.inference.predictor import Predictor, most_probable
-from medt.metrics.calibration import (
-    CALIBRATION_RULES,
-    add_calibrations,
-    brier_score,
-    expected_calibration_error,
-    reliability,
-    threshold_curve,
-)
 from medt.metrics.paper import OFFICIAL_RULES, OFFICIAL_SCORES, official_prediction
 from medt.metrics.pixel import (
-    RULES,
     SCORES,
     PixelCounts,
     Scores,
-    summarize,
 )
 
-Protocol = Literal["native", "paper", "paper_official"]
+Protocol = Literal["native", "paper", "paper_official", "glas_challenge"]
 
 PROTOCOLS: Mapping[str, str] = {
     "native": "each case at its own size, argmax of bilinearly resized probabilities",
+    "glas_challenge": "each case at its own size; object F1, object Dice and object Hausdorff "
+    "distance of each part of the test",
     "paper": "each case at the network's size, argmax of the logits",
     "paper_official": "each case at the network's size, channel 1 of the raw logits >= 0.5",
 }
 NO_RULE = InstanceRule()
 WINDOWS_MEAN = "each case at its own size, argmax of the averaged logits of overlapping windows"
+
+
+AT_OWN_SIZE = ("native", "glas_challenge")
+TOLERANCE = 2.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `evaluate` was asked for."""
+
+    protocol: Protocol
+    rule: InstanceRule
+    detail: bool
+    tolerance: float
+    pixel_size: float | None
 
 
 @dataclass(frozen=True)
@@ -54,12 +64,13 @@ class Evaluation:
         rows: one per case, in the dataset's order: ``case``, ``group``, ``split``, ``height``,
             ``width`` (of the scored mask, pixels), ``foreground`` (score -> mean over foreground
             classes), ``classes`` (per class name the scores of :data:`medt.metrics.pixel.SCORES`,
-            NaN = left out, and ``tp``, ``fp``, ``fn``, ``tn`` in pixels) and, if measured, ``ece``
-            and ``brier``.
+            NaN = left out, and ``tp``, ``fp``, ``fn``, ``tn`` in pixels). A detailed evaluation
+            adds ``ece`` and ``brier``, to the foreground ``hd95`` and ``nsd``, and to its classes
+            these two and the scores of their objects.
         summary: what :func:`medt.metrics.pixel.summarize` returns, and ``protocol``,
             ``protocol_means``, ``splits``, ``image_size``, ``postprocess``, ``confusion`` (pixels;
-            a row for each class of the truth), ``rules`` and, if measured, ``calibration``:
-            ``ece``, ``brier``, ``reliability`` and ``thresholds``. Plain values.
+            a row for each class of the truth), ``rules``. A detailed evaluation adds
+            ``calibration``, ``boundary``, ``objects`` and ``intervals``. Plain values.
     """
 
     protocol: str
@@ -78,6 +89,8 @@ def evaluate(
     loss: nn.Module | None = None,
     rule: InstanceRule = NO_RULE,
     detail: bool = False,
+    tolerance: float = TOLERANCE,
+    pixel_size: float | None = None,
 ) -> Evaluation:
     """Score every case of a dataset.
 
@@ -93,8 +106,11 @@ def evaluate(
         loss: of logits and class ids at the network's size or, with sliding windows, the image's;
             its mean over the cases becomes ``summary["loss"]``.
         rule: what is done to each predicted mask before it is scored.
-        detail: whether to measure the calibration, too (not with ``paper_official``, which looks at
-            no probabilities).
+        detail: whether to measure calibration, boundaries and objects, too, with intervals; the
+            paper's protocols know pixels only, and the challenge's is always detailed.
+        tolerance: of the normalised surface distance: in micrometres if ``pixel_size`` is known,
+            else in pixels.
+        pixel_size: micrometres per pixel of the images, at their own size.
 
     Raises:
         UserError: no cases, an unknown protocol, ``paper_official`` with other than two classes, a
@@ -103,6 +119,9 @@ def evaluate(
             cannot be read.
     """
     _check(predictor, dataset, protocol)
+    settings = Settings(
+        protocol, rule, detail or protocol == "glas_challenge", tolerance, pixel_size
+    )
     scores = OFFICIAL_SCORES if protocol == "paper_official" else SCORES
     names = tuple(c.name for c in predictor.classes)
     cases: list[CaseScores] = []
@@ -119,26 +138,28 @@ def evaluate(
                 logits, batch["mask"], batch["index"].tolist(), strict=True
             ):
                 case = dataset.cases[index]
-                truth = _own_truth(dataset, index) if protocol == "native" else mask.numpy()
-                predicted, probabilities = _prediction(predictor, one, truth, protocol)
-                if rule.method != "none":
-                    predicted, _ = find_objects(predicted, rule)
+                own = protocol in AT_OWN_SIZE
+                truth = _own_truth(dataset, index) if own else mask.numpy()
                 try:
-                    cases.append(
-                        score_case(
-                            case,
-                            predicted,
-                            truth,
-                            names,
-                            scores,
-                            probabilities if detail else None,
-                        )
-                    )
+                    scored = _score(predictor, one, case, truth, settings, scores, dataset)
                 except ValueError as error:
                     raise _unknown_class(case.name, names, error) from error
+                cases.append(scored)
             if progress is not None:
                 progress(len(cases), len(dataset))
-    summary = _summary(predictor, dataset, protocol, cases, scores, rule)
+    summary = {
+        "protocol": protocol,
+        "protocol_means": _meaning(predictor, protocol),
+        "splits": sorted({case.split for case in dataset.cases}),
+        "image_size": list(predictor.preprocessing.image_size),
+        "postprocess": settings.rule.to_dict(),
+        **summarize_cases(cases, names, scores),
+    }
+    if protocol == "paper_official":
+        summary["rules"] += OFFICIAL_RULES.split("\n")
+    if settings.detail and protocol in AT_OWN_SIZE:
+        summary |= summarize_detail(cases, names, scores, settings.tolerance, settings.pixel_size)
+        summary["rules"] += summary.pop("detail_rules")
     if loss is not None:
         summary["loss"] = sum(losses) / len(cases)
     return Evaluation(protocol, names, [case.row for case in cases], summary)
@@ -156,7 +177,15 @@ def _check(predictor: Predictor, dataset: SegmentationDataset, protocol: str) ->
             f"protocol=paper_official is defined for 2 classes, not {len(predictor.classes)}",
             "use protocol=native or protocol=paper",
         )
-    if protocol != "native" and predictor.mode != "resize":
+    if protocol == "glas_challenge":
+        bare = [case.name for case in dataset.cases if case.instances is None]
+        if bare or len(predictor.classes) != 2:
+            what = f"case {bare[0]} has none" if bare else f"{len(predictor.classes)} classes"
+            raise UserError(
+                f"protocol=glas_challenge needs two classes and annotated objects: {what}",
+                "use protocol=native, which scores connected components",
+            )
+    if protocol not in AT_OWN_SIZE and predictor.mode != "resize":
         raise UserError(
             f"protocol={protocol} scores at the network's size, but this network was trained on "
             "crops and sees images at their own size",
@@ -179,16 +208,39 @@ def _own_truth(dataset: SegmentationDataset, index: int) -> NDArray[np.uint8]:
     return dataset.labels.read(mask, dataset.preprocessing.page)
 
 
-def _prediction(
-    predictor: Predictor, logits: Tensor, truth: NDArray[Any], protocol: str
-) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
-    """The class ids that are scored, and the probabilities where the protocol has them."""
-    if protocol == "native":
-        probabilities = predictor.at_own_size(logits, truth.shape)
-        return most_probable(probabilities), probabilities
-    if protocol == "paper":
-        return most_probable(logits.cpu().numpy()), logits.softmax(dim=0).cpu().numpy()
-    return official_prediction(logits.cpu().numpy()), None
+def _score(
+    predictor: Predictor,
+    logits: Tensor,
+    case: Case,
+    truth: NDArray[np.uint8],
+    settings: Settings,
+    scores: Mapping[str, Callable[[PixelCounts], Scores]],
+    dataset: SegmentationDataset,
+) -> CaseScores:
+    """Predict a case as the protocol says, and score it."""
+    names = tuple(c.name for c in predictor.classes)
+    if settings.protocol not in AT_OWN_SIZE:
+        plain = logits.cpu().numpy()
+        official = settings.protocol == "paper_official"
+        predicted = official_prediction(plain) if official else most_probable(plain)
+        return score_case(case, find_objects(predicted, settings.rule)[0], truth, names, scores)
+    probabilities = predictor.at_own_size(logits, truth.shape)
+    predicted, objects = find_objects(most_probable(probabilities), settings.rule)
+    if not settings.detail:
+        return score_case(case, predicted, truth, names, scores)
+    true_objects = None
+    if case.instances is not None:
+        true_objects = read_mask(case.instances, dataset.preprocessing.page)
+    detail = Detail(
+        probabilities, objects, true_objects, settings.tolerance, settings.pixel_size or 1.0
+    )
+    return score_case(case, predicted, truth, names, scores, detail)
+
+
+def _meaning(predictor: Predictor, protocol: str) -> str:
+    if protocol == "native" and predictor.mode == "sliding_window":
+        return WINDOWS_MEAN
+    return PROTOCOLS[protocol]
 
 
 def _unknown_class(case: str, names: tuple[str, ...], error: ValueError) -> UserError:
@@ -196,38 +248,3 @@ def _unknown_class(case: str, names: tuple[str, ...], error: ValueError) -> User
         f"Case {case}: {error}",
         f"the network knows {', '.join(names)}: evaluate it on a dataset of these classes",
     )
-
-
-def _summary(
-    predictor: Predictor,
-    dataset: SegmentationDataset,
-    protocol: str,
-    cases: Sequence[CaseScores],
-    scores: Mapping[str, Callable[[PixelCounts], Scores]],
-    rule: InstanceRule,
-) -> dict[str, Any]:
-    means = WINDOWS_MEAN if predictor.mode == "sliding_window" else PROTOCOLS[protocol]
-    names = [c.name for c in predictor.classes]
-    summary: dict[str, Any] = {
-        "protocol": protocol,
-        "protocol_means": means,
-        "splits": sorted({case.split for case in dataset.cases}),
-        "image_size": list(predictor.preprocessing.image_size),
-        "postprocess": rule.to_dict(),
-        **summarize([case.counts for case in cases], names, scores),
-        "confusion": np.sum([case.confusion for case in cases], axis=0).tolist(),
-    }
-    rules = RULES.split("\n")
-    if protocol == "paper_official":
-        rules += OFFICIAL_RULES.split("\n")
-    parts = [case.calibration for case in cases if case.calibration is not None]
-    if parts:
-        sums = add_calibrations(parts)
-        summary["calibration"] = {
-            "ece": expected_calibration_error(sums),
-            "brier": brier_score(sums),
-            "reliability": reliability(sums),
-            "thresholds": threshold_curve(sums),
-        }
-        rules += CALIBRATION_RULES.split("\n")
-    return {**summary, "rules": rules}

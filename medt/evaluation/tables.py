@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from medt.evaluation.detail_tables import detail_tables, new_table, shown
 from medt.evaluation.evaluate import Evaluation
 from medt.files import write_text
+from medt.inference.instances import METHODS, InstanceRule
 
 METRICS_FILE = "metrics.json"
 CASES_FILE = "per_case.csv"
@@ -25,7 +26,7 @@ OVERLAPS = {"dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "R
 WITH_TRUE_NEGATIVES = {
     "specificity": "Specificity",
     "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced acc.",
+    "balanced_accuracy": "Bal. acc.",
     "mcc": "MCC",
 }
 CASE_FACTS = ("case", "group", "split", "height", "width", "ece", "brier")
@@ -58,26 +59,24 @@ def render(evaluation: Evaluation) -> RenderableType:
     summary = evaluation.summary
     cases, splits = summary["cases"], ", ".join(summary["splits"])
     size = " x ".join(map(str, summary["image_size"]))
+    rule = InstanceRule(**summary["postprocess"])
     head = Text(
         f"{cases} {'case' if cases == 1 else 'cases'} ({splits}), network size {size}\n"
-        f"protocol {evaluation.protocol}: {summary['protocol_means']}"
+        f"protocol {evaluation.protocol}: {summary['protocol_means']}\n"
+        f"{rule}: {METHODS[rule.method]}"
     )
     parts: list[RenderableType] = [head, Text()]
     for titles in (OVERLAPS, WITH_TRUE_NEGATIVES):
         parts += [_score_table(evaluation, titles), Text()]
-    if "calibration" in summary:
-        ece, brier = (_shown(summary["calibration"][key]) for key in ("ece", "brier"))
-        parts += [Text(f"expected calibration error {ece}, Brier score {brier}"), Text()]
+    if "objects" in summary:
+        extra = [part for table in detail_tables(summary) for part in (table, Text())]
+        parts = [head, Text(), *extra, *parts[2:]] if _is_challenge(evaluation) else parts + extra
     return Group(*parts, *(Text(line, style="dim") for line in summary["rules"]))
 
 
 def _score_table(evaluation: Evaluation, titles: Mapping[str, str]) -> Table:
     """These scores of every class in both reductions."""
-    table = Table(box=box.ASCII_DOUBLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    table.add_column("class", overflow="fold", max_width=24)
-    for title in titles.values():
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("left out", justify="right", no_wrap=True)
+    table = new_table("class", [*titles.values(), "left out"])
     for reduction, name in REDUCTIONS.items():
         scores = {key: evaluation.summary[reduction][key] for key in titles}
         _add_section(table, name, scores, evaluation.class_names)
@@ -89,16 +88,16 @@ def _add_section(
 ) -> None:
     table.add_row(Text(title, style="italic"))
     for name in class_names:
-        values = [_shown(part["classes"][name]) for part in scores.values()]
+        values = [shown(part["classes"][name]) for part in scores.values()]
         left_out = max(part["left_out"]["classes"][name] for part in scores.values())
         table.add_row(Text(f"  {name}"), *values, str(left_out))
-    values = [_shown(part["foreground"]) for part in scores.values()]
+    values = [shown(part["foreground"]) for part in scores.values()]
     left_out = max(part["left_out"]["foreground"] for part in scores.values())
     table.add_row(Text("  foreground mean"), *values, str(left_out), style="bold", end_section=True)
 
 
-def _shown(score: float) -> str:
-    return "-" if math.isnan(score) else f"{score:.4f}"
+def _is_challenge(evaluation: Evaluation) -> bool:
+    return evaluation.protocol == "glas_challenge"
 
 
 def _free_folder(folder: Path) -> Path:

@@ -12,37 +12,38 @@ import pytest
 from rich.console import Console
 
 from medt.data.layout import Case
-from medt.evaluation.case_scores import score_case
+from medt.evaluation.case_scores import Detail, score_case
 from medt.evaluation.evaluate import Evaluation
+from medt.evaluation.summary import summarize_cases, summarize_detail
 from medt.evaluation.tables import render, write_evaluation
-from medt.metrics.pixel import RULES, SCORES, count_pixels, summarize
+from medt.metrics.pixel import RULES, SCORES
 
 NAMES = ("background", "gland", "tumour")
 
 
-def case_row(name, prediction, truth):
+def scored(name, prediction, truth):
     paths = Path("image.png"), Path("mask.png")
     case = Case(name, *paths, None, "patient, 1", "test")
     probabilities = np.eye(3, dtype=np.float32)[prediction].transpose(2, 0, 1)
-    return score_case(case, prediction, truth, NAMES, SCORES, probabilities).row
+    detail = Detail(probabilities, np.minimum(prediction, 1), None, tolerance=2, spacing=1)
+    return score_case(case, prediction, truth, NAMES, SCORES, detail)
 
 
 @pytest.fixture
 def evaluation():
     truth = np.array([[0, 1, 1], [0, 1, 0]])
     predictions = np.array([[0, 1, 1], [0, 0, 0]]), truth
-    counts = [count_pixels(p, truth, 3) for p in predictions]
+    cases = [scored(name, p, truth) for name, p in zip(("ä_1", "b"), predictions, strict=True)]
     summary = {
         "protocol": "native",
         "protocol_means": "each case at its own size",
         "splits": ["test"],
         "image_size": [128, 128],
-        **summarize(counts, NAMES),
-        "calibration": {"ece": 0.125, "brier": 0.25},
-        "rules": RULES.split("\n"),
+        "postprocess": {"method": "none"},
+        **summarize_cases(cases, NAMES, SCORES),
+        **summarize_detail(cases, NAMES, SCORES, tolerance=2, pixel_size=None),
     }
-    rows = [case_row(name, p, truth) for name, p in zip(("ä_1", "b"), predictions, strict=True)]
-    return Evaluation("native", NAMES, rows, summary)
+    return Evaluation("native", NAMES, [case.row for case in cases], summary)
 
 
 def no_constants(name):
@@ -122,7 +123,15 @@ class TestTable:
     def test_shows_the_scores_with_true_negatives_and_the_calibration(self, evaluation):
         lines = self.lines(evaluation)
         assert "0.9167" in self.row(lines, "gland", 2)  # accuracy: mean of 5/6 and 1
-        assert "expected calibration error 0.1250, Brier score 0.2500" in lines
+        assert "expected calibration error 0.0833, Brier score 0.0833" in lines
+
+    def test_shows_boundaries_objects_and_intervals(self, evaluation):
+        lines = self.lines(evaluation)
+        text = "\n".join(lines)
+        assert "| HD95 (px) | NSD at 2 px | one mask empty" in text
+        assert "objects of gland" in text
+        assert "GlaS scores of gland" in text
+        assert "95% intervals over 1 patients: foreground Dice 0.900 to 0.900" in text
 
     def test_shows_what_was_left_out(self, evaluation):
         row = self.row(self.lines(evaluation), "tumour", 0)
@@ -140,7 +149,7 @@ class TestTable:
 
     def test_takes_long_names_and_brackets_as_they_are(self, evaluation):
         names = ("background", "[red]" + "x" * 40, "tumour")
-        summary = json.loads(json.dumps(evaluation.summary).replace("gland", names[1]))
+        summary = json.loads(json.dumps(evaluation.summary).replace('"gland"', f'"{names[1]}"'))
         lines = self.lines(Evaluation("native", names, [], summary))
         assert max(map(len, lines)) <= 80
         assert any("[red]" in line for line in lines)

@@ -39,6 +39,8 @@ def open_dataset(settings: Mapping[str, Any]) -> DatasetIndex:
         UserError: an unknown name, a key without a value, or whatever is wrong with the data.
     """
     index = replace(_open(settings), page=settings.get("page"))
+    if settings.get("pixel_size") is not None:
+        index = replace(index, pixel_size=float(settings["pixel_size"]))
     if settings.get("folds") is None:
         if settings.get("fold") is not None:
             raise UserError("dataset.fold has no meaning without dataset.folds", "e.g. 5")
@@ -65,7 +67,7 @@ def _open(settings: Mapping[str, Any]) -> DatasetIndex:
     index = open_prepared(_path(settings, "root"), splits_file, hint)
     check_official_test(PUBLISHED[name], read_splits(splits_file), splits_file)
     official = ("test",) if PUBLISHED[name].official_test else ()
-    return replace(index, official=official)
+    return replace(index, official=official, pixel_size=PUBLISHED[name].pixel_size)
 
 
 def prepare_dataset(

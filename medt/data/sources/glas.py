@@ -85,6 +85,11 @@ def draw(cases: Sequence[ArchivedCase], pairs: Sequence[NearDuplicate]) -> list[
     return rows + [SplitRow(name, "", "test") for name in OFFICIAL_TEST]
 
 
+def challenge_part(case: str, split: str) -> str:
+    """The part of the official test that a case is of, testA or testB, else its split."""
+    return next((part for part in ("testA", "testB") if case.startswith(f"{part}_")), split)
+
+
 def notes(
     cases: Sequence[ArchivedCase], rows: Sequence[SplitRow], counts: Mapping[str, int]
 ) -> list[str]:
@@ -107,6 +112,7 @@ GLAS = Published(
     citation="Sirinukunwattana et al., Gland segmentation in colon histology images: The GlaS "
     "challenge contest, Medical Image Analysis 35 (2017), 489-502, "
     "https://doi.org/10.1016/j.media.2016.08.008",
+    pixel_size=0.62005,  # magnified 20 times, as the challenge says
     how="images as PNG; instances = annotation; masks = annotation > 0",
     classes=("background", "gland"),
     official_test=tuple(OFFICIAL_TEST),

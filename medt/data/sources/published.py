@@ -105,6 +105,7 @@ class Published:
         open_ended: whether there may be cases that no row names; they are drawn and added.
         channels: of the images.
         ignore: the mask value that is neither trained on nor scored, or None.
+        pixel_size: micrometres per pixel, or None where its authors do not say.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Published:
     open_ended: bool = False
     channels: int = 3
     ignore: int | None = None
+    pixel_size: float | None = None
 
 
 def prepare(

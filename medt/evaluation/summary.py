@@ -1,0 +1,176 @@
+"""From the scores of the cases to those of the split, with intervals and the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medt.data.sources.glas import challenge_part
+from medt.evaluation.case_scores import BOUNDARIES, CaseScores
+from medt.metrics.boundary import BOUNDARY_RULES
+from medt.metrics.calibration import (
+    CALIBRATION_RULES,
+    add_calibrations,
+    brier_score,
+    expected_calibration_error,
+    reliability,
+    threshold_curve,
+)
+from medt.metrics.glands import GLAND_RULES, GlandSums, add_glands, gland_scores
+from medt.metrics.nuclei import NUCLEI_RULES, summarize_nuclei
+from medt.metrics.pixel import RULES, PixelCounts, Scores, foreground, mean_of_present, summarize
+from medt.metrics.resampling import (
+    LEVEL,
+    RESAMPLES,
+    Weights,
+    case_weights,
+    group_count,
+    percentile_interval,
+    weighted_means,
+)
+
+PixelScores = Mapping[str, Callable[[PixelCounts], Scores]]
+
+INTERVAL_RULES = f"""\
+Intervals: {LEVEL:.0%}, percentile bootstrap of {RESAMPLES} resamples; whole patients (groups) are \
+drawn where the dataset names them, else cases. They say what other cases would change, not what \
+another training would."""
+
+
+def summarize_cases(
+    cases: Sequence[CaseScores], names: Sequence[str], scores: PixelScores
+) -> dict[str, Any]:
+    """The pixel scores of a split, its confusion matrix and their rules."""
+    return {
+        **summarize([case.counts for case in cases], names, scores),
+        "confusion": np.sum([case.confusion for case in cases], axis=0).tolist(),
+        "rules": RULES.split("\n"),
+    }
+
+
+def summarize_detail(
+    cases: Sequence[CaseScores],
+    names: Sequence[str],
+    scores: PixelScores,
+    tolerance: float,
+    pixel_size: float | None,
+) -> dict[str, Any]:
+    """What a detailed evaluation adds to `summarize_cases`; see `Evaluation.summary`."""
+    weights = case_weights([case.row["group"] for case in cases])
+    return {
+        "calibration": _calibration(cases),
+        "boundary": _boundary(cases, names, tolerance, pixel_size),
+        "objects": {name: _objects(cases, name, weights) for name in names[1:]},
+        "intervals": _intervals(cases, names, scores, weights),
+        "detail_rules": "\n".join(
+            (CALIBRATION_RULES, BOUNDARY_RULES, GLAND_RULES, NUCLEI_RULES, INTERVAL_RULES)
+        ).split("\n"),
+    }
+
+
+def _calibration(cases: Sequence[CaseScores]) -> dict[str, Any]:
+    sums = add_calibrations([case.calibration for case in cases if case.calibration is not None])
+    return {
+        "ece": expected_calibration_error(sums),
+        "brier": brier_score(sums),
+        "reliability": reliability(sums),
+        "thresholds": threshold_curve(sums),
+    }
+
+
+def _boundary(
+    cases: Sequence[CaseScores], names: Sequence[str], tolerance: float, pixel_size: float | None
+) -> dict[str, Any]:
+    means = {
+        key: {
+            "foreground": mean_of_present(_column(cases, key)),
+            "classes": {name: mean_of_present(_column(cases, key, name)) for name in names[1:]},
+        }
+        for key in BOUNDARIES
+    }
+    return {
+        "unit": "pixels" if pixel_size is None else "micrometres",
+        "pixel_size": pixel_size,
+        "tolerance": tolerance,
+        "mean_over_cases": means,
+        "one_empty": {name: sum(case.one_empty[name] for case in cases) for name in names[1:]},
+    }
+
+
+def _objects(cases: Sequence[CaseScores], name: str, weights: Weights) -> dict[str, Any]:
+    """The scores of a class's objects; the GlaS trio of each part of its test by itself."""
+    parts: dict[str, list[int]] = {}
+    for index, case in enumerate(cases):
+        parts.setdefault(challenge_part(case.row["case"], case.row["split"]), []).append(index)
+    glands = {}
+    for part, members in parts.items():
+        sums = [cases[i].glands[name] for i in members]
+        total = add_glands(sums)
+        drawn = GlandSums(*(weights[:, members] @ np.array([astuple(one) for one in sums])).T)
+        glands[part] = {
+            "cases": len(members),
+            "undefined": int(total.undefined),
+            **{key: float(value) for key, value in gland_scores(total).items()},
+            "intervals": {
+                key: percentile_interval(values) for key, values in gland_scores(drawn).items()
+            },
+        }
+    columns = {"f1": "object_f1_iou50", **{key: key for key in ("aji", "pq", "dq", "sq")}}
+    return {
+        **summarize_nuclei([case.nuclei[name] for case in cases]),
+        "intervals": {
+            key: percentile_interval(weighted_means(_column(cases, column, name), weights))
+            for key, column in columns.items()
+        },
+        "glas": glands,
+    }
+
+
+def _intervals(
+    cases: Sequence[CaseScores], names: Sequence[str], scores: PixelScores, weights: Weights
+) -> dict[str, Any]:
+    groups = [case.row["group"] for case in cases]
+
+    def of_mean(values: NDArray[np.float64]) -> list[float]:
+        return percentile_interval(weighted_means(values, weights))
+
+    means = {
+        key: {
+            "foreground": of_mean(_column(cases, key)),
+            "classes": {
+                name: of_mean(_column(cases, key, name))
+                for name in (names[1:] if key in BOUNDARIES else names)
+            },
+        }
+        for key in (*scores, *BOUNDARIES)
+    }
+    sums = [weights @ np.array([vars(case.counts)[key] for case in cases]) for key in _COUNTS]
+    drawn = [PixelCounts(*parts) for parts in zip(*sums, strict=True)]
+    pooled = {}
+    for key, score in scores.items():
+        table = np.array([score(counts) for counts in drawn])
+        pooled[key] = {
+            "foreground": percentile_interval(np.array([foreground(row) for row in table])),
+            "classes": {n: percentile_interval(table[:, i]) for i, n in enumerate(names)},
+        }
+    return {
+        "level": LEVEL,
+        "resamples": RESAMPLES,
+        "groups": group_count(groups),
+        "over": "patients" if any(groups) else "cases",
+        "mean_over_cases": means,
+        "pooled": pooled,
+    }
+
+
+_COUNTS = ("tp", "fp", "fn", "tn")  # in the order of PixelCounts
+
+
+def _column(cases: Sequence[CaseScores], key: str, name: str | None = None) -> NDArray[np.float64]:
+    """A score of all cases: of one class, or of the foreground."""
+    rows = [case.row["foreground"] if name is None else case.row["classes"][name] for case in cases]
+    return np.array([row[key] for row in rows], np.float64)
