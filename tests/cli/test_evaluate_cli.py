@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import evaluate
@@ -36,6 +37,48 @@ def test_scores_are_printed_and_written(
     rows = list(csv.DictReader((folder / "per_case.csv").open()))
     assert [row["case"] for row in rows] == ["test_1", "test_2"]
     assert float(rows[0]["height"]) == (64 if protocol == "native" else 32)
+
+
+def test_boundaries_objects_and_intervals_are_printed_and_written(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = ["postprocess=components", "postprocess.smallest=5", "tolerance=3"]
+    assert evaluate.main([f"checkpoint={run}/checkpoints/best.pt", *overrides]) == 0
+    printed = capsys.readouterr().out
+    for words in ("NSD at 3 px", "AJI", "object Hausdorff", "calibration error", "95% intervals"):
+        assert words in printed
+    assert "postprocess=components postprocess.smallest=5 postprocess.largest_hole=30" in printed
+    folder = run / "evaluation/synthetic-val-native"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["postprocess"]["smallest"] == 5
+    assert metrics["boundary"]["tolerance"] == 3
+    assert set(metrics["objects"]["gland"]) >= {"mean", "pooled", "counts", "glas", "intervals"}
+    columns = (folder / "per_case.csv").read_text().splitlines()[0].split(",")
+    assert {"ece", "hd95", "nsd", "pq_gland", "object_dice_gland"} <= set(columns)
+
+
+def test_micrometres_are_those_of_the_dataset(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = ["dataset=synthetic", f"paths.data={DATA}", "dataset.pixel_size=0.5"]
+    overrides += ["dataset.train=6", "dataset.val=2", "dataset.test=2", "dataset.size=64"]
+    assert evaluate.main([f"checkpoint={run}/checkpoints/best.pt", *overrides]) == 0
+    assert "HD95 (um)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "culprit"),
+    [
+        ("postprocess=opening", "opening"),
+        ("postprocess.smallest=5", "smallest"),  # of no use without a method
+        ("tolerance=-1", "tolerance=-1"),
+        ("protocol=challenge", "challenge"),
+    ],
+)
+def test_wrong_settings_are_refused(
+    tiny_run: Path, refused: Callable[..., None], override: str, culprit: str
+) -> None:
+    refused(evaluate.main, [f"checkpoint={tiny_run}/checkpoints/best.pt", override], culprit)
 
 
 def test_a_result_is_never_overwritten(run: Path) -> None:
