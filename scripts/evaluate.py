@@ -5,11 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from command import plain, progress, run, shown
 from omegaconf import DictConfig
 
 from medt.errors import UserError
+
+# Only what --help does not need is imported inside functions: torch takes seconds.
+if TYPE_CHECKING:
+    from medt.data.dataset import SegmentationDataset
+    from medt.inference.predictor import Predictor
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +41,11 @@ def evaluate(cfg: DictConfig) -> int:
     from medt.inference.instances import InstanceRule
     from medt.inference.predictor import Predictor
 
+    if cfg.tune and cfg.split != "val":
+        raise UserError(
+            f"tune=true with split={cfg.split} would choose on other cases than the validation's",
+            "give split=val",
+        )
     device = choose_device(cfg.device)
     checkpoint = load_checkpoint(cfg.checkpoint, cfg.allow or ())
     path = Path(checkpoint.file)
@@ -59,6 +70,8 @@ def evaluate(cfg: DictConfig) -> int:
         index.labels,
         cache_megabytes=0,  # each case is read once
     )
+    if cfg.tune:
+        return tune_postprocessing(cfg, predictor, dataset)
     with progress(f"evaluating {index.name} {cfg.split}") as advance:
         evaluation = score(
             predictor,
@@ -80,6 +93,22 @@ def evaluate(cfg: DictConfig) -> int:
     if seen and cfg.split != "train" and settings["name"] == checkpoint.dataset.get("name"):
         print(f"\nwarning: {len(seen)} of these cases were trained on, such as {min(seen)}")
     print(f"\n{shown(path)}, {origin}\nwritten to {shown(folder)}")
+    return 0
+
+
+def tune_postprocessing(cfg: DictConfig, predictor: Predictor, dataset: SegmentationDataset) -> int:
+    """Print the best numbers of the method asked for, or of all methods, as overrides to paste."""
+    from medt.evaluation.tuning import GOAL, tune
+
+    asked = cfg.postprocess.method
+    methods = ["none", "components", "watershed"] if asked == "none" else ["none", asked]
+    with progress("tuning") as advance:
+        trials = tune(predictor, dataset, methods, advance)
+    print(f"{len(dataset)} cases ({cfg.split}), by the {GOAL}")
+    for trial in trials:
+        print(f"{trial.score:.4f}  {trial.rule}")
+    best = max(trials, key=lambda trial: trial.score)
+    print(f"\nbest, for evaluate.py: {best.rule}")
     return 0
 
 

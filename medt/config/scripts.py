@@ -60,6 +60,7 @@ class EvaluateConfig:
         checkpoint: a best.pt or last.pt.
         split: train, val or test.
         dataset: another prepared dataset; null is the one that the checkpoint was trained on.
+        tune: choose the numbers of `postprocess` on the validation cases, and score nothing else.
         tolerance: of the normalised surface distance: in micrometres where the dataset's pixel
             size is known, else in pixels.
         allow: the full name of a model outside medt.models that the checkpoint may build.
@@ -70,6 +71,7 @@ class EvaluateConfig:
     dataset: DatasetConfig | None = None
     protocol: ProtocolConfig = MISSING
     postprocess: PostprocessConfig = MISSING
+    tune: bool = False
     tolerance: float = 2.0
     paths: PathsConfig = MISSING
     device: str = "auto"

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medt.data.dataset import SegmentationDataset
 from medt.data.layout import Case
+from medt.images import read_mask
 from medt.inference.instances import components
 from medt.metrics.boundary import boundary_scores
 from medt.metrics.calibration import (
@@ -75,6 +77,28 @@ class CaseScores:
         return PixelCounts.of(self.confusion)
 
 
+def read_truth(
+    dataset: SegmentationDataset, case: Case
+) -> tuple[NDArray[np.uint8], NDArray[Any] | None]:
+    """The truth of a case at its own size: class ids, and the numbers of its objects if it has any.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    page = dataset.preprocessing.page
+    assert case.mask is not None  # the dataset refuses such cases
+    numbered = None if case.instances is None else read_mask(case.instances, page)
+    return dataset.labels.read(case.mask, page), numbered
+
+
+def objects_of_truth(
+    truth: NDArray[np.uint8], class_id: int, numbered: NDArray[Any] | None
+) -> NDArray[Any]:
+    """(H, W) numbers of the true objects of a class: the dataset's, else its components."""
+    true = truth == class_id
+    return components(true) if numbered is None else numbered * true
+
+
 def score_case(
     case: Case,
     prediction: NDArray[np.uint8],
@@ -132,8 +156,8 @@ def _with_detail(
         boundaries = boundary_scores(predicted, true, detail.tolerance, detail.spacing)
         one_empty[name] = boundaries.empty == 1
         left_out = boundaries.empty == 2 and len(foreground_names) > 1
-        true_objects = components(true) if detail.true_objects is None else detail.true_objects
-        pair = detail.objects * predicted, true_objects * true
+        true_objects = objects_of_truth(truth, class_id, detail.true_objects)
+        pair = detail.objects * predicted, true_objects
         glands[name], nuclei[name] = gland_sums(*pair), nuclei_sums(*pair)
         row["classes"][name] |= {
             "hd95": float("nan") if left_out else boundaries.hd95,

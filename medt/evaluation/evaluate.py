@@ -14,9 +14,8 @@ from medt.data.dataset import SegmentationDataset
 from medt.data.layout import Case
 from medt.data.loader import EpochBatches, make_loader
 from medt.errors import UserError
-from medt.evaluation.case_scores import CaseScores, Detail, score_case
+from medt.evaluation.case_scores import CaseScores, Detail, read_truth, score_case
 from medt.evaluation.summary import summarize_cases, summarize_detail
-from medt.images import read_mask
 from medt.inference.instances import InstanceRule, find_objects
 from medt.inference.predictor import Predictor, most_probable
 from medt.metrics.paper import OFFICIAL_RULES, OFFICIAL_SCORES, official_prediction
@@ -138,10 +137,11 @@ def evaluate(
                 logits, batch["mask"], batch["index"].tolist(), strict=True
             ):
                 case = dataset.cases[index]
-                own = protocol in AT_OWN_SIZE
-                truth = _own_truth(dataset, index) if own else mask.numpy()
+                truth, numbered = mask.numpy(), None
+                if protocol in AT_OWN_SIZE:
+                    truth, numbered = read_truth(dataset, case)
                 try:
-                    scored = _score(predictor, one, case, truth, settings, scores, dataset)
+                    scored = _score(predictor, one, case, truth, numbered, settings, scores)
                 except ValueError as error:
                     raise _unknown_class(case.name, names, error) from error
                 cases.append(scored)
@@ -201,21 +201,14 @@ def _check(predictor: Predictor, dataset: SegmentationDataset, protocol: str) ->
         )
 
 
-def _own_truth(dataset: SegmentationDataset, index: int) -> NDArray[np.uint8]:
-    """The truth of a case at its own size."""
-    mask = dataset.cases[index].mask
-    assert mask is not None  # the dataset refuses such cases
-    return dataset.labels.read(mask, dataset.preprocessing.page)
-
-
 def _score(
     predictor: Predictor,
     logits: Tensor,
     case: Case,
     truth: NDArray[np.uint8],
+    numbered: NDArray[Any] | None,
     settings: Settings,
     scores: Mapping[str, Callable[[PixelCounts], Scores]],
-    dataset: SegmentationDataset,
 ) -> CaseScores:
     """Predict a case as the protocol says, and score it."""
     names = tuple(c.name for c in predictor.classes)
@@ -228,12 +221,8 @@ def _score(
     predicted, objects = find_objects(most_probable(probabilities), settings.rule)
     if not settings.detail:
         return score_case(case, predicted, truth, names, scores)
-    true_objects = None
-    if case.instances is not None:
-        true_objects = read_mask(case.instances, dataset.preprocessing.page)
-    detail = Detail(
-        probabilities, objects, true_objects, settings.tolerance, settings.pixel_size or 1.0
-    )
+    spacing = settings.pixel_size or 1.0
+    detail = Detail(probabilities, objects, numbered, settings.tolerance, spacing)
     return score_case(case, predicted, truth, names, scores, detail)
 
 

@@ -66,6 +66,24 @@ def test_micrometres_are_those_of_the_dataset(
     assert "HD95 (um)" in capsys.readouterr().out
 
 
+def test_tuning_prints_a_rule_that_can_be_pasted(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = f"checkpoint={run}/checkpoints/best.pt"
+    assert evaluate.main([checkpoint, "tune=true", "postprocess=components"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 cases (val), by the mean over cases of the objects' panoptic quality" in printed
+    rule = printed.rpartition("best, for evaluate.py: ")[2].split()
+    assert not (run / "evaluation").exists()
+    assert evaluate.main([checkpoint, *rule]) == 0
+    assert " ".join(rule) in capsys.readouterr().out
+
+
+def test_tuning_on_the_test_is_refused(tiny_run: Path, refused: Callable[..., None]) -> None:
+    arguments = [f"checkpoint={tiny_run}/checkpoints/best.pt", "tune=true", "split=test"]
+    refused(evaluate.main, arguments, "split=test", "split=val")
+
+
 @pytest.mark.parametrize(
     ("override", "culprit"),
     [
