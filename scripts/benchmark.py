@@ -39,6 +39,8 @@ def benchmark(cfg: DictConfig) -> int:
     settings = plain(cfg)
     check_names("networks", settings["networks"], model_names())
     check_names("backends", settings["backends"], BACKENDS)
+    if settings["checkpoint"] is not None and settings["glas"] is None:
+        raise UserError("checkpoint=... without images to evaluate it on", "give glas=ARCHIVE, too")
     groups, skipped = plan(settings)
     output = Path(settings["output"])
     output.mkdir(parents=True, exist_ok=True)
@@ -127,10 +129,11 @@ def measure(
 
     report: dict[str, Any] = {"settings": settings, "machine": machine(), "skipped": skipped}
     samplings = SAMPLINGS if settings["loader"] else ()
-    report |= {"variants": [], "loader": [], "preparation": None}
+    report |= {"variants": [], "loader": [], "preparation": None, "evaluation": None}
     rounds = WARM_UP_ROUNDS + settings["rounds"]
     total = rounds * (len(PHASES) * len(groups) + len(samplings))
     total += settings["rounds"] * (settings["glas"] is not None)
+    total += settings["checkpoint"] is not None
     done = itertools.count(1)
     with progress("timing") as show_progress:
 
@@ -146,6 +149,11 @@ def measure(
 
             archive = Path(settings["glas"])
             report["preparation"] = measure_preparation(archive, settings["rounds"], advance)
+        if settings["checkpoint"] is not None:
+            from benchmark_evaluation import measure_evaluation
+
+            files = Path(settings["glas"]), Path(settings["checkpoint"])
+            report["evaluation"] = measure_evaluation(*files, advance)
     report = summarised(report)
     write_text(output, json.dumps(report, indent=2) + "\n")
     return report

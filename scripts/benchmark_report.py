@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from benchmark_evaluation import evaluation_line
 from benchmark_preparation import preparation_line
 from benchmark_timing import PHASES, Timing
 from benchmark_worker import DOES_NOT_FIT, LIMIT, Job, Ready
@@ -229,6 +230,8 @@ def closing_lines(report: Mapping[str, Any]) -> list[str]:
     lines += [loader_line(loader) for loader in report["loader"]]
     if report["preparation"] is not None:
         lines.append(preparation_line(report["preparation"]))
+    if report["evaluation"] is not None:
+        lines.append(evaluation_line(report["evaluation"]))
     return [*lines, validity_line(report["validity"])]
 
 

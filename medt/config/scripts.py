@@ -153,6 +153,7 @@ class BenchmarkConfig:
             each; one round is timed at least.
         loader: whether to time a training epoch with its loader and with images in memory.
         glas: the archive of GlaS, whose preparation is then timed, too; null leaves it out.
+        checkpoint: what is evaluated on 80 of its images, with all scores; null leaves it out.
         output: the folder for benchmark.json and benchmark.png.
     """
 
@@ -171,6 +172,7 @@ class BenchmarkConfig:
     seconds: float = 30.0
     loader: bool = True
     glas: str | None = None
+    checkpoint: str | None = None
     output: str = "benchmark"
 
 

@@ -10,6 +10,7 @@ import benchmark
 import cv2
 import numpy as np
 import pytest
+from benchmark_evaluation import evaluation_line, measure_evaluation
 from benchmark_loader import EPOCHS, SAMPLINGS, LoaderJob, loader_overrides, loader_work
 from benchmark_preparation import measure_preparation, preparation_line
 from benchmark_report import (
@@ -179,16 +180,36 @@ def test_wrong_settings_are_one_line(override, refused, tmp_path):
     refused(benchmark.main, [*TINY, "networks=[medt]", f"output={tmp_path}/new", override], culprit)
 
 
-def test_the_preparation_of_an_archive_is_timed(tmp_path):
+def glas_archive(tmp_path):
     folder = tmp_path / "Warwick QU"
     folder.mkdir()
     for number in (1, 2, 5):
         pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3), np.uint8)
         cv2.imwrite(str(folder / f"train_{number}.bmp"), pixels)
         cv2.imwrite(str(folder / f"train_{number}_anno.bmp"), pixels[..., 0] // 128)
+    return folder
+
+
+def test_the_preparation_of_an_archive_is_timed(tmp_path):
+    folder = glas_archive(tmp_path)
     steps = []
     report = measure_preparation(folder, 2, lambda: steps.append(1))
     assert report["cases"] == 3
     assert len(report["seconds"]) == len(steps) == 2
     assert preparation_line(report).startswith("preparing the 3 cases of glas takes ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Warwick QU"]
+
+
+def test_an_evaluation_with_all_scores_is_timed(tmp_path, tiny_run):
+    steps = []
+    checkpoint = tiny_run / "checkpoints/best.pt"
+    report = measure_evaluation(glas_archive(tmp_path), checkpoint, lambda: steps.append(1))
+    assert report["cases"] == 3
+    assert report["seconds"] > 0
+    assert len(steps) == 1
+    assert evaluation_line(report).startswith("evaluating 3 cases of glas with all scores takes ")
+
+
+def test_a_checkpoint_without_images_is_refused(refused, tiny_run):
+    arguments = [*TINY, "networks=[medt]", f"checkpoint={tiny_run}/checkpoints/best.pt"]
+    refused(benchmark.main, arguments, "checkpoint", "glas=ARCHIVE")
