@@ -8,7 +8,8 @@ from typing import Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+
+from medt.metrics.distances import distances_between
 
 PERCENTILE = 95
 
@@ -65,7 +66,7 @@ def boundary_scores(
             return BoundaryScores(float(np.hypot(*truth.shape)) * spacing, 0.0, 1)
         return BoundaryScores(0.0, 1.0, 2)
     outlines = [boundary(mask) for mask in _boxed(prediction, truth)]
-    forth, back = _distances(*outlines), _distances(*outlines[::-1])
+    forth, back = distances_between(*outlines), distances_between(*outlines[::-1])
     hd95 = max(float(np.percentile(d, PERCENTILE)) for d in (forth, back))
     near = sum(int((d * spacing <= tolerance).sum()) for d in (forth, back))
     return BoundaryScores(hd95 * spacing, near / (len(forth) + len(back)), 0)
@@ -89,9 +90,3 @@ def _boxed(first: Mask, second: Mask) -> tuple[Mask, Mask]:
     rows, columns = (np.flatnonzero(union.any(axis=axis)) for axis in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     return first[box], second[box]
-
-
-def _distances(first: Mask, second: Mask) -> NDArray[np.float64]:
-    """For each pixel of the first mask the distance to the nearest one of the second, in pixels."""
-    distances: NDArray[np.float64] = ndimage.distance_transform_edt(~second)[first]
-    return distances

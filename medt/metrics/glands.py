@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medt.metrics.distances import distance_map, distances_between
 from medt.metrics.overlaps import Integers, Labels, Overlaps, find_overlaps
 
 GLAND_RULES = """\
@@ -178,7 +179,8 @@ class _Distances:
                 labels[_hull(self.boxes[0][key[0]], self.boxes[1][key[1]])] == number + 1
                 for labels, number in zip(self.maps, key, strict=True)
             ]
-            self.known[key] = max(_farthest(*pair), _farthest(*pair[::-1]))
+            forth, back = distances_between(*pair), distances_between(*pair[::-1])
+            self.known[key] = max(float(forth.max()), float(back.max()))
         return self.known[key]
 
     def _nearest(self, side: int, own: int) -> float:
@@ -187,12 +189,12 @@ class _Distances:
         The way from the others to this one bounds each from below, and is known for all at once.
         """
         others = self.maps[1 - side]
-        away = ndimage.distance_transform_edt(self.maps[side] != own + 1)
+        away = distance_map(self.maps[side] == own + 1)
         numbers = np.arange(1, len(self.boxes[1 - side]) + 1)
         bounds = ndimage.maximum(away, others, numbers)
         best = np.inf
         for other in np.argsort(bounds).tolist():
-            if bounds[other] >= best:
+            if bounds[other] > best:  # rounded, and a bound may be reached
                 break
             best = min(best, self._between(side, own, other))
         return float(best)
@@ -204,11 +206,6 @@ def _hull(first: tuple[slice, ...], second: tuple[slice, ...]) -> tuple[slice, .
         slice(min(a.start, b.start), max(a.stop, b.stop))
         for a, b in zip(first, second, strict=True)
     )
-
-
-def _farthest(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """The largest distance from a pixel of the first to the nearest of the second."""
-    return float(ndimage.distance_transform_edt(~second)[first].max())
 
 
 def _quotient(part: Value, whole: Value, otherwise: float) -> NDArray[np.float64]:
