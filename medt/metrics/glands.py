@@ -190,8 +190,9 @@ class _Distances:
         """
         others = self.maps[1 - side]
         away = distance_map(self.maps[side] == own + 1)
-        numbers = np.arange(1, len(self.boxes[1 - side]) + 1)
-        bounds = ndimage.maximum(away, others, numbers)
+        present = others > 0
+        bounds = np.zeros(len(self.boxes[1 - side]), np.float32)
+        np.maximum.at(bounds, others[present] - 1, away[present])
         best = np.inf
         for other in np.argsort(bounds).tolist():
             if bounds[other] > best:  # rounded, and a bound may be reached
