@@ -114,8 +114,8 @@ def evaluate(
     Raises:
         UserError: no cases, an unknown protocol, ``paper_official`` with other than two classes, a
             paper's protocol for a network without a size of its own (one trained on crops), a
-            dataset that is augmented or preprocessed otherwise than the predictor, or a file that
-            cannot be read.
+            dataset that is augmented or preprocessed otherwise than the predictor, a file that
+            cannot be read or, with ``detail``, an output that is not finite.
     """
     _check(predictor, dataset, protocol)
     settings = Settings(
@@ -221,6 +221,11 @@ def _score(
     predicted, objects = find_objects(most_probable(probabilities), settings.rule)
     if not settings.detail:
         return score_case(case, predicted, truth, names, scores)
+    if not np.isfinite(probabilities).all():
+        raise UserError(
+            f"Case {case.name}: the network gives values that are no numbers",
+            "its weights are damaged or its training diverged: take another checkpoint",
+        )
     spacing = settings.pixel_size or 1.0
     detail = Detail(probabilities, objects, numbered, settings.tolerance, spacing)
     return score_case(case, predicted, truth, names, scores, detail)

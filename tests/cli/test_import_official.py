@@ -135,7 +135,7 @@ def test_grey_images_other_sizes_and_more_classes(tmp_path):
 
 
 def test_the_checkpoint_is_evaluated_and_predicts_like_any_other(tmp_path, capsys):
-    state = official(small("axial_unet"))
+    state = official(NETWORKS["axial_unet"](image_size=128, width_factor=0.125))
     assert run(tmp_path, "axial_unet", state, "classes=[background,gland]") == 0
     root, overrides = tiny_dataset()
     checkpoint = f"checkpoint={tmp_path}/ours.pt"

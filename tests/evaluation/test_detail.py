@@ -194,6 +194,16 @@ def test_the_papers_protocols_measure_pixels_only(make_dataset):
     assert "hd95" not in evaluation.rows[0]["foreground"]
 
 
+def test_a_network_that_gives_no_numbers_is_refused(make_dataset):
+    class Diverged(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return Bright()(x) * float("nan")
+
+    broken = Predictor(Diverged(), STEPS, PREDICTOR.classes)
+    with pytest.raises(UserError, match="Case a: the network gives values that are no numbers"):
+        evaluate(broken, make_dataset(("a", "", LEFT, LEFT, None)), detail=True)
+
+
 def test_with_three_classes_an_absent_class_has_no_boundary(make_dataset):
     class Three(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
