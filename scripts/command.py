@@ -54,6 +54,7 @@ PATH_KEYS = {
     *("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file"),
     *("paths.root", "paths.data", "paths.runs", "hydra.sweep.dir"),
 }
+SEVERAL_PATHS = {"checkpoint"}
 
 
 class _StoppedError(BaseException):
@@ -144,6 +145,15 @@ def quoted(text: str) -> str:
 def plain(cfg: Any) -> Any:
     """A config, or part of one, resolved to dicts, lists and values."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+def checkpoint_files(cfg: DictConfig) -> list[str]:
+    """What `checkpoint` names: one file, or a list of them."""
+    named = plain(cfg)["checkpoint"]
+    files = named if isinstance(named, list) else [named]
+    if not files or not all(isinstance(file, str) and file for file in files):
+        raise UserError(f"checkpoint={named} names no file", "give a checkpoint, or several: [A,B]")
+    return files
 
 
 @contextmanager
@@ -275,6 +285,9 @@ def _quoted(override: str) -> str:
     plain_path = re.fullmatch(r"[\w./\\:@%+-]*", value, re.ASCII)
     if not equals or key not in PATH_KEYS or plain_path or value[0] in "'\"":
         return override
+    if key in SEVERAL_PATHS and value[0] + value[-1] == "[]" and not Path(value).exists():
+        paths = [part.strip() for part in value[1:-1].split(",")]
+        return f"{key}=[{','.join(_quoted(f'{key}={path}').partition('=')[2] for path in paths)}]"
     return f"{key}={quoted(str(Path(value).expanduser()))}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command import plain, progress, run, shown
+from command import checkpoint_files, plain, progress, run, shown
 from omegaconf import DictConfig
 
 from medt.errors import UserError
@@ -47,9 +47,10 @@ def evaluate(cfg: DictConfig) -> int:
             "give split=val",
         )
     device = choose_device(cfg.device)
-    checkpoint = load_checkpoint(cfg.checkpoint, cfg.allow or ())
+    checkpoints = [load_checkpoint(file, cfg.allow or ()) for file in checkpoint_files(cfg)]
+    checkpoint = checkpoints[0]  # of an ensemble the first says where results go
     path = Path(checkpoint.file)
-    predictor = Predictor.from_checkpoint(checkpoint, device)
+    predictor = Predictor.from_checkpoints(checkpoints, device, cfg.mode, cfg.tta)
     settings = checkpoint.dataset if cfg.dataset is None else plain(cfg.dataset)
     if not settings:
         raise UserError(
@@ -85,15 +86,33 @@ def evaluate(cfg: DictConfig) -> int:
             pixel_size=index.pixel_size,
         )
     home = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    name = f"{index.name}-{cfg.split}-{cfg.protocol.name}"
+    name = f"{index.name}-{cfg.split}-{cfg.protocol.name}{variant(cfg, len(checkpoints))}"
+    evaluation.summary["prediction"] = {
+        "checkpoints": [one.file for one in checkpoints],
+        "mode": predictor.mode,
+        "tta": cfg.tta,
+    }
     folder = write_evaluation(evaluation, home / "evaluation" / name)
     Console(soft_wrap=True).print(render(evaluation))
-    seen = set(checkpoint.training_cases) & {case.name for case in dataset.cases}
+    trained_on = {case for one in checkpoints for case in one.training_cases}
+    seen = trained_on & {case.name for case in dataset.cases}
     origin = f"trained for {checkpoint.epoch} epochs" if checkpoint.dataset else "imported"
     if seen and cfg.split != "train" and settings["name"] == checkpoint.dataset.get("name"):
         print(f"\nwarning: {len(seen)} of these cases were trained on, such as {min(seen)}")
-    print(f"\n{shown(path)}, {origin}\nwritten to {shown(folder)}")
+    others = "".join(f"\nand {shown(Path(one.file))}" for one in checkpoints[1:])
+    print(f"\n{shown(path)}, {origin}{others}\nwritten to {shown(folder)}")
     return 0
+
+
+def variant(cfg: DictConfig, networks: int) -> str:
+    """What tells a result from the plain one of the first network, for the folder's name."""
+    parts = [
+        "" if cfg.postprocess.method == "none" else cfg.postprocess.method,
+        cfg.mode or "",
+        "tta" if cfg.tta else "",
+        f"{networks}_networks" if networks > 1 else "",
+    ]
+    return "".join(f"+{part}" for part in parts if part)
 
 
 def tune_postprocessing(cfg: DictConfig, predictor: Predictor, dataset: SegmentationDataset) -> int:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command import plain, progress, run
+from command import checkpoint_files, plain, progress, run
 from omegaconf import DictConfig
 
 
@@ -21,7 +21,9 @@ def predict(cfg: DictConfig) -> int:
     from medt.inference.predictor import Predictor
 
     output = Path(cfg.output)
-    predictor = Predictor.load(Path(cfg.checkpoint), choose_device(cfg.device), cfg.allow or ())
+    predictor = Predictor.load(
+        checkpoint_files(cfg), choose_device(cfg.device), cfg.allow or (), cfg.mode, cfg.tta
+    )
     inputs = find_inputs(Path(cfg.input))
     kept = 0 if cfg.overwrite else sum(mask_file(output, path).exists() for path in inputs)
     with progress("predicting") as advance:

@@ -82,6 +82,7 @@ RANGES = {
 }
 LENGTHS = {"optimizer.betas": 2}
 CHOICES = {
+    "mode": ("resize", "sliding_window"),
     "dataset.sampling": ("resize", "crop"),
     "dataset.normalize": ("unit", "imagenet", "dataset", "percentile"),
     "dataset.mask": ("classes", "instances"),

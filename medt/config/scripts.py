@@ -57,7 +57,9 @@ class EvaluateConfig:
     """configs/evaluate.yaml.
 
     Attributes:
-        checkpoint: a best.pt or last.pt.
+        checkpoint: a best.pt or last.pt, or a list of them, whose networks are averaged.
+        mode: resize or sliding_window; null is what the network was trained for.
+        tta: average over flips and quarter turns, too.
         split: train, val or test.
         dataset: another prepared dataset; null is the one that the checkpoint was trained on.
         tune: choose the numbers of `postprocess` on the validation cases, and score nothing else.
@@ -66,7 +68,9 @@ class EvaluateConfig:
         allow: the full name of a model outside medt.models that the checkpoint may build.
     """
 
-    checkpoint: str = MISSING
+    checkpoint: Any = MISSING
+    mode: str | None = None
+    tta: bool = False
     split: str = "val"
     dataset: DatasetConfig | None = None
     protocol: ProtocolConfig = MISSING
@@ -84,7 +88,9 @@ class PredictConfig:
     """configs/predict.yaml.
 
     Attributes:
-        checkpoint: a best.pt or last.pt.
+        checkpoint: a best.pt or last.pt, or a list of them, whose networks are averaged.
+        mode: resize or sliding_window; null is what the network was trained for.
+        tta: average over flips and quarter turns, too.
         input: an image or a folder of images.
         output: the folder for the masks.
         values: the pixel value to write for each class; null writes 0/255 for two classes, else
@@ -94,7 +100,9 @@ class PredictConfig:
         allow: the full name of a model outside medt.models that the checkpoint may build.
     """
 
-    checkpoint: str = MISSING
+    checkpoint: Any = MISSING
+    mode: str | None = None
+    tta: bool = False
     input: str = MISSING
     output: str = MISSING
     values: list[int] | None = None

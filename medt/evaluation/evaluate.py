@@ -177,6 +177,11 @@ def _check(predictor: Predictor, dataset: SegmentationDataset, protocol: str) ->
             f"protocol=paper_official is defined for 2 classes, not {len(predictor.classes)}",
             "use protocol=native or protocol=paper",
         )
+    if protocol == "paper_official" and predictor.averages:
+        raise UserError(
+            "protocol=paper_official reads raw logits, which averaged predictions do not have",
+            "use protocol=paper, or one checkpoint without tta",
+        )
     if protocol == "glas_challenge":
         bare = [case.name for case in dataset.cases if case.instances is None]
         if bare or len(predictor.classes) != 2:

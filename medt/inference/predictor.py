@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from medt.checkpoint import Checkpoint, load_checkpoint
 from medt.data.layout import SegmentationClass
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
+from medt.inference.averaging import Ensemble, FlipsAndTurns
 
 Image = str | Path | NDArray[Any]
 
@@ -51,33 +53,71 @@ class Predictor:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        path: str | Path | Sequence[str | Path],
         device: str | torch.device = "cpu",
         allow: str | Sequence[str] = (),
+        mode: str | None = None,
+        tta: bool = False,
     ) -> Predictor:
-        """Build the predictor that a checkpoint describes; nothing but the file is needed.
+        """Build the predictor that checkpoints describe; nothing but the files is needed.
 
         Args:
-            path: a checkpoint file.
-            device: where the network shall run.
-            allow: full names of classes outside ``medt.models`` that the file may build.
+            path: a checkpoint file, or several whose networks' probabilities are averaged.
+            device: where the networks shall run.
+            allow: full names of classes outside ``medt.models`` that the files may build.
+            mode: "resize" or "sliding_window"; None does what the network was trained for.
+            tta: whether to average over flips and quarter turns, too.
 
         Raises:
-            UserError: the file is missing or damaged, or names a class that is not allowed.
+            UserError: a file is missing or damaged, names a class that is not allowed, or does not
+                fit the others; an unknown mode.
         """
-        return cls.from_checkpoint(load_checkpoint(path, allow=allow), device)
+        paths = [path] if isinstance(path, (str, Path)) else path
+        return cls.from_checkpoints(
+            [load_checkpoint(one, allow=allow) for one in paths], device, mode, tta
+        )
 
     @classmethod
-    def from_checkpoint(
-        cls, checkpoint: Checkpoint, device: str | torch.device = "cpu"
+    def from_checkpoints(
+        cls,
+        checkpoints: Sequence[Checkpoint],
+        device: str | torch.device = "cpu",
+        mode: str | None = None,
+        tta: bool = False,
     ) -> Predictor:
-        """Build the predictor that a loaded checkpoint describes; errors as in `load`."""
-        classes = [SegmentationClass.from_dict(c) for c in checkpoint.classes]
-        try:
-            preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
-        except UserError as error:
-            raise UserError(f"{checkpoint.file}: {error.message}", error.hint) from error
-        return cls(checkpoint.build_model(), preprocessing, classes, device)
+        """Build the predictor that loaded checkpoints describe; the rest is as in `load`."""
+        if not checkpoints:
+            raise UserError("there is no checkpoint", "give checkpoint=FILE, or several: [A,B]")
+        first = checkpoints[0]
+        preprocessings = [_preprocessing(checkpoint) for checkpoint in checkpoints]
+        model = first.build_model()
+        if len(checkpoints) > 1:
+            for other in checkpoints[1:]:
+                names, wanted = ([c["name"] for c in one.classes] for one in (other, first))
+                if names != wanted:
+                    raise UserError(
+                        f"{first.file} knows the classes {', '.join(wanted)}, "
+                        f"{other.file} knows {', '.join(names)}",
+                        "an ensemble's networks know the same classes",
+                    )
+            others = [other.build_model() for other in checkpoints[1:]]
+            files = [checkpoint.file for checkpoint in checkpoints]
+            model = Ensemble([model, *others], preprocessings, files)
+        preprocessing = preprocessings[0]
+        if mode is not None:
+            if mode not in MODES.values():
+                raise UserError(
+                    f"mode={mode} is not known", f"choose one of {', '.join(MODES.values())}"
+                )
+            sampling = next(key for key, value in MODES.items() if value == mode)
+            preprocessing = replace(preprocessing, sampling=sampling)
+        classes = [SegmentationClass.from_dict(c) for c in first.classes]
+        return cls(FlipsAndTurns(model) if tta else model, preprocessing, classes, device)
+
+    @property
+    def averages(self) -> bool:
+        """Whether its logits are the logarithm of averaged probabilities."""
+        return isinstance(self.model, (Ensemble, FlipsAndTurns))
 
     @property
     def mode(self) -> str:
@@ -174,6 +214,13 @@ class Predictor:
                 "use the dataset's number of classes as the model's",
             )
         return logits
+
+
+def _preprocessing(checkpoint: Checkpoint) -> Preprocessing:
+    try:
+        return Preprocessing.from_dict(checkpoint.preprocessing)
+    except UserError as error:
+        raise UserError(f"{checkpoint.file}: {error.message}", error.hint) from error
 
 
 def most_probable(probabilities: NDArray[Any]) -> NDArray[np.uint8]:

@@ -7,10 +7,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import evaluate
+import numpy as np
+import predict
 import pytest
 from conftest import DATA
+
+import medt
+from medt.images import read_mask
 
 
 @pytest.fixture
@@ -48,7 +54,7 @@ def test_boundaries_objects_and_intervals_are_printed_and_written(
     for words in ("NSD at 3 px", "AJI", "object Hausdorff", "calibration error", "95% intervals"):
         assert words in printed
     assert "postprocess=components postprocess.smallest=5 postprocess.largest_hole=30" in printed
-    folder = run / "evaluation/synthetic-val-native"
+    folder = run / "evaluation/synthetic-val-native+components"
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["postprocess"]["smallest"] == 5
     assert metrics["boundary"]["tolerance"] == 3
@@ -136,3 +142,51 @@ def test_scoring_cases_that_were_trained_on_is_a_warning(
     numbers = ["dataset.train=6", "dataset.val=2", "dataset.test=2", "dataset.size=64"]
     assert evaluate.main([*arguments, f"dataset.root={leaking}", *numbers]) == 0
     assert "warning: 6 of these cases were trained on" in capsys.readouterr().out
+
+
+class TestAverages:
+    """Several checkpoints, flips and turns, and the other mode, through both scripts."""
+
+    def metrics(self, run: Path, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((run / "evaluation" / name / "metrics.json").read_text())
+        return found
+
+    def test_an_ensemble_of_a_network_with_itself_scores_as_the_network(self, run: Path) -> None:
+        best = f"{run}/checkpoints/best.pt"
+        assert evaluate.main([f"checkpoint={best}"]) == 0
+        assert evaluate.main([f"checkpoint=[{best}, {best}]"]) == 0
+        alone = self.metrics(run, "synthetic-val-native")
+        both = self.metrics(run, "synthetic-val-native+2_networks")
+        assert both["confusion"] == alone["confusion"]
+        assert both["prediction"]["checkpoints"] == [best, best]
+
+    def test_flips_and_turns_and_the_mode_are_told_apart_from_the_plain_result(
+        self, run: Path
+    ) -> None:
+        best = f"checkpoint={run}/checkpoints/best.pt"
+        assert evaluate.main([best, "tta=true", "mode=sliding_window"]) == 0
+        metrics = self.metrics(run, "synthetic-val-native+sliding_window+tta")
+        assert metrics["prediction"] == {
+            "checkpoints": [best.partition("=")[2]],
+            "mode": "sliding_window",
+            "tta": True,
+        }
+
+    def test_the_official_protocol_takes_no_averages(
+        self, tiny_run: Path, refused: Callable[..., None]
+    ) -> None:
+        arguments = [f"checkpoint={tiny_run}/checkpoints/best.pt", "protocol=paper_official"]
+        refused(evaluate.main, [*arguments, "tta=true"], "raw logits")
+
+    @pytest.mark.parametrize("value", ["[]", "[a.pt,]", "null", "7"])
+    def test_no_checkpoint_is_refused(self, refused: Callable[..., None], value: str) -> None:
+        refused(evaluate.main, [f"checkpoint={value}"], "checkpoint")
+
+    def test_masks_are_those_of_python(self, tiny_run: Path, tmp_path: Path) -> None:
+        best = f"{tiny_run}/checkpoints/best.pt"
+        last = f"{tiny_run}/checkpoints/last.pt"
+        image = DATA / "synthetic/images/test_1.png"
+        settings = [f"input={image}", f"output={tmp_path}", "values=[0,1]", "tta=true"]
+        assert predict.main([f"checkpoint=[{best},{last}]", *settings]) == 0
+        expected = medt.load([best, last], tta=True).predict(image)
+        np.testing.assert_array_equal(read_mask(tmp_path / "test_1.png"), expected)

@@ -1,0 +1,94 @@
+"""Networks that average: several of them, or one over flips and quarter turns of its input.
+
+Both give the logarithm of mean class probabilities, whose softmax these are: whatever takes logits
+takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from medt.data.preprocessing import Preprocessing
+from medt.errors import UserError
+
+LEAST = 1e-30  # a probability whose logarithm is taken
+
+
+class Ensemble(nn.Module):
+    """The mean of several networks' probabilities.
+
+    Args:
+        members: each maps float32 (N, C, H, W) to logits (N, classes, H, W).
+        preprocessings: of each; all but ``mean`` and ``std`` must be the same, since these differ
+            between networks trained on other folds of a dataset. Inputs come from the first one.
+        names: of the members, for the error.
+
+    Raises:
+        UserError: the preprocessings differ in anything else.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[nn.Module],
+        preprocessings: Sequence[Preprocessing],
+        names: Sequence[str],
+    ) -> None:
+        super().__init__()
+        first = preprocessings[0]
+        for preprocessing, name in zip(preprocessings, names, strict=True):
+            differs = [
+                key
+                for key, value in preprocessing.to_dict().items()
+                if key not in ("mean", "std") and value != first.to_dict()[key]
+            ]
+            if differs:
+                raise UserError(
+                    f"{names[0]} and {name} were trained with another {' and '.join(differs)}",
+                    "an ensemble's networks take the same images",
+                )
+        self.members = nn.ModuleList(members)
+        mean, std = (torch.tensor(values) for values in (first.mean, first.std))
+        means = torch.stack([torch.tensor(p.mean) for p in preprocessings])
+        stds = torch.stack([torch.tensor(p.std) for p in preprocessings])
+        # (v - mean_i) / std_i of x = (v - mean) / std
+        self.register_buffer("scales", (std / stds)[..., None, None])
+        self.register_buffer("offsets", ((mean - means) / stds)[..., None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float32 (N, C, H, W) to the logarithm of mean probabilities (N, classes, H, W)."""
+        scales, offsets = self.get_buffer("scales"), self.get_buffer("offsets")
+        given = [
+            member(x * scale + offset)
+            for member, scale, offset in zip(self.members, scales, offsets, strict=True)
+        ]
+        return _log_mean(given)
+
+
+class FlipsAndTurns(nn.Module):
+    """The mean of a network's probabilities over the eight flips and quarter turns of its input.
+
+    Of an input that is not square, over the four that keep its shape.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float32 (N, C, H, W) to the logarithm of mean probabilities (N, classes, H, W)."""
+        turns = range(4) if x.shape[2] == x.shape[3] else (0, 2)
+        given = []
+        for flipped in (False, True):
+            for turn in turns:
+                turned = torch.rot90(x.flip(3) if flipped else x, turn, (2, 3))
+                back = torch.rot90(self.network(turned), -turn, (2, 3))
+                given.append(back.flip(3) if flipped else back)
+        return _log_mean(given)
+
+
+def _log_mean(logits: Sequence[Tensor]) -> Tensor:
+    probabilities = torch.stack([one.float().softmax(dim=1) for one in logits]).mean(dim=0)
+    return probabilities.clamp_min(LEAST).log()
