@@ -127,7 +127,7 @@ def tune_postprocessing(cfg: DictConfig, predictor: Predictor, dataset: Segmenta
     for trial in trials:
         print(f"{trial.score:.4f}  {trial.rule}")
     best = max(trials, key=lambda trial: trial.score)
-    print(f"\nbest, for evaluate.py: {best.rule}")
+    print(f"\nbest, for evaluate.py and predict.py: {best.rule}")
     return 0
 
 

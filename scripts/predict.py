@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def predict(cfg: DictConfig) -> int:
     from medt.inference.device import choose_device
     from medt.inference.folder import find_inputs, mask_file, predict_folder
+    from medt.inference.instances import InstanceRule
     from medt.inference.predictor import Predictor
 
     output = Path(cfg.output)
@@ -36,6 +37,8 @@ def predict(cfg: DictConfig) -> int:
             cfg.probabilities,
             advance,
             cfg.overwrite,
+            InstanceRule(**plain(cfg.postprocess)),
+            cfg.instances,
         )
     for failure in failures:
         print(f"error: {failure.message}", file=sys.stderr)

@@ -95,7 +95,7 @@ class PredictConfig:
         output: the folder for the masks.
         values: the pixel value to write for each class; null writes 0/255 for two classes, else
             the class ids.
-        overlays, probabilities: whether to write these too.
+        overlays, probabilities, instances: whether to write these too.
         overwrite: whether to replace files that exist; else they are kept.
         allow: the full name of a model outside medt.models that the checkpoint may build.
     """
@@ -108,6 +108,8 @@ class PredictConfig:
     values: list[int] | None = None
     overlays: bool = False
     probabilities: bool = False
+    instances: bool = False
+    postprocess: PostprocessConfig = MISSING
     overwrite: bool = False
     device: str = "auto"
     allow: str | None = None

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from medt.drawing import overlay
 from medt.errors import UserError
 from medt.files import IMAGE_EXTENSIONS, atomic_write, list_images, write_png
+from medt.inference.instances import InstanceRule, find_objects
 from medt.inference.predictor import Predictor, most_probable
 
+NO_RULE = InstanceRule()
 LARGEST_VALUE = 65535  # of a 16 bit PNG
 
 
@@ -56,6 +58,8 @@ def predict_folder(
     probabilities: bool = False,
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
+    rule: InstanceRule = NO_RULE,
+    instances: bool = False,
 ) -> list[Failure]:
     """Predict every image and write ``<output>/<stem>.png``, a mask at the image's own size.
 
@@ -75,6 +79,9 @@ def predict_folder(
             float16 (classes, H, W) in 0..1, and ``classes``, their names.
         progress: called with (images done, images in all) after each image.
         overwrite: whether files that exist are replaced.
+        rule: what is done to each predicted mask before it is written or drawn.
+        instances: also write ``<output>/instances/<stem>.png``, 16 bit, the number of each pixel's
+            object from 1, 0 = none.
 
     Returns:
         The images that failed, in the order of ``inputs``.
@@ -94,8 +101,10 @@ def predict_folder(
             wanted["overlay"] = output / "overlays" / f"{path.stem}.png"
         if probabilities:
             wanted["probabilities"] = output / "probabilities" / f"{path.stem}.npz"
+        if instances:
+            wanted["instances"] = output / "instances" / f"{path.stem}.png"
         due = {kind: file for kind, file in wanted.items() if overwrite or not file.exists()}
-        problem = _predict(predictor, path, due, table) if due else None
+        problem = _predict(predictor, path, due, table, rule) if due else None
         if problem is not None:
             failures.append(Failure(path, problem))
         if progress is not None:
@@ -109,17 +118,28 @@ def mask_file(output: Path, image: Path) -> Path:
 
 
 def _predict(
-    predictor: Predictor, path: Path, due: Mapping[str, Path], table: NDArray[Any]
+    predictor: Predictor,
+    path: Path,
+    due: Mapping[str, Path],
+    table: NDArray[Any],
+    rule: InstanceRule,
 ) -> str | None:
-    """Write the files of one image that are due; returns why the image could not be read, if so."""
+    """Write the files of one image that are due; returns what is wrong with the image, if so."""
     try:
         image = predictor.preprocessing.original(path)
     except UserError as error:
         return str(error)
     predicted = predictor.probabilities_of(image)
-    ids = most_probable(predicted)
+    ids, objects = find_objects(most_probable(predicted), rule)
+    if "instances" in due and objects.max() > LARGEST_VALUE:
+        return (
+            f"{path}: {objects.max()} objects do not fit a mask of 16 bit (postprocess.smallest=N "
+            "removes small ones)"
+        )
     if "mask" in due:
         write_png(due["mask"], table[ids])
+    if "instances" in due:
+        write_png(due["instances"], objects.astype(np.uint16))
     if "overlay" in due:
         write_png(due["overlay"], overlay(image, ids, [c.color for c in predictor.classes]))
     if "probabilities" in due:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import predict
 import pytest
 from conftest import DATA
+from PIL import Image
 
 import medt
 from medt.images import read_image, read_mask
+from medt.inference.instances import InstanceRule, find_objects
 
 
 def arguments(run: Path, source: Path, output: Path) -> list[str]:
@@ -88,3 +91,23 @@ def test_masks_that_exist_are_kept_and_counted(
     assert predict.main([*given, "overwrite=true"]) == 0
     assert "10 of 10 masks written" in capsys.readouterr().out
     assert (masks / "test_1.png").read_bytes() != b"drawn by hand"
+
+
+def test_objects_are_numbered_in_the_mask_as_it_was_cleaned(tiny_run: Path, tmp_path: Path) -> None:
+    image = DATA / "synthetic/images/test_1.png"
+    rule = ["postprocess=components", "postprocess.smallest=20", "postprocess.largest_hole=9"]
+    more = [*rule, "instances=true", "values=[0,1]"]
+    assert predict.main([*arguments(tiny_run, image, tmp_path), *more]) == 0
+    ids = medt.load(tiny_run / "checkpoints/best.pt").predict(image)
+    cleaned, objects = find_objects(ids, InstanceRule("components", 20, 9))
+    np.testing.assert_array_equal(read_mask(tmp_path / "test_1.png"), cleaned)
+    with Image.open(tmp_path / "instances/test_1.png") as file:
+        assert file.mode == "I;16"
+        np.testing.assert_array_equal(np.array(file), objects)
+
+
+def test_numbers_without_a_method_are_refused(
+    tiny_run: Path, tmp_path: Path, refused: Callable[..., None]
+) -> None:
+    given = arguments(tiny_run, DATA / "synthetic/images", tmp_path / "masks")
+    refused(predict.main, [*given, "postprocess.smallest=5"], "smallest")

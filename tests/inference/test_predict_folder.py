@@ -188,3 +188,13 @@ def test_logits_need_no_softmax_to_be_probabilities(predictor, folder):
     probabilities = predictor.probabilities(folder / "b.png")
     logits = 50 * torch.from_numpy(stripes()[0][..., :2] / 255).permute(2, 0, 1)
     np.testing.assert_allclose(probabilities, logits.softmax(dim=0), atol=1e-6)
+
+
+def test_more_objects_than_a_mask_of_16_bit_holds_are_one_failure(predictor, tmp_path, monkeypatch):
+    monkeypatch.setattr("medt.inference.folder.LARGEST_VALUE", 1)
+    image, _ = stripes()
+    write_png(tmp_path / "a.png", image)
+    inputs, output = find_inputs(tmp_path / "a.png"), tmp_path / "masks"
+    (failure,) = predict_folder(predictor, inputs, output, values=(0, 1), instances=True)
+    assert "a.png: 2 objects do not fit" in failure.message
+    assert not output.exists()
