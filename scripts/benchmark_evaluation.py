@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,29 +19,24 @@ def measure_evaluation(
     Raises:
         UserError: whatever is wrong with the archive or the checkpoint.
     """
-    from command import CONFIGS
+    from benchmark_preparation import prepare_glas
 
     from medt.data.dataset import SegmentationDataset
-    from medt.data.layout import open_prepared
-    from medt.data.sources import PUBLISHED
-    from medt.data.sources.published import prepare
+    from medt.data.sources import open_dataset
     from medt.evaluation.evaluate import evaluate
     from medt.inference.predictor import Predictor
 
     predictor = Predictor.load(checkpoint)
     with tempfile.TemporaryDirectory(prefix="medt-benchmark-") as folder:
-        splits_file = Path(folder) / "glas.csv"
-        shutil.copy(CONFIGS.parent / "data" / "splits" / "glas.csv", splits_file)
-        root = Path(folder) / "glas"
-        prepare(PUBLISHED["glas"], archive, root, splits_file)
-        index = open_prepared(root, splits_file)
+        root = prepare_glas(archive, Path(folder)).root
+        index = open_dataset(
+            {"name": "glas", "root": root, "splits_file": Path(folder) / "glas.csv"}
+        )
         dataset = SegmentationDataset(
             index.cases[:CASES], predictor.preprocessing, index.labels, cache_megabytes=0
         )
         start = time.perf_counter()
-        evaluation = evaluate(
-            predictor, dataset, detail=True, pixel_size=PUBLISHED["glas"].pixel_size
-        )
+        evaluation = evaluate(predictor, dataset, detail=True, pixel_size=index.pixel_size)
         seconds = time.perf_counter() - start
     advance()
     return {"dataset": "glas", "cases": len(evaluation.rows), "seconds": seconds}

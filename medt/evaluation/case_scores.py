@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,13 +24,13 @@ from medt.metrics.nuclei import NucleiSums, nuclei_scores, nuclei_sums
 from medt.metrics.pixel import (
     IGNORE_INDEX,
     PixelCounts,
-    Scores,
+    PixelScores,
     confusion_matrix,
     foreground,
     mean_of_present,
 )
 
-COUNTS = ("tp", "fp", "fn", "tn")
+COUNTS = ("tp", "fp", "fn", "tn")  # in the order of PixelCounts
 BOUNDARIES = ("hd95", "nsd")
 
 
@@ -104,7 +103,7 @@ def score_case(
     prediction: NDArray[np.uint8],
     truth: NDArray[np.uint8],
     names: tuple[str, ...],
-    scores: Mapping[str, Callable[[PixelCounts], Scores]],
+    scores: PixelScores,
     detail: Detail | None = None,
 ) -> CaseScores:
     """Compare a prediction with the truth.

@@ -15,15 +15,11 @@ from medt.data.layout import Case
 from medt.data.loader import EpochBatches, make_loader
 from medt.errors import UserError
 from medt.evaluation.case_scores import CaseScores, Detail, read_truth, score_case
-from medt.evaluation.summary import summarize_cases, summarize_detail
-from medt.inference.instances import InstanceRule, find_objects
+from medt.evaluation.summary import DETAIL_RULES, summarize_cases, summarize_detail
+from medt.inference.instances import NO_RULE, InstanceRule, find_objects
 from medt.inference.predictor import Predictor, most_probable
 from medt.metrics.paper import OFFICIAL_RULES, OFFICIAL_SCORES, official_prediction
-from medt.metrics.pixel import (
-    SCORES,
-    PixelCounts,
-    Scores,
-)
+from medt.metrics.pixel import SCORES, PixelScores
 
 Protocol = Literal["native", "paper", "paper_official", "glas_challenge"]
 
@@ -34,7 +30,6 @@ PROTOCOLS: Mapping[str, str] = {
     "paper": "each case at the network's size, argmax of the logits",
     "paper_official": "each case at the network's size, channel 1 of the raw logits >= 0.5",
 }
-NO_RULE = InstanceRule()
 WINDOWS_MEAN = "each case at its own size, argmax of the averaged logits of overlapping windows"
 
 
@@ -159,7 +154,7 @@ def evaluate(
         summary["rules"] += OFFICIAL_RULES.split("\n")
     if settings.detail and protocol in AT_OWN_SIZE:
         summary |= summarize_detail(cases, names, scores, settings.tolerance, settings.pixel_size)
-        summary["rules"] += summary.pop("detail_rules")
+        summary["rules"] += DETAIL_RULES.split("\n")
     if loss is not None:
         summary["loss"] = sum(losses) / len(cases)
     return Evaluation(protocol, names, [case.row for case in cases], summary)
@@ -213,7 +208,7 @@ def _score(
     truth: NDArray[np.uint8],
     numbered: NDArray[Any] | None,
     settings: Settings,
-    scores: Mapping[str, Callable[[PixelCounts], Scores]],
+    scores: PixelScores,
 ) -> CaseScores:
     """Predict a case as the protocol says, and score it."""
     names = tuple(c.name for c in predictor.classes)

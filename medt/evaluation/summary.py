@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.data.sources.glas import challenge_part
-from medt.evaluation.case_scores import BOUNDARIES, CaseScores
+from medt.evaluation.case_scores import BOUNDARIES, COUNTS, CaseScores
 from medt.metrics.boundary import BOUNDARY_RULES
 from medt.metrics.calibration import (
     CALIBRATION_RULES,
@@ -20,9 +20,16 @@ from medt.metrics.calibration import (
     reliability,
     threshold_curve,
 )
-from medt.metrics.glands import GLAND_RULES, GlandSums, add_glands, gland_scores
+from medt.metrics.glands import GLAND_RULES, GlandSums, gland_scores
 from medt.metrics.nuclei import NUCLEI_RULES, summarize_nuclei
-from medt.metrics.pixel import RULES, PixelCounts, Scores, foreground, mean_of_present, summarize
+from medt.metrics.pixel import (
+    RULES,
+    PixelCounts,
+    PixelScores,
+    foreground,
+    mean_of_present,
+    summarize,
+)
 from medt.metrics.resampling import (
     LEVEL,
     RESAMPLES,
@@ -32,13 +39,15 @@ from medt.metrics.resampling import (
     percentile_interval,
     weighted_means,
 )
-
-PixelScores = Mapping[str, Callable[[PixelCounts], Scores]]
+from medt.metrics.sums import add
 
 INTERVAL_RULES = f"""\
 Intervals: {LEVEL:.0%}, percentile bootstrap of {RESAMPLES} resamples; whole patients (groups) are \
 drawn where the dataset names them, else cases. They say what other cases would change, not what \
 another training would."""
+DETAIL_RULES = "\n".join(
+    (CALIBRATION_RULES, BOUNDARY_RULES, GLAND_RULES, NUCLEI_RULES, INTERVAL_RULES)
+)
 
 
 def summarize_cases(
@@ -66,9 +75,6 @@ def summarize_detail(
         "boundary": _boundary(cases, names, tolerance, pixel_size),
         "objects": {name: _objects(cases, name, weights) for name in names[1:]},
         "intervals": _intervals(cases, names, scores, weights),
-        "detail_rules": "\n".join(
-            (CALIBRATION_RULES, BOUNDARY_RULES, GLAND_RULES, NUCLEI_RULES, INTERVAL_RULES)
-        ).split("\n"),
     }
 
 
@@ -109,7 +115,7 @@ def _objects(cases: Sequence[CaseScores], name: str, weights: Weights) -> dict[s
     glands = {}
     for part, members in parts.items():
         sums = [cases[i].glands[name] for i in members]
-        total = add_glands(sums)
+        total = add(sums)
         drawn = GlandSums(*(weights[:, members] @ np.array([astuple(one) for one in sums])).T)
         glands[part] = {
             "cases": len(members),
@@ -148,7 +154,7 @@ def _intervals(
         }
         for key in (*scores, *BOUNDARIES)
     }
-    sums = [weights @ np.array([vars(case.counts)[key] for case in cases]) for key in _COUNTS]
+    sums = [weights @ np.array([vars(case.counts)[key] for case in cases]) for key in COUNTS]
     drawn = [PixelCounts(*parts) for parts in zip(*sums, strict=True)]
     pooled = {}
     for key, score in scores.items():
@@ -165,9 +171,6 @@ def _intervals(
         "mean_over_cases": means,
         "pooled": pooled,
     }
-
-
-_COUNTS = ("tp", "fp", "fn", "tn")  # in the order of PixelCounts
 
 
 def _column(cases: Sequence[CaseScores], key: str, name: str | None = None) -> NDArray[np.float64]:

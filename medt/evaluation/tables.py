@@ -70,7 +70,11 @@ def render(evaluation: Evaluation) -> RenderableType:
         parts += [_score_table(evaluation, titles), Text()]
     if "objects" in summary:
         extra = [part for table in detail_tables(summary) for part in (table, Text())]
-        parts = [head, Text(), *extra, *parts[2:]] if _is_challenge(evaluation) else parts + extra
+        parts = (
+            [head, Text(), *extra, *parts[2:]]
+            if evaluation.protocol == "glas_challenge"
+            else parts + extra
+        )
     return Group(*parts, *(Text(line, style="dim") for line in summary["rules"]))
 
 
@@ -94,10 +98,6 @@ def _add_section(
     values = [shown(part["foreground"]) for part in scores.values()]
     left_out = max(part["left_out"]["foreground"] for part in scores.values())
     table.add_row(Text("  foreground mean"), *values, str(left_out), style="bold", end_section=True)
-
-
-def _is_challenge(evaluation: Evaluation) -> bool:
-    return evaluation.protocol == "glas_challenge"
 
 
 def _free_folder(folder: Path) -> Path:

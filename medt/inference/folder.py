@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from medt.drawing import overlay
 from medt.errors import UserError
 from medt.files import IMAGE_EXTENSIONS, atomic_write, list_images, write_png
-from medt.inference.instances import InstanceRule, find_objects
+from medt.inference.instances import NO_RULE, InstanceRule, find_objects
 from medt.inference.predictor import Predictor, most_probable
 
-NO_RULE = InstanceRule()
 LARGEST_VALUE = 65535  # of a 16 bit PNG
 
 

@@ -73,6 +73,9 @@ class InstanceRule:
         )
 
 
+NO_RULE = InstanceRule()
+
+
 def find_objects(
     ids: NDArray[np.uint8], rule: InstanceRule
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:

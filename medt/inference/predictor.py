@@ -90,19 +90,8 @@ class Predictor:
             raise UserError("there is no checkpoint", "give checkpoint=FILE, or several: [A,B]")
         first = checkpoints[0]
         preprocessings = [_preprocessing(checkpoint) for checkpoint in checkpoints]
-        model = first.build_model()
-        if len(checkpoints) > 1:
-            for other in checkpoints[1:]:
-                names, wanted = ([c["name"] for c in one.classes] for one in (other, first))
-                if names != wanted:
-                    raise UserError(
-                        f"{first.file} knows the classes {', '.join(wanted)}, "
-                        f"{other.file} knows {', '.join(names)}",
-                        "an ensemble's networks know the same classes",
-                    )
-            others = [other.build_model() for other in checkpoints[1:]]
-            files = [checkpoint.file for checkpoint in checkpoints]
-            model = Ensemble([model, *others], preprocessings, files)
+        alone = len(checkpoints) == 1
+        model = first.build_model() if alone else _ensemble(checkpoints, preprocessings)
         preprocessing = preprocessings[0]
         if mode is not None:
             if mode not in MODES.values():
@@ -214,6 +203,22 @@ class Predictor:
                 "use the dataset's number of classes as the model's",
             )
         return logits
+
+
+def _ensemble(
+    checkpoints: Sequence[Checkpoint], preprocessings: Sequence[Preprocessing]
+) -> Ensemble:
+    classes = [[c["name"] for c in checkpoint.classes] for checkpoint in checkpoints]
+    for checkpoint, names in zip(checkpoints, classes, strict=True):
+        if names != classes[0]:
+            raise UserError(
+                f"{checkpoints[0].file} knows the classes {', '.join(classes[0])}, "
+                f"{checkpoint.file} knows {', '.join(names)}",
+                "an ensemble's networks know the same classes",
+            )
+    files = [checkpoint.file for checkpoint in checkpoints]
+    members = [checkpoint.build_model() for checkpoint in checkpoints]
+    return Ensemble(members, preprocessings, files)
 
 
 def _preprocessing(checkpoint: Checkpoint) -> Preprocessing:

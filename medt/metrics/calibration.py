@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.metrics.pixel import IGNORE_INDEX
+from medt.metrics.sums import quotient
 
 BINS = 15  # as Guo et al. 2017
 THRESHOLDS = np.arange(101) / 100
@@ -134,19 +135,14 @@ def threshold_curve(sums: Calibration) -> dict[str, list[float]]:
     }
     curve = {"threshold": THRESHOLDS.tolist()}
     for name, (numerator, denominator) in scores.items():
-        nothing = np.full_like(tp, np.nan)
-        values = np.divide(numerator, denominator, out=nothing, where=denominator > 0)
-        curve[name] = values.tolist()
+        curve[name] = quotient(numerator, denominator).tolist()
     return curve
 
 
 def reliability(sums: Calibration) -> dict[str, list[float]]:
     """Per bin: ``pixels``, mean ``confidence`` and share ``right``, NaN in an empty bin."""
-    pixels = sums.pixels.astype(np.float64)
-    empty = np.full_like(pixels, np.nan)
-    parts = {"confidence": sums.confidence, "right": sums.right}
-    means = {
-        name: np.divide(part, pixels, out=empty.copy(), where=pixels > 0).tolist()
-        for name, part in parts.items()
+    return {
+        "pixels": sums.pixels.astype(np.float64).tolist(),
+        "confidence": quotient(sums.confidence, sums.pixels).tolist(),
+        "right": quotient(sums.right, sums.pixels).tolist(),
     }
-    return {"pixels": pixels.tolist(), **means}

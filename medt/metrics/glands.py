@@ -6,8 +6,7 @@ contest", Medical Image Analysis 35, section 5, https://doi.org/10.1016/j.media.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from scipy import ndimage
 
 from medt.metrics.distances import distance_map, distances_between
 from medt.metrics.overlaps import Integers, Labels, Overlaps, find_overlaps
+from medt.metrics.sums import quotient
 
 GLAND_RULES = """\
 Object F1: a predicted object is right if it covers more than half of the true object that it \
@@ -101,11 +101,6 @@ def gland_sums(prediction: Labels, truth: Labels) -> GlandSums:
     )
 
 
-def add_glands(images: Sequence[GlandSums]) -> GlandSums:
-    """The sums of several images together."""
-    return GlandSums(*(float(n) for n in np.sum([astuple(image) for image in images], axis=0)))
-
-
 def gland_scores(sums: GlandSums) -> dict[str, NDArray[np.float64]]:
     """``f1``, ``object_dice`` (0..1) and ``object_hausdorff`` (pixels).
 
@@ -115,14 +110,14 @@ def gland_scores(sums: GlandSums) -> dict[str, NDArray[np.float64]]:
     """
     tp, fp, fn = (np.asarray(n, np.float64) for n in (sums.tp, sums.fp, sums.fn))
     nothing = tp + fp + fn == 0
-    f1 = _quotient(2 * tp, 2 * tp + fp + fn, 1.0)
+    f1 = quotient(2 * tp, 2 * tp + fp + fn, 1.0)
     sides = [
-        _quotient(sums.predicted_dice, sums.predicted_area, 0.0),
-        _quotient(sums.true_dice, sums.true_area, 0.0),
+        quotient(sums.predicted_dice, sums.predicted_area, 0.0),
+        quotient(sums.true_dice, sums.true_area, 0.0),
     ]
     distances = [
-        _quotient(sums.predicted_distance, sums.predicted_measured, np.nan),
-        _quotient(sums.true_distance, sums.true_measured, np.nan),
+        quotient(sums.predicted_distance, sums.predicted_measured),
+        quotient(sums.true_distance, sums.true_measured),
     ]
     return {
         "f1": f1,
@@ -207,10 +202,3 @@ def _hull(first: tuple[slice, ...], second: tuple[slice, ...]) -> tuple[slice, .
         slice(min(a.start, b.start), max(a.stop, b.stop))
         for a, b in zip(first, second, strict=True)
     )
-
-
-def _quotient(part: Value, whole: Value, otherwise: float) -> NDArray[np.float64]:
-    """part / whole, `otherwise` at 0 / 0."""
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    out = np.full(np.broadcast(part, whole).shape, otherwise)
-    return np.asarray(np.divide(part, whole, out=out, where=whole > 0))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.metrics.overlaps import Labels, Overlaps, find_overlaps
+from medt.metrics.sums import add, quotient
 
 MATCH = 0.5  # of IoU; above it a match is unique
 
@@ -79,11 +80,6 @@ def nuclei_sums(prediction: Labels, truth: Labels) -> NucleiSums:
     )
 
 
-def add_nuclei(images: Sequence[NucleiSums]) -> NucleiSums:
-    """The sums of several images together."""
-    return NucleiSums(*(float(n) for n in np.sum([astuple(image) for image in images], axis=0)))
-
-
 def nuclei_scores(sums: NucleiSums) -> dict[str, NDArray[np.float64]]:
     """The scores of :data:`SCORE_NAMES`, 0..1, of an image or of added images.
 
@@ -92,12 +88,12 @@ def nuclei_scores(sums: NucleiSums) -> dict[str, NDArray[np.float64]]:
     """
     tp, fp, fn = (np.asarray(n, np.float64) for n in (sums.tp, sums.fp, sums.fn))
     some = tp + fp + fn > 0
-    f1 = _share(2 * tp, 2 * tp + fp + fn)
-    sq = _share(np.asarray(sums.iou, np.float64), tp)
-    precision = _share(tp, tp + fp)
-    recall = _share(tp, tp + fn)
+    f1 = quotient(2 * tp, 2 * tp + fp + fn)
+    sq = quotient(sums.iou, tp)
+    precision = quotient(tp, tp + fp)
+    recall = quotient(tp, tp + fn)
     return {
-        "aji": _share(np.asarray(sums.intersection, np.float64), np.asarray(sums.union)),
+        "aji": quotient(sums.intersection, sums.union),
         "pq": np.where(some & (tp == 0), 0.0, f1 * sq),
         "dq": f1,
         "sq": sq,
@@ -117,7 +113,7 @@ def summarize_nuclei(images: Sequence[NucleiSums]) -> Mapping[str, dict[str, flo
     """
     table = nuclei_scores(NucleiSums(*np.array([astuple(image) for image in images]).T))
     errors = [abs(float(image.fp) - float(image.fn)) for image in images]
-    total = add_nuclei(images)
+    total = add(images)
     return {
         "mean": {
             name: float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
@@ -145,9 +141,3 @@ def _aggregated(overlaps: Overlaps) -> tuple[int, int]:
     # The union of a pair is both areas without what they share; an object alone adds its area.
     union = int(overlaps.predicted_area.sum() + overlaps.true_area.sum()) - intersection
     return intersection, union
-
-
-def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    """part / whole, NaN at 0 / 0."""
-    nothing = np.full(np.broadcast(part, whole).shape, np.nan)
-    return np.asarray(np.divide(part, whole, out=nothing, where=whole > 0))

@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medt.metrics.sums import quotient
+
 IGNORE_INDEX = 255
 
 RULES = """\
@@ -32,7 +34,7 @@ Foreground: the mean over all classes but the first (the background).
 Two classes: a class absent from truth and prediction scores 1 (nothing to find, nothing found), \
 a class absent from one of the two scores 0.
 More classes: a class absent from truth and prediction is left out of that case's mean, and \
-counted under "left out"; a class absent from one of the two scores 0.
+counted under "left out" (of a row's scores the most); a class absent from one of the two scores 0.
 These rules decide every zero denominator of Dice, IoU, precision and recall.
 Specificity, accuracy, balanced accuracy and MCC are of a class against all others, true negatives \
 included; a class absent from truth and prediction is treated as above. Specificity: 0 / 0, where \
@@ -176,9 +178,7 @@ def _score(
     denominator: NDArray[np.int64],
     otherwise: float = 0.0,
 ) -> Scores:
-    scores = np.full(len(denominator), otherwise)
-    np.divide(numerator, denominator, out=scores, where=denominator > 0)
-    return _absent_aside(counts, scores)
+    return _absent_aside(counts, quotient(numerator, denominator, otherwise))
 
 
 def _absent_aside(counts: PixelCounts, scores: Scores) -> Scores:
@@ -188,7 +188,9 @@ def _absent_aside(counts: PixelCounts, scores: Scores) -> Scores:
     return np.where(absent, 1.0 if binary_with_pixels else np.nan, scores)
 
 
-SCORES: Mapping[str, Callable[[PixelCounts], Scores]] = {
+PixelScores = Mapping[str, Callable[[PixelCounts], Scores]]  # by name
+
+SCORES: PixelScores = {
     "dice": dice,
     "iou": iou,
     "precision": precision,
@@ -214,7 +216,7 @@ def mean_of_present(scores: Scores) -> float:
 def summarize(
     counts: Sequence[PixelCounts],
     class_names: Sequence[str],
-    scores: Mapping[str, Callable[[PixelCounts], Scores]] = SCORES,
+    scores: PixelScores = SCORES,
 ) -> dict[str, Any]:
     """Reduce the counts of all cases to plain values, in both ways.
 

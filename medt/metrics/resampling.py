@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from medt.metrics.sums import quotient
+
 LEVEL = 0.95
 RESAMPLES = 2000
 
@@ -54,10 +56,7 @@ def weighted_means(values: NDArray[np.float64], weights: Weights) -> NDArray[np.
         (resamples,), NaN where a resample holds only cases that are left out.
     """
     known = ~np.isnan(values)
-    total = weights[:, known].sum(axis=1)
-    nothing = np.full(len(weights), np.nan)
-    sums = weights[:, known] @ values[known]
-    return np.asarray(np.divide(sums, total, out=nothing, where=total > 0))
+    return quotient(weights[:, known] @ values[known], weights[:, known].sum(axis=1))
 
 
 def percentile_interval(values: NDArray[np.float64], level: float = LEVEL) -> list[float]:

@@ -10,11 +10,12 @@ from hypothesis import given
 from object_cases import PAIRS, adversarial, disks, moved, objects_of
 from scipy.spatial.distance import cdist
 
-from medt.metrics.glands import GLAND_RULES, add_glands, gland_scores, gland_sums
+from medt.metrics.glands import GLAND_RULES, gland_scores, gland_sums
+from medt.metrics.sums import add
 
 
 def scores_of(*pairs):
-    sums = add_glands([gland_sums(*pair) for pair in pairs])
+    sums = add([gland_sums(*pair) for pair in pairs])
     return {name: float(value) for name, value in gland_scores(sums).items()}
 
 
@@ -127,7 +128,7 @@ class TestByHand:
     def test_an_image_whose_other_side_is_empty_is_undefined_and_left_out(self):
         full, empty = np.ones((4, 4), int), np.zeros((4, 4), int)
         assert math.isnan(scores_of((full, empty))["object_hausdorff"])
-        sums = add_glands([gland_sums(full, full), gland_sums(empty, full)])
+        sums = add([gland_sums(full, full), gland_sums(empty, full)])
         assert sums.undefined == 1
         scores = gland_scores(sums)
         assert scores["object_hausdorff"] == 0

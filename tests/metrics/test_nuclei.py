@@ -13,11 +13,11 @@ from object_cases import PAIRS, adversarial, disks, moved, objects_of
 from medt.metrics.nuclei import (
     NUCLEI_RULES,
     SCORE_NAMES,
-    add_nuclei,
     nuclei_scores,
     nuclei_sums,
     summarize_nuclei,
 )
+from medt.metrics.sums import add
 
 
 def scores_of(prediction, truth):
@@ -157,7 +157,7 @@ class TestSummary:
             np.concatenate([m + (m > 0) * 10_000 * i for i, m in enumerate(side)], axis=1)
             for side in zip(*[(p.astype(int), t.astype(int)) for p, t in pairs], strict=True)
         ]
-        added = nuclei_scores(add_nuclei([nuclei_sums(*pair) for pair in pairs]))
+        added = nuclei_scores(add([nuclei_sums(*pair) for pair in pairs]))
         assert {k: float(v) for k, v in added.items()} == pytest.approx(scores_of(*wide))
 
 

@@ -1,0 +1,27 @@
+"""Sums over cases, and the quotients that scores are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Sums = TypeVar("Sums")  # a dataclass of numbers
+
+
+def add(parts: Sequence[Sums]) -> Sums:
+    """Each number of a dataclass added over several, as float."""
+    total = np.sum([astuple(part) for part in parts], axis=0)  # type: ignore[call-overload]
+    return type(parts[0])(*total.tolist())
+
+
+def quotient(
+    part: ArrayLike, whole: ArrayLike, otherwise: float = float("nan")
+) -> NDArray[np.float64]:
+    """part / whole as float64, `otherwise` where the whole is 0."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    out = np.full(np.broadcast(part, whole).shape, otherwise)
+    return np.asarray(np.divide(part, whole, out=out, where=whole > 0))
