@@ -167,7 +167,7 @@ def _intervals(
         "level": LEVEL,
         "resamples": RESAMPLES,
         "groups": group_count(groups),
-        "over": "patients" if any(groups) else "cases",
+        "over": "patients" if group_count(groups) < len(groups) else "cases",
         "mean_over_cases": means,
         "pooled": pooled,
     }

@@ -171,6 +171,11 @@ class TestIntervals:
         intervals = evaluate(PREDICTOR, dataset, detail=True).summary["intervals"]
         assert (intervals["over"], intervals["groups"]) == ("patients", 4)
 
+    def test_are_over_cases_where_every_case_is_a_patient_of_its_own(self, make_dataset):
+        dataset = make_dataset(*self.cases([f"p{i}" for i in range(12)]))
+        intervals = evaluate(PREDICTOR, dataset, detail=True).summary["intervals"]
+        assert (intervals["over"], intervals["groups"]) == ("cases", 12)
+
     def test_are_the_same_each_time(self, make_dataset):
         dataset = make_dataset(*self.cases([""] * 12))
         first, second = (evaluate(PREDICTOR, dataset, detail=True).summary for _ in range(2))

@@ -182,5 +182,5 @@ def test_masks_that_do_not_fit_are_refused():
 
 
 def test_the_rules_state_the_threshold_and_the_empty_cases():
-    for words in ("above 0.5", "left out", "each object used once", "Pooled"):
+    for words in ("above 0.5", "left out", "each object used once", "pooled"):
         assert words in NUCLEI_RULES
