@@ -18,8 +18,8 @@ Objects match where their IoU is above 0.5, which makes a match unique. F1, prec
 count matches; DQ is the same as F1, SQ the mean IoU of the matches, PQ = DQ x SQ (Kirillov 2019).
 AJI (Kumar 2017): pairs are made from the largest IoU down, each object used once; the sum of \
 their intersections over the sum of their unions and of the areas of all objects without a pair.
-Objects, mean over cases: the mean over the images; an image without any object in truth and prediction is left out, one with \
-objects on one side only scores 0 (SQ is left out where nothing matches).
+Objects, mean over cases: an image without any object in truth and prediction is left out, one \
+with objects on one side only scores 0 (SQ is left out where nothing matches).
 Objects, pooled: sums over all images, then one score. Count error: the mean over all images of \
 |predicted - true| objects."""
 
