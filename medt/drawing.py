@@ -22,6 +22,13 @@ IGNORED_COLOR = (128, 128, 128)
 TRUTH_COLOR = (255, 255, 255)
 PAGE_COLOR = (255, 255, 255)
 TEXT_COLOR = (30, 30, 30)
+# Of an error map; told apart with any colour vision.
+ERROR_COLORS = {
+    "right foreground": (205, 205, 205),
+    "missed": (213, 94, 0),
+    "added": (0, 114, 178),
+    "another class": (204, 121, 167),
+}
 
 GAP = 6  # pixels between the tiles of a panel
 COLUMN_GAP = 18  # and between the panels of a sheet
@@ -85,6 +92,23 @@ def fill(mask: NDArray[Any], colors: Sequence[Color]) -> Picture:
     table[IGNORED] = IGNORED_COLOR
     filled: Picture = table[mask.astype(np.uint8)]
     return filled
+
+
+def error_map(truth: NDArray[Any], prediction: NDArray[Any]) -> Picture:
+    """Where two masks (H, W) of class ids differ, in ERROR_COLORS; right background is white.
+
+    Missed: foreground taken for background; added: background taken for foreground; another class:
+    one class of the foreground taken for another. What the truth ignores is in grey.
+    """
+    _check_size(truth, prediction)
+    there, found = truth != 0, prediction != 0
+    picture = np.full((*truth.shape, 3), PAGE_COLOR, np.uint8)
+    picture[there & (truth == prediction)] = ERROR_COLORS["right foreground"]
+    picture[there & ~found] = ERROR_COLORS["missed"]
+    picture[~there & found] = ERROR_COLORS["added"]
+    picture[there & found & (truth != prediction)] = ERROR_COLORS["another class"]
+    picture[truth == IGNORED] = IGNORED_COLOR
+    return picture
 
 
 def overlay(
@@ -210,7 +234,7 @@ def _stretch(image: NDArray[Any]) -> Picture:
     return stretched
 
 
-def _check_size(picture: Picture, mask: NDArray[Any]) -> None:
+def _check_size(picture: NDArray[Any], mask: NDArray[Any]) -> None:
     if picture.shape[:2] != mask.shape:
         raise ValueError(f"the image is {picture.shape[:2]}, its mask {mask.shape}")
 

@@ -126,6 +126,11 @@ def sweep_folder() -> Path | None:
     return Path(settings.sweep.dir) / name
 
 
+def command_line(script: str) -> str:
+    """What to type to run a script as it is being run."""
+    return f"python scripts/{script}.py {shlex.join(HydraConfig.get().overrides.task)}".rstrip()
+
+
 def shown(path: Path) -> Path:
     """The path as the user would type it: relative where it lies below the working folder."""
     path, here = path.absolute(), Path.cwd()

@@ -14,7 +14,9 @@ from medt.errors import UserError
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
+    from medt.checkpoint import Checkpoint
     from medt.data.dataset import SegmentationDataset
+    from medt.data.layout import DatasetIndex
     from medt.inference.predictor import Predictor
 
 
@@ -30,16 +32,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def evaluate(cfg: DictConfig) -> int:
+    from evaluation_report import report_of
     from rich.console import Console
 
     from medt.checkpoint import load_checkpoint
     from medt.data.dataset import SegmentationDataset
-    from medt.data.sources import open_dataset
     from medt.evaluation.evaluate import evaluate as score
     from medt.evaluation.tables import render, write_evaluation
     from medt.inference.device import choose_device
     from medt.inference.instances import InstanceRule
     from medt.inference.predictor import Predictor
+    from medt.training.past_run import read_curves
+    from medt.training.run_folder import RunFolder
 
     if cfg.tune and cfg.split != "val":
         raise UserError(
@@ -48,23 +52,9 @@ def evaluate(cfg: DictConfig) -> int:
         )
     device = choose_device(cfg.device)
     checkpoints = [load_checkpoint(file, cfg.allow or ()) for file in checkpoint_files(cfg)]
-    checkpoint = checkpoints[0]  # of an ensemble the first says where results go
-    path = Path(checkpoint.file)
+    path = Path(checkpoints[0].file)  # of an ensemble the first says where results go
     predictor = Predictor.from_checkpoints(checkpoints, device, cfg.mode, cfg.tta)
-    settings = checkpoint.dataset if cfg.dataset is None else plain(cfg.dataset)
-    if not settings:
-        raise UserError(
-            f"{path} was imported and names no dataset", "give one: dataset=glas, or another"
-        )
-    index = open_dataset(settings)
-    trained, present = ([c.name for c in owner.classes] for owner in (predictor, index))
-    if trained != present:
-        raise UserError(
-            f"{path} was trained on the classes {', '.join(trained)}, "
-            f"but dataset {index.name} has {', '.join(present)}",
-            "evaluate on a dataset with the same classes; those of your own folder are named by "
-            f"'dataset.classes=[{','.join(trained)}]'",
-        )
+    index = open_index(cfg, checkpoints[0], predictor)
     dataset = SegmentationDataset(
         index.split(cfg.split),
         predictor.preprocessing,
@@ -73,6 +63,9 @@ def evaluate(cfg: DictConfig) -> int:
     )
     if cfg.tune:
         return tune_postprocessing(cfg, predictor, dataset)
+    home = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    history = RunFolder(home).history
+    curves = read_curves(history) if history.exists() else None
     with progress(f"evaluating {index.name} {cfg.split}") as advance:
         evaluation = score(
             predictor,
@@ -85,23 +78,54 @@ def evaluate(cfg: DictConfig) -> int:
             tolerance=cfg.tolerance,
             pixel_size=index.pixel_size,
         )
-    home = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    name = f"{index.name}-{cfg.split}-{cfg.protocol.name}{variant(cfg, len(checkpoints))}"
     evaluation.summary["prediction"] = {
         "checkpoints": [one.file for one in checkpoints],
         "mode": predictor.mode,
         "tta": cfg.tta,
     }
-    folder = write_evaluation(evaluation, home / "evaluation" / name)
     Console(soft_wrap=True).print(render(evaluation))
-    trained_on = {case for one in checkpoints for case in one.training_cases}
-    seen = trained_on & {case.name for case in dataset.cases}
-    origin = f"trained for {checkpoint.epoch} epochs" if checkpoint.dataset else "imported"
-    if seen and cfg.split != "train" and settings["name"] == checkpoint.dataset.get("name"):
+    report = report_of(cfg, evaluation, checkpoints, predictor, index, dataset, curves)
+    name = f"{index.name}-{cfg.split}-{cfg.protocol.name}{variant(cfg, len(checkpoints))}"
+    folder = write_evaluation(evaluation, home / "evaluation" / name, report)
+    if seen := cases_trained_on(cfg, checkpoints, dataset):
         print(f"\nwarning: {len(seen)} of these cases were trained on, such as {min(seen)}")
+    trained = f"trained for {checkpoints[0].epoch} epochs" if checkpoints[0].dataset else "imported"
     others = "".join(f"\nand {shown(Path(one.file))}" for one in checkpoints[1:])
-    print(f"\n{shown(path)}, {origin}{others}\nwritten to {shown(folder)}")
+    print(f"\n{shown(path)}, {trained}{others}\nwritten to {shown(folder)}, see report.html there")
     return 0
+
+
+def open_index(cfg: DictConfig, checkpoint: Checkpoint, predictor: Predictor) -> DatasetIndex:
+    """The dataset asked for, else the one trained on; its classes must be the network's."""
+    from medt.data.sources import open_dataset
+
+    settings = checkpoint.dataset if cfg.dataset is None else plain(cfg.dataset)
+    if not settings:
+        raise UserError(
+            f"{checkpoint.file} was imported and names no dataset",
+            "give one: dataset=glas, or another",
+        )
+    index = open_dataset(settings)
+    trained, present = ([c.name for c in owner.classes] for owner in (predictor, index))
+    if trained != present:
+        raise UserError(
+            f"{checkpoint.file} was trained on the classes {', '.join(trained)}, "
+            f"but dataset {index.name} has {', '.join(present)}",
+            "evaluate on a dataset with the same classes; those of your own folder are named by "
+            f"'dataset.classes=[{','.join(trained)}]'",
+        )
+    return index
+
+
+def cases_trained_on(
+    cfg: DictConfig, checkpoints: Sequence[Checkpoint], dataset: SegmentationDataset
+) -> set[str]:
+    """Cases of a split other than train that the networks have seen, if it is their dataset."""
+    other = cfg.dataset is not None and cfg.dataset.name != checkpoints[0].dataset.get("name")
+    if other or cfg.split == "train":
+        return set()
+    trained_on = {case for one in checkpoints for case in one.training_cases}
+    return trained_on & {case.name for case in dataset.cases}
 
 
 def variant(cfg: DictConfig, networks: int) -> str:

@@ -29,6 +29,7 @@ ORDER = (
     "inference",
     "evaluation",
     "training",
+    "report",
     "config",
 )
 

@@ -63,6 +63,7 @@ RANGES = {
     "dataset.seed": SEED,
     "dataset.pixel_size": POSITIVE,
     "tolerance": NOT_NEGATIVE,
+    "panels": NOT_NEGATIVE,
     "dataset.page": NOT_NEGATIVE,
     "dataset.folds": Range(2),
     "dataset.fold": NOT_NEGATIVE,

@@ -65,6 +65,7 @@ class EvaluateConfig:
         tune: choose the numbers of `postprocess` on the validation cases, and score nothing else.
         tolerance: of the normalised surface distance: in micrometres where the dataset's pixel
             size is known, else in pixels.
+        panels: so many of the worst, median and best cases each does report.html show.
         allow: the full name of a model outside medt.models that the checkpoint may build.
     """
 
@@ -77,6 +78,7 @@ class EvaluateConfig:
     postprocess: PostprocessConfig = MISSING
     tune: bool = False
     tolerance: float = 2.0
+    panels: int = 3
     paths: PathsConfig = MISSING
     device: str = "auto"
     batch_size: int = 8

@@ -35,6 +35,9 @@ def detail_tables(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
         f"Brier score {shown(calibration['brier'])}"
     )
     intervals = summary["intervals"]
+    if intervals["groups"] == 1:
+        yield Text(f"no intervals: of these {intervals['over']} there is one")
+        return
     dice, iou = (
         between(intervals["mean_over_cases"][key]["foreground"]) for key in ("dice", "iou")
     )

@@ -43,8 +43,8 @@ from medt.metrics.sums import add
 
 INTERVAL_RULES = f"""\
 Intervals: {LEVEL:.0%}, percentile bootstrap of {RESAMPLES} resamples; whole patients (groups) are \
-drawn where the dataset names them, else cases. They say what other cases would change, not what \
-another training would."""
+drawn where the dataset names them, else cases; of a single one there is none. They say what other \
+cases would change, not what another training would."""
 DETAIL_RULES = "\n".join(
     (CALIBRATION_RULES, BOUNDARY_RULES, GLAND_RULES, NUCLEI_RULES, INTERVAL_RULES)
 )
@@ -158,7 +158,7 @@ def _intervals(
     drawn = [PixelCounts(*parts) for parts in zip(*sums, strict=True)]
     pooled = {}
     for key, score in scores.items():
-        table = np.array([score(counts) for counts in drawn])
+        table = np.array([score(counts) for counts in drawn]).reshape(-1, len(names))
         pooled[key] = {
             "foreground": percentile_interval(np.array([foreground(row) for row in table])),
             "classes": {n: percentile_interval(table[:, i]) for i, n in enumerate(names)},

@@ -21,6 +21,7 @@ from medt.inference.instances import METHODS, InstanceRule
 
 METRICS_FILE = "metrics.json"
 CASES_FILE = "per_case.csv"
+REPORT_FILE = "report.html"
 REDUCTIONS = {"mean_over_cases": "mean over cases", "pooled": "pooled over the split"}
 OVERLAPS = {"dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "Recall"}
 WITH_TRUE_NEGATIVES = {
@@ -32,8 +33,8 @@ WITH_TRUE_NEGATIVES = {
 CASE_FACTS = ("case", "group", "split", "height", "width", "ece", "brier")
 
 
-def write_evaluation(evaluation: Evaluation, folder: str | Path) -> Path:
-    """Write ``metrics.json`` (the summary) and ``per_case.csv`` (a line per case).
+def write_evaluation(evaluation: Evaluation, folder: str | Path, report: str) -> Path:
+    """Write ``metrics.json`` (the summary), ``per_case.csv`` (a line per case) and ``report.html``.
 
     Nothing is overwritten: if ``folder`` holds a result already, the first free of ``<folder>-2``,
     ``<folder>-3``, ... is used. A score that was left out is null in the JSON and empty in the CSV.
@@ -47,6 +48,7 @@ def write_evaluation(evaluation: Evaluation, folder: str | Path) -> Path:
     folder = _free_folder(Path(folder))
     write_text(folder / CASES_FILE, _per_case_csv(evaluation))
     summary = json.dumps(strict(evaluation.summary), indent=2, allow_nan=False, ensure_ascii=False)
+    write_text(folder / REPORT_FILE, report)
     write_text(folder / METRICS_FILE, summary + "\n")
     return folder
 
@@ -103,7 +105,7 @@ def _add_section(
 def _free_folder(folder: Path) -> Path:
     base = folder if folder.name else folder.resolve()  # "." has no name
     candidate, number = folder, 1
-    while any((candidate / name).exists() for name in (METRICS_FILE, CASES_FILE)):
+    while any((candidate / name).exists() for name in (METRICS_FILE, CASES_FILE, REPORT_FILE)):
         number += 1
         candidate = base.with_name(f"{base.name}-{number}")
     return candidate

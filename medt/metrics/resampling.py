@@ -28,12 +28,15 @@ def case_weights(groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 
         seed: of the draws.
 
     Returns:
-        float64 (resamples, cases) whole numbers.
+        float64 (resamples, cases) whole numbers; of a single group (0, cases), since nothing is
+        known then of what other groups would change.
     """
     keys = [(group, -1) if group else ("", i) for i, group in enumerate(groups)]
     numbers = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     member = np.array([numbers[key] for key in keys], np.intp)
     count = len(numbers)
+    if count < 2:
+        return np.zeros((0, len(groups)))
     drawn = np.random.default_rng(seed).multinomial(
         count, np.full(count, 1 / count), size=resamples
     )

@@ -18,7 +18,7 @@ from medt.errors import UserError
 from medt.evaluation.evaluate import PROTOCOLS
 from medt.evaluation.tables import METRICS_FILE
 from medt.files import natural_key
-from medt.training.run_folder import RunFolder, without_circumstances
+from medt.training.run_folder import GATE_PREFIX, RunFolder, without_circumstances
 
 CURVES = ("train_loss", "val_loss", "val_dice")
 EVALUATION_NAME = re.compile(rf"(.+-(?:{'|'.join(SPLITS)})-(?:{'|'.join(PROTOCOLS)}))(?:-(\d+))?")
@@ -47,7 +47,7 @@ class Run:
         finished: whether training came to its end.
         dice, iou: foreground validation scores of the best epoch, 0..1.
         seconds: the training's duration.
-        curves: by name in CURVES, the values by epoch; validation may skip epochs.
+        curves: see `read_curves`.
         evaluations: by <dataset>-<split>-<protocol>, the newest result.
     """
 
@@ -123,7 +123,7 @@ def read_run(folder: RunFolder) -> Run:
             dice=_finite(metrics["best"]["val_dice"]),
             iou=_finite(metrics["best"]["val_iou"]),
             seconds=_finite(metrics["seconds"]),
-            curves=_read_curves(folder.history),
+            curves=read_curves(folder.history),
             evaluations=_read_evaluations(folder.root / "evaluation"),
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -131,6 +131,28 @@ def read_run(folder: RunFolder) -> Run:
     if max(run.curves["train_loss"], default=0) < run.epoch:
         raise _damaged(folder.history)
     return run
+
+
+def read_curves(history: Path) -> dict[str, dict[int, float]]:
+    """The values by epoch of a history.csv: those in CURVES, and of every gate.
+
+    Validation may skip epochs.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    curves: dict[str, dict[int, float]] = {name: {} for name in CURVES}
+    try:
+        text = history.read_text(encoding="utf-8")
+        for row in csv.DictReader(io.StringIO(text)):
+            if None in row or None in row.values():
+                raise ValueError("a row is longer or shorter than the head")
+            for name, value in row.items():
+                if value and (name in CURVES or name.startswith(GATE_PREFIX)):
+                    curves.setdefault(name, {})[int(row["epoch"])] = _finite(value)
+    except (OSError, csv.Error, KeyError, ValueError) as error:
+        raise _damaged(history) from error
+    return curves
 
 
 def _is_run(folder: Path) -> bool:
@@ -157,21 +179,6 @@ def _finite(value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{value} is not finite")
     return number
-
-
-def _read_curves(history: Path) -> dict[str, dict[int, float]]:
-    curves: dict[str, dict[int, float]] = {name: {} for name in CURVES}
-    try:
-        text = history.read_text(encoding="utf-8")
-        for row in csv.DictReader(io.StringIO(text)):
-            if None in row or None in row.values():
-                raise ValueError("a row is longer or shorter than the head")
-            for name in CURVES:
-                if row.get(name):  # empty in an epoch without validation
-                    curves[name][int(row["epoch"])] = _finite(row[name])
-    except (OSError, csv.Error, KeyError, ValueError) as error:
-        raise _damaged(history) from error
-    return curves
 
 
 def _read_evaluations(folder: Path) -> dict[str, Result]:

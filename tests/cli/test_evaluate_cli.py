@@ -33,7 +33,7 @@ def test_scores_are_printed_and_written(
     assert evaluate.main([f"checkpoint={checkpoint}", "split=test", f"protocol={protocol}"]) == 0
     printed = capsys.readouterr().out
     folder = run / "evaluation" / f"synthetic-test-{protocol}"
-    assert {p.name for p in folder.iterdir()} == {"metrics.json", "per_case.csv"}
+    assert {p.name for p in folder.iterdir()} == {"metrics.json", "per_case.csv", "report.html"}
     metrics = json.loads((folder / "metrics.json").read_text())
     foreground = metrics["mean_over_cases"]["dice"]["foreground"]
     assert f"{foreground:.4f}" in printed

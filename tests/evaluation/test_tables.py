@@ -5,45 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 from rich.console import Console
+from sample_evaluation import sample_evaluation
 
-from medt.data.layout import Case
-from medt.evaluation.case_scores import Detail, score_case
 from medt.evaluation.evaluate import Evaluation
-from medt.evaluation.summary import summarize_cases, summarize_detail
 from medt.evaluation.tables import render, write_evaluation
-from medt.metrics.pixel import RULES, SCORES
+from medt.metrics.pixel import RULES
 
-NAMES = ("background", "gland", "tumour")
-
-
-def scored(name, prediction, truth):
-    paths = Path("image.png"), Path("mask.png")
-    case = Case(name, *paths, None, "patient, 1", "test")
-    probabilities = np.eye(3, dtype=np.float32)[prediction].transpose(2, 0, 1)
-    detail = Detail(probabilities, np.minimum(prediction, 1), None, tolerance=2, spacing=1)
-    return score_case(case, prediction, truth, NAMES, SCORES, detail)
+REPORT = "<!DOCTYPE html>"
 
 
 @pytest.fixture
 def evaluation():
-    truth = np.array([[0, 1, 1], [0, 1, 0]])
-    predictions = np.array([[0, 1, 1], [0, 0, 0]]), truth
-    cases = [scored(name, p, truth) for name, p in zip(("ä_1", "b"), predictions, strict=True)]
-    summary = {
-        "protocol": "native",
-        "protocol_means": "each case at its own size",
-        "splits": ["test"],
-        "image_size": [128, 128],
-        "postprocess": {"method": "none"},
-        **summarize_cases(cases, NAMES, SCORES),
-        **summarize_detail(cases, NAMES, SCORES, tolerance=2, pixel_size=None),
-    }
-    return Evaluation("native", NAMES, [case.row for case in cases], summary)
+    return sample_evaluation()
 
 
 def no_constants(name):
@@ -51,13 +27,18 @@ def no_constants(name):
 
 
 class TestFiles:
-    def test_are_two(self, evaluation, tmp_path):
-        folder = write_evaluation(evaluation, tmp_path / "test")
+    def test_are_three(self, evaluation, tmp_path):
+        folder = write_evaluation(evaluation, tmp_path / "test", REPORT)
         assert folder == tmp_path / "test"
-        assert sorted(p.name for p in folder.iterdir()) == ["metrics.json", "per_case.csv"]
+        assert sorted(p.name for p in folder.iterdir()) == [
+            "metrics.json",
+            "per_case.csv",
+            "report.html",
+        ]
+        assert (folder / "report.html").read_text() == REPORT
 
     def test_json_is_strict_and_holds_the_summary(self, evaluation, tmp_path):
-        folder = write_evaluation(evaluation, tmp_path / "test")
+        folder = write_evaluation(evaluation, tmp_path / "test", REPORT)
         text = (folder / "metrics.json").read_text(encoding="utf-8")
         stored = json.loads(text, parse_constant=no_constants)
         assert stored["cases"] == 2
@@ -68,7 +49,7 @@ class TestFiles:
         assert stored["rules"] == RULES.split("\n")
 
     def test_csv_has_a_line_per_case(self, evaluation, tmp_path):
-        folder = write_evaluation(evaluation, tmp_path / "test")
+        folder = write_evaluation(evaluation, tmp_path / "test", REPORT)
         text = (folder / "per_case.csv").read_text(encoding="utf-8")
         first, second = csv.DictReader(io.StringIO(text))
         assert (first["case"], first["group"]) == ("ä_1", "patient, 1")
@@ -82,7 +63,7 @@ class TestFiles:
         assert second["iou_gland"] == "1.000000"
 
     def test_are_never_overwritten(self, evaluation, tmp_path):
-        folders = [write_evaluation(evaluation, tmp_path / "test") for _ in range(3)]
+        folders = [write_evaluation(evaluation, tmp_path / "test", REPORT) for _ in range(3)]
         assert [f.name for f in folders] == ["test", "test-2", "test-3"]
 
     def test_are_not_overwritten_in_the_current_folder_either(
@@ -90,13 +71,13 @@ class TestFiles:
     ):
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")
-        assert write_evaluation(evaluation, ".").resolve() == tmp_path / "here"
-        assert write_evaluation(evaluation, ".").resolve() == tmp_path / "here-2"
+        assert write_evaluation(evaluation, ".", REPORT).resolve() == tmp_path / "here"
+        assert write_evaluation(evaluation, ".", REPORT).resolve() == tmp_path / "here-2"
 
     def test_go_into_a_folder_that_holds_no_result(self, evaluation, tmp_path):
         (tmp_path / "test").mkdir()
         (tmp_path / "test" / "notes.txt").touch()
-        assert write_evaluation(evaluation, tmp_path / "test") == tmp_path / "test"
+        assert write_evaluation(evaluation, tmp_path / "test", REPORT) == tmp_path / "test"
 
 
 class TestTable:
@@ -125,13 +106,12 @@ class TestTable:
         assert "0.9167" in self.row(lines, "gland", 2)  # accuracy: mean of 5/6 and 1
         assert "expected calibration error 0.0833, Brier score 0.0833" in lines
 
-    def test_shows_boundaries_objects_and_intervals(self, evaluation):
-        lines = self.lines(evaluation)
-        text = "\n".join(lines)
+    def test_shows_boundaries_objects_and_intervals(self):
+        text = "\n".join(self.lines(sample_evaluation(groups=("p1", "p2"))))
         assert "| HD95 (px) | NSD at 2 px | one mask empty" in text
         assert "objects of gland" in text
         assert "GlaS scores of gland" in text
-        assert "95% intervals over 1 patients: foreground Dice 0.900 to 0.900" in text
+        assert "95% intervals over 2 cases: foreground Dice 0.800 to 1.000" in text
 
     def test_shows_what_was_left_out(self, evaluation):
         row = self.row(self.lines(evaluation), "tumour", 0)

@@ -32,6 +32,12 @@ def test_cases_of_a_patient_come_and_go_together():
     assert (weights[:, [0, 1, 2, 4]].sum(axis=1) == 4).all()
 
 
+@pytest.mark.parametrize("groups", [["a", "a", "a"], [""]])
+def test_a_single_patient_has_no_interval(groups):
+    means = weighted_means(np.array([0.5, 0.7, 0.9])[: len(groups)], case_weights(groups))
+    assert all(math.isnan(end) for end in percentile_interval(means))
+
+
 def test_the_seed_decides():
     assert (case_weights("abc", seed=1) == case_weights("abc", seed=1)).all()
     assert not (case_weights("abc", seed=1) == case_weights("abc", seed=2)).all()
@@ -78,9 +84,3 @@ def test_a_case_that_is_left_out_counts_in_no_resample():
 
 def test_an_interval_of_nothing_is_no_number():
     assert all(map(math.isnan, percentile_interval(np.array([np.nan, np.nan]))))
-
-
-def test_one_patient_has_no_spread():
-    weights = case_weights(["a", "a"])
-    low, high = percentile_interval(weighted_means(np.array([0.2, 0.6]), weights))
-    assert low == high == pytest.approx(0.4)
