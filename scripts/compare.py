@@ -50,6 +50,9 @@ def compare(cfg: DictConfig) -> int:
     with atomic_write(output / "curves.png") as temporary:
         temporary.write_bytes(picture)
     print_table(table_of(comparison))
+    for evaluation, pairs in comparison["pairs"].items():
+        print()
+        print_table(pair_table(evaluation, pairs))
     print("", *comparison["notes"], sep="\n")
     print(f"\ncomparison.csv, comparison.json and curves.png written to {output}")
     return 0
@@ -101,6 +104,30 @@ def table_of(comparison: dict[str, Any]) -> Table:
         table.add_column(head, justify="right", min_width=max(map(len, lines)))
     for group, cells in zip(comparison["groups"], rows, strict=True):
         table.add_row(Text(group["name"]), *cells)
+    return table
+
+
+def pair_table(evaluation: str, pairs: Sequence[dict[str, Any]]) -> Table:
+    """A row a group: how its Dice differs from the first group's on common cases."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    dataset, split, protocol = evaluation.rsplit("-", 2)
+    table = Table(box=box.ASCII_DOUBLE_HEAD, show_edge=False, pad_edge=False)
+    first = f"{dataset} {split} {protocol}, against {pairs[0]['reference']}"
+    table.add_column(Text(first), overflow="fold", min_width=min(len(first), NAME_WIDTH))
+    for head in ("cases", "difference", "95% interval", "p", "p (Holm)"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for pair in pairs:
+        interval = pair["interval"]
+        table.add_row(
+            Text(pair["name"]),
+            str(pair["cases"]),
+            f"{pair['difference']:+.4f}",
+            "-" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}",
+            *("-" if pair[key] is None else f"{pair[key]:.4f}" for key in ("p", "p_holm")),
+        )
     return table
 
 

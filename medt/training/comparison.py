@@ -1,14 +1,15 @@
-"""Training runs side by side, in groups that differ only in seed."""
+"""Training runs side by side, in groups that differ only in seed or fold."""
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from medt.files import natural_key
+from medt.training.case_results import PAIRED_RULE, fold_notes, fold_report, pair_rows
 from medt.training.past_run import Result, Run, Settings
 
 # The key that names what a config group holds; a class stands for itself without its module.
@@ -30,7 +31,7 @@ SIZE_KEYS = ("dataset.image_size", "dataset.sampling")
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ only in seed; `differs` holds what tells them from the other groups."""
+    """Runs that differ only in seed or fold; `differs` tells them from the other groups."""
 
     name: str
     differs: Settings
@@ -39,6 +40,11 @@ class Group:
     @property
     def mean_dice(self) -> float:
         return statistics.mean(run.dice for run in self.runs)
+
+    @property
+    def folded(self) -> bool:
+        """Whether its runs are rounds of a cross-validation."""
+        return any(run.fold is not None for run in self.runs)
 
     @property
     def unfinished(self) -> list[Run]:
@@ -51,11 +57,11 @@ class Group:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Groups of runs that differ only in seed and circumstances, the best mean Dice first."""
+    """Groups of runs that differ only in seed, fold and circumstances, best mean Dice first."""
     alike: dict[str, list[Run]] = {}
     for run in runs:
         alike.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
-    members = [sorted(group, key=lambda run: run.seed) for group in alike.values()]
+    members = [sorted(group, key=_seed_and_fold) for group in alike.values()]
     differs = tell_apart([group[0].settings for group in members])
     if len(members) == 1:
         config = members[0][0].config
@@ -90,18 +96,22 @@ def tell_apart(settings: Sequence[Settings]) -> list[Settings]:
 
 
 def report(groups: Sequence[Group]) -> dict[str, Any]:
-    """The comparison as plain values: evaluations, groups with means and deviations, notes."""
+    """The comparison as plain values: evaluations, groups with means and deviations, pairs and
+    notes."""
     names = {name for group in groups for run in group.runs for name in run.evaluations}
     complete = [name for name in names if any(group.results(name) for group in groups)]
     evaluations = sorted(complete, key=natural_key)
+    rows = [(group.name, group.runs) for group in groups]
+    pairs = {name: found for name in evaluations if (found := pair_rows(rows, name))}
     return {
         "evaluations": evaluations,
         "groups": [_group_report(group, evaluations) for group in groups],
-        "notes": notes(groups, evaluations),
+        "pairs": pairs,
+        "notes": notes(groups, evaluations, bool(pairs)),
     }
 
 
-def notes(groups: Sequence[Group], evaluations: Sequence[str]) -> list[str]:
+def notes(groups: Sequence[Group], evaluations: Sequence[str], paired: bool) -> list[str]:
     """What a reader has to know about the numbers, then what is wrong with comparing them."""
     runs = [run for group in groups for run in group.runs]
     lines = [
@@ -111,9 +121,12 @@ def notes(groups: Sequence[Group], evaluations: Sequence[str]) -> list[str]:
     if evaluations:
         lines.append("Other Dice: foreground, mean over the cases of that evaluation.")
     if len(runs) > len(groups):
-        lines.append("Mean ± sample standard deviation over the runs of a row, one a seed.")
+        each = "seed and fold" if any(group.folded for group in groups) else "seed"
+        lines.append(f"Mean ± sample standard deviation over the runs of a row, one a {each}.")
     if any(len(group.runs) == 1 for group in groups):
         lines.append("A row of one run has no deviation: what seeds change is not known there.")
+    if paired:
+        lines.append(PAIRED_RULE)
     repeated = [
         n
         for n in evaluations
@@ -148,27 +161,36 @@ def _warnings(groups: Sequence[Group], evaluations: Sequence[str]) -> list[str]:
     if any(run.config.get("overfit") is not None for run in runs):
         lines.append("warning: runs with overfit=... were validated on their training cases")
     for group in groups:
-        if len({run.seed for run in group.runs}) < len(group.runs):
-            lines.append(f"warning: runs of {group.name} share a seed")
+        if len(set(map(_seed_and_fold, group.runs))) < len(group.runs):
+            what = "a seed and fold" if group.folded else "a seed"
+            lines.append(f"warning: runs of {group.name} share {what}")
+        if group.folded:
+            lines += fold_notes(group.name, fold_report(group.runs, evaluations))
+    whole = [run for group in groups if not group.folded for run in group.runs]
     for name in evaluations:
-        counts = sorted({result.cases for result in _results(runs, name)})
+        counts = sorted({result.cases for result in _results(whole, name)})
         if len(counts) > 1:
             shown = " and ".join(map(str, counts))
             lines.append(f"warning: {name} was scored on {shown} cases, which do not compare")
     return lines
 
 
+def _seed_and_fold(run: Run) -> tuple[int, int]:
+    return run.seed, -1 if run.fold is None else run.fold
+
+
 def _results(runs: Sequence[Run], evaluation: str) -> list[Result]:
     return [run.evaluations[evaluation] for run in runs if evaluation in run.evaluations]
 
 
-def _group_report(group: Group, evaluations: Iterable[str]) -> dict[str, Any]:
-    results = {name: group.results(name) for name in evaluations}
+def _group_report(group: Group, names: Sequence[str]) -> dict[str, Any]:
+    results = {name: group.results(name) for name in names}
     return {
         "name": group.name,
         "differs": group.differs,
         "epochs": sorted({run.epoch for run in group.runs}),
         "unfinished": len(group.unfinished),
+        "folds": fold_report(group.runs, names) if group.folded else None,
         "val_dice": _summary([run.dice for run in group.runs]),
         "val_iou": _summary([run.iou for run in group.runs]),
         "seconds": _summary([run.seconds for run in group.runs]),
@@ -184,6 +206,7 @@ def _run_report(run: Run) -> dict[str, Any]:
     return {
         "path": str(run.root),
         "seed": run.seed,
+        "fold": run.fold,
         "epoch": run.epoch,
         "finished": run.finished,
         "val_dice": run.dice,

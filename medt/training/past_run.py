@@ -16,7 +16,7 @@ from typing import Any
 from medt.data.splits import SPLITS
 from medt.errors import UserError
 from medt.evaluation.evaluate import PROTOCOLS
-from medt.evaluation.tables import METRICS_FILE
+from medt.evaluation.tables import CASES_FILE, METRICS_FILE
 from medt.files import natural_key
 from medt.training.run_folder import GATE_PREFIX, RunFolder, without_circumstances
 
@@ -29,11 +29,21 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Result:
-    """One evaluation: the foreground Dice's mean over `cases`; `repeats` counts older results."""
+    """One evaluation.
+
+    Attributes:
+        dice: of the foreground, mean over cases.
+        cases: their number.
+        repeats: older results of the same evaluation.
+        by_case: the foreground Dice of each case that has one; empty without a per_case.csv.
+        groups: of these cases, such as their patients.
+    """
 
     dice: float
     cases: int
     repeats: int
+    by_case: dict[str, float]
+    groups: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -65,11 +75,25 @@ class Run:
     def seed(self) -> int:
         return int(self.config["seed"])
 
+    @property
+    def fold(self) -> int | None:
+        """Which fold of a cross-validation validates; None where there is none."""
+        fold = self.config["dataset"].get("fold")
+        return None if fold is None else int(fold)
+
+    @property
+    def folds(self) -> int | None:
+        """How many folds the cross-validation has, if the config says so."""
+        folds = self.config["dataset"].get("folds")
+        return None if folds is None else int(folds)
+
     @cached_property
     def settings(self) -> Settings:
-        """What was trained: the config apart from seed and circumstances, by dotted key."""
+        """What was trained: the config apart from seed, fold and circumstances, by dotted key."""
         config = without_circumstances(self.config)
         del config["seed"]
+        if self.fold is not None:
+            del config["dataset"]["fold"]
         return dict(_flat(config))
 
 
@@ -194,10 +218,24 @@ def _read_evaluations(folder: Path) -> dict[str, Result]:
             metrics = json.loads(file.read_text(encoding="utf-8"))
             dice = metrics["mean_over_cases"]["dice"]["foreground"]
             if dice is not None:
-                results[name] = Result(_finite(dice), int(metrics["cases"]), len(numbered) - 1)
+                scores = _finite(dice), int(metrics["cases"]), len(numbered) - 1
+                results[name] = Result(*scores, *_read_cases(file.with_name(CASES_FILE)))
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise _damaged(file) from error
     return results
+
+
+def _read_cases(file: Path) -> tuple[dict[str, float], dict[str, str]]:
+    """Foreground Dice and group of each case that has a Dice; nothing where there is no file."""
+    if not file.exists():
+        return {}, {}
+    try:
+        rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
+        scored = [row for row in rows if row["dice"]]
+        dice = {row["case"]: _finite(row["dice"]) for row in scored}
+        return dice, {row["case"]: row["group"] for row in scored}
+    except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise _damaged(file) from error
 
 
 def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
