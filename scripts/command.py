@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import itertools
 import os
 import re
 import shlex
@@ -347,12 +348,21 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def _keys(config: str, overrides: list[str]) -> list[str]:
-    """All dotted keys of the config with the groups of `overrides` but none of its values."""
+    """All dotted keys of the config with the groups of `overrides` but none of its values.
+
+    Of several options of a group, as --multirun takes them, the keys that all of them have.
+    """
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
-    chosen = [text for text in overrides if text.lstrip("+").partition("=")[0] in groups]
+    chosen = [text.partition("=") for text in overrides]
+    options = [
+        [f"{group}={option}" for option in named.split(",")]
+        for group, _, named in chosen
+        if group in groups
+    ]
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-        cfg = compose(config, chosen)
-    return _dotted(OmegaConf.to_container(cfg, resolve=False), "")
+        configs = [compose(config, list(combined)) for combined in itertools.product(*options)]
+    first, *others = [_dotted(OmegaConf.to_container(cfg, resolve=False), "") for cfg in configs]
+    return [key for key in first if all(key in other for other in others)]
 
 
 def _dotted(node: Any, prefix: str) -> list[str]:

@@ -116,3 +116,8 @@ def test_one_folder_for_all_runs_is_refused(
 ) -> None:
     assert train.main([*sweep(tmp_path, "seed=0,1"), f"run_dir={tmp_path}/one"]) == 1
     assert "run_dir would be the same for all runs" in capsys.readouterr().err
+
+
+def test_a_key_that_one_of_the_networks_lacks_is_refused(refused, tmp_path: Path) -> None:
+    given = [one for one in sweep(tmp_path) if not one.startswith("model")]
+    refused(train.main, [*given, "model=unet,medt", "model.depths=[1,1]"], "no key model.depths")
