@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from medt.data.layout import SegmentationClass
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.inference.averaging import Ensemble, FlipsAndTurns
+from medt.inference.banding import ROWS, resized_columns, resized_rows, window_bands
 
 Image = str | Path | NDArray[Any]
 
@@ -161,11 +161,40 @@ class Predictor:
             if self.mode == "sliding_window":
                 probabilities = probabilities[:, : size[0], : size[1]]
             elif tuple(probabilities.shape[1:]) != tuple(size):
-                probabilities = F.interpolate(
-                    probabilities[None], size=tuple(size), mode="bilinear", align_corners=False
-                )[0]
+                wide = resized_columns(probabilities, size[1])
+                probabilities = resized_rows(wide, size[0], 0, size[0])
         result: NDArray[np.float32] = probabilities.cpu().numpy()
         return result
+
+    def bands(self, original: NDArray[np.uint8]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Class probabilities in bands of whole rows, from top to bottom.
+
+        Together they are what one call would give, but only a band's are in memory at a time, and a
+        large image's need no more than its width asks for.
+
+        Args:
+            original: (H, W, C) uint8, what ``Preprocessing.original`` made of an image.
+
+        Yields:
+            The band's first row, and (classes, rows, W), 0..1.
+        """
+        height, width = original.shape[:2]
+        fitted = self.preprocessing.fit(original)
+        if self.mode == "sliding_window":
+            for band in window_bands(len(fitted), self.preprocessing.image_size[0], OVERLAP):
+                if band.first >= height:  # of what was added to a small image
+                    return
+                tensor = self.preprocessing.tensor(fitted[band.top : band.bottom])
+                logits = self.logits(tensor[None])[0]
+                rows = slice(band.first - band.top, min(band.last, height) - band.top)
+                yield band.first, self.at_own_size(logits[:, rows], (rows.stop - rows.start, width))
+            return
+        logits = self.logits(self.preprocessing.tensor(fitted)[None])[0]
+        with torch.inference_mode():
+            wide = resized_columns(logits.softmax(dim=0), width)
+            for first in range(0, height, ROWS):
+                band_rows = resized_rows(wide, height, first, min(first + ROWS, height))
+                yield first, band_rows.cpu().numpy()
 
     def probabilities(self, image: Image) -> NDArray[np.float32]:
         """Class probabilities at the image's own size.
@@ -184,8 +213,7 @@ class Predictor:
 
     def probabilities_of(self, original: NDArray[np.uint8]) -> NDArray[np.float32]:
         """`probabilities` of what ``Preprocessing.original`` made of an image: (H, W, C) uint8."""
-        tensor = self.preprocessing.tensor(self.preprocessing.fit(original))
-        return self.at_own_size(self.logits(tensor[None])[0], original.shape[:2])
+        return np.concatenate([band for _, band in self.bands(original)], axis=1)
 
     def predict(self, image: Image) -> NDArray[np.uint8]:
         """The most probable class of each pixel: (H, W) ids at the image's own size.
