@@ -7,7 +7,7 @@ import pickle
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise UserError(
-            f"Cannot write {path}: {error.strerror or error}", "check free space and permissions"
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -100,12 +98,16 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         if replaced.exists() and not path.exists():
             replaced.rename(path)
-        raise UserError(
-            f"Cannot write {path}: {error.strerror or error}", "check free space and permissions"
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"Cannot write {path}: {error.strerror or error}", "check free space and permissions"
+    )
 
 
 def temporary_beside(path: Path) -> Path:
@@ -142,6 +144,43 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file with ``\\n`` line ends, whole or not at all."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode())
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append to a UTF-8 text file, made if absent with its folder.
+
+    Raises:
+        UserError: the disk is full or the file not writable.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def write_tiff(
+    path: str | Path, array: NDArray[Any], axes: str, metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write (H, W) or (pages, H, W) as a compressed grey TIFF.
+
+    Args:
+        path: the file.
+        array: uint8, uint16 or float32.
+        axes: "YX" or "CYX".
+        metadata: plain values for its description, as JSON.
+    """
+    import tifffile
+
+    with atomic_write(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            array,
+            photometric="minisblack",
+            compression="zlib",
+            metadata={"axes": axes, **(metadata or {})},
+        )
 
 
 def read_tensors(path: str | Path, kind: str) -> Any:

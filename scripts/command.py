@@ -163,7 +163,7 @@ def checkpoint_files(cfg: DictConfig) -> list[str]:
 
 
 @contextmanager
-def progress(description: str) -> Iterator[Callable[[int, int], None]]:
+def progress(description: str) -> Iterator[Callable[[float, int], None]]:
     """A bar with the time left, on a terminal; yields what to call with (done, in all)."""
     from rich.console import Console
     from rich.progress import Progress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from command import checkpoint_files, plain, progress, run
@@ -17,36 +18,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def predict(cfg: DictConfig) -> int:
     from medt.inference.device import choose_device
-    from medt.inference.folder import find_inputs, mask_file, predict_folder
+    from medt.inference.folder import find_inputs, predict_folder
     from medt.inference.instances import InstanceRule
+    from medt.inference.outputs import Outputs
     from medt.inference.predictor import Predictor
 
     output = Path(cfg.output)
     predictor = Predictor.load(
         checkpoint_files(cfg), choose_device(cfg.device), cfg.allow or (), cfg.mode, cfg.tta
     )
-    inputs = find_inputs(Path(cfg.input))
-    kept = 0 if cfg.overwrite else sum(mask_file(output, path).exists() for path in inputs)
+    inputs = find_inputs(Path(cfg.input), output)
+    settings = plain(cfg)
+    outputs = Outputs(**{key.name: settings[key.name] for key in fields(Outputs)})
+    rule = InstanceRule(**settings["postprocess"])
     with progress("predicting") as advance:
-        failures = predict_folder(
-            predictor,
-            inputs,
-            output,
-            plain(cfg)["values"],
-            cfg.overlays,
-            cfg.probabilities,
-            advance,
-            cfg.overwrite,
-            InstanceRule(**plain(cfg.postprocess)),
-            cfg.instances,
-        )
-    for failure in failures:
-        print(f"error: {failure.message}", file=sys.stderr)
-    written = len(inputs) - len(failures) - kept
-    print(f"{written} of {len(inputs)} masks written to {output}")
-    if kept:
-        print(f"{kept} were there already and are kept (overwrite=true replaces them)")
-    return 1 if failures else 0
+        outcome = predict_folder(predictor, inputs, output, outputs, rule, cfg.overwrite, advance)
+    for line in outcome.warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    for line in outcome.failures:
+        print(f"error: {line}", file=sys.stderr)
+    print(f"{outcome.written} of {len(inputs)} masks written to {output}")
+    if outcome.kept:
+        print(f"{outcome.kept} were there already and are kept (overwrite=true replaces them)")
+    return 1 if outcome.failures else 0
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ RANGES = {
 LENGTHS = {"optimizer.betas": 2}
 CHOICES = {
     "mode": ("resize", "sliding_window"),
+    "format": ("png", "tiff"),
     "dataset.sampling": ("resize", "crop"),
     "dataset.normalize": ("unit", "imagenet", "dataset", "percentile"),
     "dataset.mask": ("classes", "instances"),

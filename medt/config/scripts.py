@@ -93,11 +93,12 @@ class PredictConfig:
         checkpoint: a best.pt or last.pt, or a list of them, whose networks are averaged.
         mode: resize or sliding_window; null is what the network was trained for.
         tta: average over flips and quarter turns, too.
-        input: an image or a folder of images.
-        output: the folder for the masks.
+        input: an image, or a folder with images at any depth.
+        output: the folder for the masks; it mirrors the folder of images.
+        format: png or tiff, of masks and instances.
         values: the pixel value to write for each class; null writes 0/255 for two classes, else
             the class ids.
-        overlays, probabilities, instances: whether to write these too.
+        overlays, probabilities, uncertainty, instances, geojson: whether to write these too.
         overwrite: whether to replace files that exist; else they are kept.
         allow: the full name of a model outside medt.models that the checkpoint may build.
     """
@@ -107,10 +108,13 @@ class PredictConfig:
     tta: bool = False
     input: str = MISSING
     output: str = MISSING
+    format: str = "png"
     values: list[int] | None = None
     overlays: bool = False
     probabilities: bool = False
+    uncertainty: bool = False
     instances: bool = False
+    geojson: bool = False
     postprocess: PostprocessConfig = MISSING
     overwrite: bool = False
     device: str = "auto"

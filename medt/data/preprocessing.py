@@ -87,7 +87,7 @@ class Preprocessing:
                 f"choose one of {', '.join(SAMPLINGS)}",
             )
 
-    def original(self, source: Source) -> NDArray[np.uint8]:
+    def original(self, source: Source, name: str | None = None) -> NDArray[np.uint8]:
         """Decode at the image's own size.
 
         Without `percentile` uint8 stays; uint16 is divided by 257; float must lie in 0..1 and is
@@ -98,6 +98,7 @@ class Preprocessing:
 
         Args:
             source: path, or array (H, W) or (H, W, channels), RGB.
+            name: what an error calls it; by default its path.
 
         Returns:
             (H, W, C) uint8, 0..255.
@@ -106,7 +107,7 @@ class Preprocessing:
             UserError: the file cannot be read, or type, range or channels are none of these, or a
                 value is not finite.
         """
-        name = _name(source)
+        name = name or _name(source)
         pixels = source if isinstance(source, np.ndarray) else read_image(source, self.page)
         pixels = _without_alpha(pixels, self.channels, name)
         if self.percentile is None:

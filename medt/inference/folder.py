@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medt.drawing import overlay
 from medt.errors import UserError
-from medt.files import IMAGE_EXTENSIONS, atomic_write, list_images, write_png
+from medt.files import IMAGE_EXTENSIONS, natural_key
+from medt.images import read_image
+from medt.inference.areas import Summary, class_rows
 from medt.inference.instances import NO_RULE, InstanceRule, find_objects
+from medt.inference.outputs import LARGEST_VALUE, Outputs, Prediction, entropy, write_prediction
 from medt.inference.predictor import Predictor, most_probable
 
-LARGEST_VALUE = 65535  # of a 16 bit PNG
+TWELVE_BITS = 4095
 
 
 @dataclass(frozen=True)
-class Failure:
-    """An image that could not be predicted, and why."""
+class Input:
+    """An image file, and its name below the folder of images."""
 
     path: Path
-    message: str
+    name: Path
 
 
-def find_inputs(path: str | Path) -> list[Path]:
-    """The image file itself, or the image files directly inside a folder, in natural order.
+@dataclass
+class Outcome:
+    """What became of the images.
+
+    Attributes:
+        written: how many masks were.
+        kept: how many masks were there and stayed.
+        failures: a line for each image that could not be predicted.
+        warnings: a line for each image that may have been predicted wrongly.
+    """
+
+    written: int = 0
+    kept: int = 0
+    failures: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def find_inputs(path: str | Path, output: str | Path) -> list[Input]:
+    """The image file itself, or all image files below a folder, in natural order.
+
+    Hidden files and folders, linked folders, and the output folder are passed over.
 
     Raises:
         UserError: there is nothing at ``path``, or no image.
@@ -39,150 +61,184 @@ def find_inputs(path: str | Path) -> list[Path]:
     if path.is_file():
         if path.suffix.lower() not in IMAGE_EXTENSIONS:
             raise UserError(f"{path} is not an image file", f"the formats are {kinds}")
-        return [path]
+        return [Input(path, Path(path.name))]
     if not path.exists():
         raise UserError(f"there is no file or folder {path}", "check the path")
-    images = list_images(path)
-    if not images:
+    names: list[Path] = []
+    skipped = Path(output).resolve()
+    for folder, below, files in os.walk(path):
+        below[:] = [
+            name
+            for name in below
+            if not name.startswith(".") and Path(folder, name).resolve() != skipped
+        ]
+        names += [Path(folder, name).relative_to(path) for name in files if _is_image(name)]
+    if not names:
         raise UserError(f"there are no images in {path}", f"the formats are {kinds}")
-    return images
+    return [Input(path / name, name) for name in sorted(names, key=_order)]
 
 
 def predict_folder(
     predictor: Predictor,
-    inputs: Sequence[Path],
+    inputs: Sequence[Input],
     output: Path,
-    values: Sequence[int] | None = None,
-    overlays: bool = False,
-    probabilities: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-    overwrite: bool = False,
+    outputs: Outputs | None = None,
     rule: InstanceRule = NO_RULE,
-    instances: bool = False,
-) -> list[Failure]:
-    """Predict every image and write ``<output>/<stem>.png``, a mask at the image's own size.
+    overwrite: bool = False,
+    progress: Callable[[float, int], None] = lambda done, total: None,
+) -> Outcome:
+    """Predict every image and write ``<output>/<name>.png``, a mask at the image's own size.
 
     Files appear whole or not at all. Files that exist are kept, and what is missing is added, so
     that an interrupted prediction goes on. An image that cannot be read is reported and does not
-    keep the others from being predicted.
+    keep the others from being predicted. ``<output>/summary.csv`` says how much of each class was
+    found in the images whose masks were written.
 
     Args:
         predictor: what predicts.
-        inputs: image files, their stems all different.
-        output: folder to write into, made if absent.
-        values: the pixel value written for each class, 0..65535 (above 255 the PNG has 16 bit). By
-            default 0 and 255 for two classes, otherwise the class ids.
-        overlays: also write ``<output>/overlays/<stem>.png``, the image with the prediction's
-            outlines.
-        probabilities: also write ``<output>/probabilities/<stem>.npz`` with ``probabilities``,
-            float16 (classes, H, W) in 0..1, and ``classes``, their names.
-        progress: called with (images done, images in all) after each image.
+        inputs: what `find_inputs` found.
+        output: folder to write into, made if absent; it mirrors the folder of images.
+        outputs: what is written beside the masks, and how.
+        rule: what is done to each predicted mask before anything is written or drawn.
         overwrite: whether files that exist are replaced.
-        rule: what is done to each predicted mask before it is written or drawn.
-        instances: also write ``<output>/instances/<stem>.png``, 16 bit, the number of each pixel's
-            object from 1, 0 = none.
-
-    Returns:
-        The images that failed, in the order of ``inputs``.
+        progress: called with (images done, images in all) after each image or part of one.
 
     Raises:
         UserError: before anything is written, if two inputs would be written to the same file, if
-            an input lies in ``output``, or if ``values`` does not fit the classes; later, if
+            the output is where the images lie, or if the values do not fit the classes; later, if
             ``output`` cannot be written.
     """
-    inputs = [Path(path) for path in inputs]
-    table = _value_table(values, len(predictor.classes))
-    _check_paths(inputs, output)
-    failures: list[Failure] = []
-    for done, path in enumerate(inputs, start=1):
-        wanted = {"mask": mask_file(output, path)}
-        if overlays:
-            wanted["overlay"] = output / "overlays" / f"{path.stem}.png"
-        if probabilities:
-            wanted["probabilities"] = output / "probabilities" / f"{path.stem}.npz"
-        if instances:
-            wanted["instances"] = output / "instances" / f"{path.stem}.png"
-        due = {kind: file for kind, file in wanted.items() if overwrite or not file.exists()}
-        problem = _predict(predictor, path, due, table, rule) if due else None
-        if problem is not None:
-            failures.append(Failure(path, problem))
-        if progress is not None:
-            progress(done, len(inputs))
-    return failures
+    outputs = outputs or Outputs()
+    table = outputs.table(len(predictor.classes))
+    _check_paths(inputs, output, outputs)
+    outcome, summary = Outcome(), Summary(output)
+    try:
+        for done, one in enumerate(inputs):
+            wanted = outputs.files(output, one.name)
+            due = {kind: file for kind, file in wanted.items() if overwrite or not file.exists()}
+            outcome.kept += "mask" not in due
+            if due:
 
+                def of_image(share: float, done: int = done) -> None:
+                    progress(done + share, len(inputs))
 
-def mask_file(output: Path, image: Path) -> Path:
-    """Where the mask of an image is written."""
-    return output / f"{image.stem}.png"
+                problem = _predict(predictor, one, due, table, rule, summary, outcome, of_image)
+                if problem is not None:
+                    outcome.failures.append(problem)
+                elif "mask" in due:
+                    outcome.written += 1
+            progress(done + 1, len(inputs))
+    finally:
+        summary.close()
+    return outcome
 
 
 def _predict(
     predictor: Predictor,
-    path: Path,
+    one: Input,
     due: Mapping[str, Path],
     table: NDArray[Any],
     rule: InstanceRule,
+    summary: Summary,
+    outcome: Outcome,
+    progress: Callable[[float], None],
 ) -> str | None:
     """Write the files of one image that are due; returns what is wrong with the image, if so."""
+    steps = predictor.preprocessing
     try:
-        image = predictor.preprocessing.original(path)
+        pixels = read_image(one.path, steps.page)
+        image = steps.original(pixels, str(one.path))
     except UserError as error:
         return str(error)
-    predicted = predictor.probabilities_of(image)
-    ids, objects = find_objects(most_probable(predicted), rule)
+    if steps.percentile is None and _is_dark(pixels, steps.mean):
+        outcome.warnings.append(
+            f"{one.path}: 16 bit, but no value above {TWELVE_BITS}, so nearly black to the network "
+            "(multiply 12 bit images by 16, or train with dataset.normalize=percentile)"
+        )
+    del pixels
+    ids, maps = _predict_maps(predictor, image, due, progress)
+    ids, objects = find_objects(ids, rule)
     if "instances" in due and objects.max() > LARGEST_VALUE:
         return (
-            f"{path}: {objects.max()} objects do not fit a mask of 16 bit (postprocess.smallest=N "
-            "removes small ones)"
+            f"{one.path}: {objects.max()} objects do not fit a mask of 16 bit "
+            "(postprocess=components postprocess.smallest=N removes small ones)"
         )
-    if "mask" in due:
-        write_png(due["mask"], table[ids])
-    if "instances" in due:
-        write_png(due["instances"], objects.astype(np.uint16))
-    if "overlay" in due:
-        write_png(due["overlay"], overlay(image, ids, [c.color for c in predictor.classes]))
-    if "probabilities" in due:
-        _write_probabilities(due["probabilities"], predicted, predictor)
+    name = one.name.as_posix()
+    if "mask" in due:  # before the mask, so that a mask without rows is none of ours
+        summary.add(name, class_rows(name, ids, objects, predictor.classes))
+    prediction = Prediction(image, ids, objects, maps.get("probabilities"), maps.get("uncertainty"))
+    try:
+        write_prediction(prediction, due, table, predictor.classes)
+    except UserError:
+        if "mask" in due:
+            summary.drop(name)
+        raise
     return None
 
 
-def _value_table(values: Sequence[int] | None, classes: int) -> NDArray[Any]:
-    if values is None:
-        values = (0, 255) if classes == 2 else tuple(range(classes))
-    if len(values) != classes:
-        raise UserError(
-            f"values={list(values)} has {len(values)} values, but there are {classes} classes",
-            "give one pixel value per class, background first",
-        )
-    if any(not 0 <= value <= LARGEST_VALUE for value in values):
-        raise UserError(
-            f"values={list(values)} cannot be stored in a PNG",
-            f"use whole numbers 0..{LARGEST_VALUE}",
-        )
-    return np.array(values, dtype=np.uint8 if max(values) <= 255 else np.uint16)
+def _predict_maps(
+    predictor: Predictor,
+    image: NDArray[np.uint8],
+    due: Mapping[str, Path],
+    progress: Callable[[float], None],
+) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]]]:
+    """Class ids, and of the maps "probabilities" and "uncertainty" those that are due."""
+    size = image.shape[:2]
+    ids = np.empty(size, np.uint8)
+    maps: dict[str, NDArray[np.float32]] = {}
+    if "probabilities" in due:
+        maps["probabilities"] = np.empty((len(predictor.classes), *size), np.float32)
+    if "uncertainty" in due:
+        maps["uncertainty"] = np.empty(size, np.float32)
+    for first, band in predictor.bands(image):
+        rows = slice(first, first + band.shape[1])
+        ids[rows] = most_probable(band)
+        if "probabilities" in maps:
+            maps["probabilities"][:, rows] = band
+        if "uncertainty" in maps:
+            maps["uncertainty"][rows] = entropy(band)
+        if rows.stop < size[0]:
+            progress(rows.stop / size[0])
+    return ids, maps
 
 
-def _check_paths(inputs: Sequence[Path], output: Path) -> None:
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in IMAGE_EXTENSIONS and not name.startswith(".")
+
+
+def _order(name: Path) -> list[tuple[tuple[int, str], ...]]:
+    return [natural_key(part) for part in name.parts]
+
+
+def _is_dark(pixels: NDArray[Any], mean: Sequence[float]) -> bool:
+    """Whether 16 bit values use 12 of them, and the network was trained on brighter images."""
+    if pixels.dtype != np.uint16 or 0 < min(mean) <= TWELVE_BITS / LARGEST_VALUE:
+        return False
+    return 0 < int(pixels.max()) <= TWELVE_BITS
+
+
+def _check_paths(inputs: Sequence[Input], output: Path, outputs: Outputs) -> None:
     folder = output.resolve()
     if output.exists() and not output.is_dir():
         raise UserError(f"the output {output} is a file", "give a folder")
-    if any(path.parent.resolve() == folder for path in inputs):
-        raise UserError(
-            f"the output folder {output} is where the images lie",
-            "give another folder, or the masks would replace images of the same name",
-        )
-    sources: dict[str, list[Path]] = defaultdict(list)
-    for path in inputs:
-        sources[path.stem].append(path)
-    for stem, paths in sources.items():
+    images = {one.path.resolve() for one in inputs}
+    sources: dict[Path, list[Path]] = defaultdict(list)
+    for one in inputs:
+        if one.path.parent.resolve() == folder:
+            raise UserError(
+                f"the output folder {output} is where the images lie",
+                "give another folder, or the masks would replace images of the same name",
+            )
+        for file in outputs.files(folder, one.name).values():
+            sources[file].append(one.path)
+    for file, paths in sources.items():
         if len(paths) > 1:
             raise UserError(
-                f"{' and '.join(map(str, paths))} would both be written to {stem}.png",
+                f"{' and '.join(map(str, paths))} would both be written to "
+                f"{file.relative_to(folder)}",
                 "rename one of them, or predict them into different folders",
             )
-
-
-def _write_probabilities(path: Path, predicted: NDArray[np.float32], predictor: Predictor) -> None:
-    names = np.array([c.name for c in predictor.classes])
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, probabilities=predicted.astype(np.float16), classes=names)
+        if file in images:
+            raise UserError(
+                f"the output {file} would replace an image", "give another output folder"
+            )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import predict
 import pytest
+import tifffile
 from conftest import DATA
 from PIL import Image
 
@@ -23,8 +27,8 @@ def arguments(run: Path, source: Path, output: Path) -> list[str]:
 def test_a_folder_gets_one_mask_per_image_at_its_own_size(tiny_run: Path, tmp_path: Path) -> None:
     images = DATA / "synthetic/images"
     assert predict.main(arguments(tiny_run, images, tmp_path / "masks")) == 0
-    written = sorted(p.name for p in (tmp_path / "masks").iterdir())
-    assert written == sorted(p.name for p in images.iterdir())
+    written = {p.name for p in (tmp_path / "masks").iterdir()}
+    assert written == {p.name for p in images.iterdir()} | {"summary.csv"}
     mask = read_mask(tmp_path / "masks" / "test_1.png")
     assert mask.shape == (64, 64)
     assert set(np.unique(mask)) <= {0, 255}
@@ -45,8 +49,34 @@ def test_overlays_and_probabilities_on_request(tiny_run: Path, tmp_path: Path) -
     more = ["overlays=true", "probabilities=true"]
     assert predict.main([*arguments(tiny_run, image, tmp_path), *more]) == 0
     assert read_image(tmp_path / "overlays/test_1.png").shape == (64, 64, 3)
-    probabilities = np.load(tmp_path / "probabilities/test_1.npz")["probabilities"]
-    np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=2e-3)
+    probabilities = tifffile.imread(tmp_path / "probabilities/test_1.tif")
+    np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-6)
+
+
+def test_every_output_at_once(tiny_run: Path, tmp_path: Path) -> None:
+    source = tmp_path / "images"
+    (source / "deep").mkdir(parents=True)
+    shutil.copy(DATA / "synthetic/images/test_1.png", source / "deep/a.png")
+    kinds = ["overlays", "probabilities", "uncertainty", "instances", "geojson"]
+    more = [f"{kind}=true" for kind in kinds]
+    assert predict.main([*arguments(tiny_run, source, tmp_path / "out"), "format=tiff", *more]) == 0
+    found = {p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    assert {str(path) for path in found} == {
+        "deep/a.tif",
+        "summary.csv",
+        "overlays/deep/a.png",
+        "probabilities/deep/a.tif",
+        "uncertainty/deep/a.tif",
+        "instances/deep/a.tif",
+        "geojson/deep/a.geojson",
+    }
+    objects = tifffile.imread(tmp_path / "out/instances/deep/a.tif")
+    outlines = json.loads((tmp_path / "out/geojson/deep/a.geojson").read_text())
+    assert len(outlines["features"]) == objects.max()
+    row = list(csv.DictReader((tmp_path / "out/summary.csv").open()))[1]
+    assert (row["image"], row["class"]) == ("deep/a.png", "gland")
+    assert int(row["pixels"]) == (read_mask(tmp_path / "out/deep/a.tif") > 0).sum()
+    assert int(row["objects"]) == objects.max()
 
 
 def test_the_masks_can_be_trained_on(tiny_run: Path, tmp_path: Path) -> None:
@@ -73,7 +103,7 @@ def test_a_broken_image_is_named_and_the_others_are_predicted(
     assert "truncated.png" in captured.err
     assert captured.err.count("\n") == 1
     assert "1 of 2 masks written" in captured.out
-    assert [p.name for p in (tmp_path / "masks").iterdir()] == ["good one.png"]
+    assert {p.name for p in (tmp_path / "masks").iterdir()} == {"good one.png", "summary.csv"}
 
 
 def test_masks_that_exist_are_kept_and_counted(

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+import scipy.stats
+import tifffile
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from shapely.geometry import shape
 from torch import nn
 
 from medt.data.layout import SegmentationClass
@@ -13,7 +23,10 @@ from medt.drawing import overlay
 from medt.errors import UserError
 from medt.files import write_png
 from medt.images import read_image, read_mask
-from medt.inference.folder import find_inputs, predict_folder
+from medt.inference.areas import SUMMARY_FILE
+from medt.inference.folder import Input, Outcome, find_inputs, predict_folder
+from medt.inference.instances import NO_RULE, InstanceRule
+from medt.inference.outputs import Outputs, entropy
 from medt.inference.predictor import Predictor
 
 COLORS = [(0, 0, 0), (0, 158, 115), (230, 159, 0)]
@@ -55,47 +68,74 @@ def folder(tmp_path):
 
 
 def files(folder):
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return [name for name in found if name != SUMMARY_FILE]
+
+
+def names(folder, output="out"):
+    return [one.name.as_posix() for one in find_inputs(folder, output)]
+
+
+def run(predictor, source, output, rule=NO_RULE, overwrite=False, **settings):
+    """Predict an image or a folder of them."""
+    outputs = Outputs(**settings)
+    return predict_folder(predictor, find_inputs(source, output), output, outputs, rule, overwrite)
 
 
 class TestFindInputs:
     def test_lists_a_folder_or_a_single_file(self, folder):
-        assert [p.name for p in find_inputs(folder)] == ["a 1.png", "b.png", "c.old.png"]
-        assert find_inputs(folder / "b.png") == [folder / "b.png"]
+        assert names(folder) == ["a 1.png", "b.png", "c.old.png"]
+        assert find_inputs(folder / "b.png", "out") == [Input(folder / "b.png", Path("b.png"))]
+
+    def test_lists_folders_at_any_depth_in_natural_order(self, folder):
+        for name in ("p10/x.png", "p2/x.png", "p2/deep/er/y.tif"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+        assert names(folder)[:3] == ["a 1.png", "b.png", "c.old.png"]
+        assert names(folder)[3:] == ["p2/deep/er/y.tif", "p2/x.png", "p10/x.png"]
+
+    def test_passes_over_hidden_and_linked_folders_and_the_output(self, folder, tmp_path):
+        for name in (".git/x.png", "masks/x.png", ".hidden.png"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).touch()
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "z.png").touch()
+        (folder / "link").symlink_to(tmp_path / "elsewhere")
+        assert names(folder, folder / "masks") == ["a 1.png", "b.png", "c.old.png"]
 
     def test_says_what_is_missing(self, tmp_path):
         with pytest.raises(UserError, match=r"no file or folder .*nowhere"):
-            find_inputs(tmp_path / "nowhere")
+            find_inputs(tmp_path / "nowhere", "out")
         with pytest.raises(UserError, match="no images in"):
-            find_inputs(tmp_path)
+            find_inputs(tmp_path, "out")
         (tmp_path / "notes.txt").touch()
         with pytest.raises(UserError, match=r"notes\.txt is not an image"):
-            find_inputs(tmp_path / "notes.txt")
+            find_inputs(tmp_path / "notes.txt", "out")
 
 
 class TestMasks:
     def test_one_per_image_and_nothing_else(self, predictor, folder, tmp_path):
-        assert predict_folder(predictor, find_inputs(folder), tmp_path / "out") == []
+        assert run(predictor, folder, tmp_path / "out") == Outcome(written=3)
         assert files(tmp_path / "out") == ["a 1.png", "b.png", "c.old.png"]
 
     def test_have_the_images_own_size(self, predictor, tmp_path):
         write_png(tmp_path / "in" / "wide.png", np.zeros((7, 19, 3), np.uint8))
-        predict_folder(predictor, [tmp_path / "in" / "wide.png"], tmp_path / "out")
+        run(predictor, tmp_path / "in" / "wide.png", tmp_path / "out")
         assert read_mask(tmp_path / "out" / "wide.png").shape == (7, 19)
 
     def test_of_two_classes_are_0_and_255(self, predictor, folder, tmp_path):
-        predict_folder(predictor, [folder / "b.png"], tmp_path / "out")
+        run(predictor, folder / "b.png", tmp_path / "out")
         np.testing.assert_array_equal(read_mask(tmp_path / "out" / "b.png"), 255 * stripes()[1])
 
     def test_of_more_classes_are_class_ids(self, tmp_path):
         image, ids = stripes(3)
         write_png(tmp_path / "in" / "x.png", image)
-        predict_folder(make_predictor(3), [tmp_path / "in" / "x.png"], tmp_path / "out")
+        run(make_predictor(3), tmp_path / "in" / "x.png", tmp_path / "out")
         np.testing.assert_array_equal(read_mask(tmp_path / "out" / "x.png"), ids)
 
     @pytest.mark.parametrize(("values", "kind"), [((7, 200), np.uint8), ((1, 300), np.uint16)])
     def test_can_hold_other_values(self, predictor, folder, tmp_path, values, kind):
-        predict_folder(predictor, [folder / "b.png"], tmp_path / "out", values=values)
+        run(predictor, folder / "b.png", tmp_path / "out", values=values)
         written = read_mask(tmp_path / "out" / "b.png")
         assert written.dtype == kind
         np.testing.assert_array_equal(written, np.array(values)[stripes()[1]])
@@ -103,31 +143,171 @@ class TestMasks:
 
 class TestExtras:
     def test_overlays_show_the_image_with_its_outlines(self, predictor, folder, tmp_path):
-        predict_folder(predictor, [folder / "b.png"], tmp_path / "out", overlays=True)
+        run(predictor, folder / "b.png", tmp_path / "out", overlays=True)
         image, ids = stripes()
         drawn = read_image(tmp_path / "out" / "overlays" / "b.png")
         np.testing.assert_array_equal(drawn, overlay(image, ids, COLORS[:2]))
 
-    def test_probabilities_are_stored_with_their_classes(self, predictor, folder, tmp_path):
-        predict_folder(predictor, [folder / "b.png"], tmp_path / "out", probabilities=True)
-        with np.load(tmp_path / "out" / "probabilities" / "b.npz") as stored:
-            assert stored["classes"].tolist() == ["class 0", "class 1"]
+    def test_probabilities_are_a_page_for_each_class(self, predictor, folder, tmp_path):
+        run(predictor, folder / "b.png", tmp_path / "out", probabilities=True)
+        with tifffile.TiffFile(tmp_path / "out" / "probabilities" / "b.tif") as file:
+            assert len(file.pages) == 2
+            assert file.shaped_metadata[0]["classes"] == ["class 0", "class 1"]
             expected = predictor.probabilities(folder / "b.png")
-            np.testing.assert_allclose(stored["probabilities"], expected, atol=1e-3)
+            np.testing.assert_array_equal(file.asarray(), expected)
+
+    def test_uncertainty_is_the_entropy_of_the_probabilities(self, folder, tmp_path):
+        predictor = make_predictor(3)
+        run(predictor, folder / "b.png", tmp_path / "out", uncertainty=True)
+        found = tifffile.imread(tmp_path / "out" / "uncertainty" / "b.tif")
+        expected = scipy.stats.entropy(predictor.probabilities(folder / "b.png"), base=3, axis=0)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+    def test_masks_and_instances_can_be_tiff(self, predictor, folder, tmp_path):
+        run(predictor, folder / "b.png", tmp_path / "out", format="tiff", instances=True)
+        assert files(tmp_path / "out") == ["b.tif", "instances/b.tif"]
+        np.testing.assert_array_equal(read_mask(tmp_path / "out" / "b.tif"), 255 * stripes()[1])
+        assert tifffile.imread(tmp_path / "out" / "instances" / "b.tif").dtype == np.uint16
+
+    def test_outlines_have_the_areas_of_the_objects(self, predictor, folder, tmp_path):
+        run(predictor, folder / "b.png", tmp_path / "out", geojson=True)
+        found = json.loads((tmp_path / "out" / "geojson" / "b.geojson").read_text())
+        outlines = [shape(feature["geometry"]) for feature in found["features"]]
+        assert [(one.bounds, one.area) for one in outlines] == [
+            ((1, 0, 2, 4), 4),
+            ((3, 0, 4, 4), 4),
+        ]
+
+    def test_folders_are_mirrored(self, predictor, folder, tmp_path):
+        (folder / "deep").mkdir()
+        write_png(folder / "deep" / "b.png", stripes()[0])
+        run(predictor, folder, tmp_path / "out", instances=True)
+        assert {"b.png", "deep/b.png", "instances/deep/b.png"} <= set(files(tmp_path / "out"))
+
+
+class TestEntropy:
+    def test_is_0_where_sure_and_1_where_all_are_alike(self):
+        pixels = np.array([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0]], np.float32)
+        found = entropy(pixels.T[:, None])[0]
+        np.testing.assert_allclose(found, [0, 1, np.log(2) / np.log(3)], atol=1e-6)
+
+    @given(st.lists(st.floats(0, 1), min_size=2, max_size=6).filter(lambda v: sum(v) > 0.01))
+    def test_lies_between(self, values):
+        pixel = np.array(values, np.float32)[:, None, None]
+        assert 0 <= entropy(pixel / pixel.sum()) <= 1
+
+
+class TestSummary:
+    def rows(self, folder):
+        return list(csv.DictReader((folder / SUMMARY_FILE).open(encoding="utf-8")))
+
+    def test_says_how_much_of_each_class_was_found(self, predictor, folder, tmp_path):
+        (folder / "deep").mkdir()
+        image = stripes()[0]
+        image[:, 3] = image[:, 0]  # one of two stripes
+        write_png(folder / "deep" / "ü,b.png", image)
+        run(predictor, folder, tmp_path / "out")
+        rows = self.rows(tmp_path / "out")
+        assert [row["image"] for row in rows[::2]] == [
+            "a 1.png",
+            "b.png",
+            "c.old.png",
+            "deep/ü,b.png",
+        ]
+        assert rows[-2:] == [
+            {
+                "image": "deep/ü,b.png",
+                "class": "class 0",
+                "pixels": "12",
+                "fraction": "0.750000",
+                "objects": "",
+            },
+            {
+                "image": "deep/ü,b.png",
+                "class": "class 1",
+                "pixels": "4",
+                "fraction": "0.250000",
+                "objects": "1",
+            },
+        ]
+
+    def test_is_that_of_the_cleaned_mask(self, predictor, folder, tmp_path):
+        rule = InstanceRule("components", smallest=5)
+        run(predictor, folder / "b.png", tmp_path / "out", rule)
+        assert self.rows(tmp_path / "out")[1]["pixels"] == "0"
+
+    def test_grows_with_the_folder(self, predictor, folder, tmp_path):
+        run(predictor, folder / "c.old.png", tmp_path / "out")
+        run(predictor, folder, tmp_path / "out")
+        assert [row["image"] for row in self.rows(tmp_path / "out")[::2]] == [
+            "a 1.png",
+            "b.png",
+            "c.old.png",
+        ]
+
+    def test_loses_nothing_when_interrupted_and_has_no_row_twice(self, predictor, folder, tmp_path):
+        out = tmp_path / "out"
+
+        def stop(done, total):
+            if done == 2:
+                raise KeyboardInterrupt
+
+        inputs = find_inputs(folder, out)
+        with pytest.raises(KeyboardInterrupt):
+            predict_folder(predictor, inputs, out, progress=stop)
+        assert [row["image"] for row in self.rows(out)[::2]] == ["a 1.png", "b.png"]
+        with (out / SUMMARY_FILE).open("a") as file:
+            file.write("c.old.png,class 0,1")  # a torn line
+        (out / "b.png").unlink()
+        run(predictor, folder, out)
+        assert [row["image"] for row in self.rows(out)[::2]] == ["a 1.png", "b.png", "c.old.png"]
+        assert len(self.rows(out)) == 6
+
+    def test_another_file_of_its_name_is_left_alone(self, predictor, folder, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / SUMMARY_FILE).write_text("patient,age\n")
+        with pytest.raises(UserError, match="no summary of predictions"):
+            run(predictor, folder, tmp_path / "out")
+        assert (tmp_path / "out" / SUMMARY_FILE).read_text() == "patient,age\n"
+
+
+class TestTwelveBits:
+    def image(self, tmp_path, largest):
+        pixels = np.linspace(0, largest, 48).reshape(4, 4, 3).astype(np.uint16)
+        write_png(tmp_path / "in" / "x.png", pixels)
+        return tmp_path / "in"
+
+    def predictor(self, **changes):
+        steps = Preprocessing((4, 4), 3, (0.5,) * 3, (0.2,) * 3)
+        return Predictor(BrightestChannel(2), replace(steps, **changes), make_predictor(2).classes)
+
+    def test_are_nearly_black_to_a_network_of_8_bits(self, tmp_path):
+        outcome = run(self.predictor(), self.image(tmp_path, 4095), tmp_path / "out")
+        (warning,) = outcome.warnings
+        assert "x.png: 16 bit, but no value above 4095" in warning
+        assert outcome.written == 1
+
+    @pytest.mark.parametrize(
+        ("largest", "changes"),
+        [(4096, {}), (4095, {"percentile": 0.5}), (4095, {"mean": (0.03,) * 3})],
+        ids=["more than 12 bits", "stretched", "trained on such"],
+    )
+    def test_are_right_otherwise(self, tmp_path, largest, changes):
+        predictor = self.predictor(**changes)
+        assert run(predictor, self.image(tmp_path, largest), tmp_path / "out").warnings == []
 
 
 class TestBrokenImages:
     def test_are_named_and_the_others_predicted(self, predictor, folder, tmp_path):
         (folder / "b.png").write_bytes(b"\x89PNG but no more")
-        failures = predict_folder(predictor, find_inputs(folder), tmp_path / "out")
-        assert [f.path for f in failures] == [folder / "b.png"]
-        assert "b.png" in failures[0].message
+        (failure,) = run(predictor, folder, tmp_path / "out").failures
+        assert failure.startswith(f"{folder}/b.png ")
         assert files(tmp_path / "out") == ["a 1.png", "c.old.png"]
 
     def test_count_as_progress(self, predictor, folder, tmp_path):
         (folder / "b.png").write_bytes(b"")
         seen = []
-        inputs = find_inputs(folder)
+        inputs = find_inputs(folder, tmp_path / "out")
         predict_folder(predictor, inputs, tmp_path / "out", progress=lambda *x: seen.append(x))
         assert seen == [(1, 3), (2, 3), (3, 3)]
 
@@ -135,7 +315,7 @@ class TestBrokenImages:
         predictor = make_predictor(3)
         predictor.model = BrightestChannel(2)
         with pytest.raises(UserError, match="gives 2 classes"):
-            predict_folder(predictor, find_inputs(folder), tmp_path / "out")
+            run(predictor, folder, tmp_path / "out")
 
 
 class TestFilesThatExist:
@@ -143,7 +323,8 @@ class TestFilesThatExist:
         (tmp_path / "out").mkdir()
         drawn = tmp_path / "out" / "b.png"
         drawn.write_bytes(b"drawn by hand")
-        assert predict_folder(predictor, find_inputs(folder), tmp_path / "out", overlays=True) == []
+        outcome = run(predictor, folder, tmp_path / "out", overlays=True)
+        assert (outcome.written, outcome.kept, outcome.failures) == (2, 1, [])
         assert drawn.read_bytes() == b"drawn by hand"
         every = ["a 1.png", "b.png", "c.old.png"]
         assert files(tmp_path / "out" / "overlays") == every
@@ -152,7 +333,7 @@ class TestFilesThatExist:
     def test_are_replaced_if_asked(self, predictor, folder, tmp_path):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "b.png").write_bytes(b"old")
-        predict_folder(predictor, [folder / "b.png"], tmp_path / "out", overwrite=True)
+        run(predictor, folder / "b.png", tmp_path / "out", overwrite=True)
         np.testing.assert_array_equal(read_mask(tmp_path / "out" / "b.png"), 255 * stripes()[1])
 
 
@@ -165,22 +346,35 @@ class TestRefusedBeforeTheStart:
     def test_two_images_of_one_stem(self, predictor, folder, tmp_path):
         (folder / "b.tif").write_bytes((folder / "b.png").read_bytes())
         with pytest.raises(UserError, match=r"b\.png and .*b\.tif would both"):
-            predict_folder(predictor, find_inputs(folder), tmp_path / "out")
+            run(predictor, folder, tmp_path / "out")
 
     def test_the_folder_of_the_images_as_output(self, predictor, folder):
         before = files(folder)
         with pytest.raises(UserError, match="where the images lie"):
-            predict_folder(predictor, find_inputs(folder), folder / ".." / "in")
+            run(predictor, folder, folder / ".." / "in")
         assert files(folder) == before
 
     @pytest.mark.parametrize("values", [(1,), (0, 1, 2), (-1, 2), (0, 70000)])
     def test_values_that_do_not_fit(self, predictor, folder, tmp_path, values):
         with pytest.raises(UserError, match="values="):
-            predict_folder(predictor, find_inputs(folder), tmp_path / "out", values=values)
+            run(predictor, folder, tmp_path / "out", values=values)
+
+    def test_a_folder_called_as_an_output_is(self, predictor, folder, tmp_path):
+        (folder / "overlays").mkdir()
+        (folder / "b.png").rename(folder / "overlays" / "b.png")
+        write_png(folder / "b.png", stripes()[0])
+        with pytest.raises(UserError, match=r"would both be written to overlays/b\.png"):
+            run(predictor, folder, tmp_path / "out", overlays=True)
+
+    def test_an_output_around_the_images(self, predictor, folder, tmp_path):
+        with pytest.raises(UserError, match=r"in/a 1\.png would replace an image"):
+            predict_folder(
+                predictor, [Input(folder / "a 1.png", Path("in/a 1.png"))], tmp_path, Outputs()
+            )
 
     def test_a_file_as_output(self, predictor, folder):
         with pytest.raises(UserError, match="is a file"):
-            predict_folder(predictor, [folder / "a 1.png"], folder / "b.png")
+            run(predictor, folder / "a 1.png", folder / "b.png")
 
 
 def test_logits_need_no_softmax_to_be_probabilities(predictor, folder):
@@ -194,7 +388,7 @@ def test_more_objects_than_a_mask_of_16_bit_holds_are_one_failure(predictor, tmp
     monkeypatch.setattr("medt.inference.folder.LARGEST_VALUE", 1)
     image, _ = stripes()
     write_png(tmp_path / "a.png", image)
-    inputs, output = find_inputs(tmp_path / "a.png"), tmp_path / "masks"
-    (failure,) = predict_folder(predictor, inputs, output, values=(0, 1), instances=True)
-    assert "a.png: 2 objects do not fit" in failure.message
+    output = tmp_path / "masks"
+    (failure,) = run(predictor, tmp_path / "a.png", output, values=(0, 1), instances=True).failures
+    assert "a.png: 2 objects do not fit" in failure
     assert not output.exists()
