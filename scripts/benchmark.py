@@ -39,8 +39,14 @@ def benchmark(cfg: DictConfig) -> int:
     settings = plain(cfg)
     check_names("networks", settings["networks"], model_names())
     check_names("backends", settings["backends"], BACKENDS)
-    if settings["checkpoint"] is not None and settings["glas"] is None:
-        raise UserError("checkpoint=... without images to evaluate it on", "give glas=ARCHIVE, too")
+    given = {key: settings[key] is not None for key in ("checkpoint", "glas", "large")}
+    if given["checkpoint"] and not given["glas"] and not given["large"]:
+        raise UserError(
+            "checkpoint=... without images to evaluate it on",
+            "give glas=ARCHIVE or large=8000, too",
+        )
+    if given["large"] and not given["checkpoint"]:
+        raise UserError("large=... without a network to predict with", "give checkpoint=FILE, too")
     groups, skipped = plan(settings)
     output = Path(settings["output"])
     output.mkdir(parents=True, exist_ok=True)
@@ -122,6 +128,7 @@ def measure(
     settings: dict[str, Any], groups: Sequence[list[Variant]], skipped: list[str], output: Path
 ) -> dict[str, Any]:
     """The report, written to `output` after each group: what is measured survives an interrupt."""
+    from benchmark_large import MODES, measure_large
     from benchmark_loader import SAMPLINGS
     from benchmark_timing import PHASES, WARM_UP_ROUNDS
 
@@ -129,11 +136,12 @@ def measure(
 
     report: dict[str, Any] = {"settings": settings, "machine": machine(), "skipped": skipped}
     samplings = SAMPLINGS if settings["loader"] else ()
-    report |= {"variants": [], "loader": [], "preparation": None, "evaluation": None}
+    report |= {"variants": [], "loader": [], "preparation": None, "evaluation": None, "large": None}
     rounds = WARM_UP_ROUNDS + settings["rounds"]
     total = rounds * (len(PHASES) * len(groups) + len(samplings))
     total += settings["rounds"] * (settings["glas"] is not None)
-    total += settings["checkpoint"] is not None
+    evaluated = settings["checkpoint"] is not None and settings["glas"] is not None
+    total += evaluated + (len(MODES) if settings["large"] else 0)
     done = itertools.count(1)
     with progress("timing") as show_progress:
 
@@ -149,11 +157,14 @@ def measure(
 
             archive = Path(settings["glas"])
             report["preparation"] = measure_preparation(archive, settings["rounds"], advance)
-        if settings["checkpoint"] is not None:
+        if evaluated:
             from benchmark_evaluation import measure_evaluation
 
             files = Path(settings["glas"]), Path(settings["checkpoint"])
             report["evaluation"] = measure_evaluation(*files, advance)
+        if settings["large"] is not None:
+            checkpoint = Path(settings["checkpoint"])
+            report["large"] = measure_large(checkpoint, settings["large"], advance)
     report = summarised(report)
     write_text(output, json.dumps(report, indent=2) + "\n")
     return report

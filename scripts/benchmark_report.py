@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmark_evaluation import evaluation_line
+from benchmark_large import large_lines
 from benchmark_preparation import preparation_line
 from benchmark_timing import PHASES, Timing
 from benchmark_worker import DOES_NOT_FIT, LIMIT, Job, Ready
@@ -232,6 +233,8 @@ def closing_lines(report: Mapping[str, Any]) -> list[str]:
         lines.append(preparation_line(report["preparation"]))
     if report["evaluation"] is not None:
         lines.append(evaluation_line(report["evaluation"]))
+    if report["large"] is not None:
+        lines += large_lines(report["large"])
     return [*lines, validity_line(report["validity"])]
 
 

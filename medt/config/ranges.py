@@ -49,6 +49,7 @@ RANGES = {
     "memory": POSITIVE,
     "seconds": POSITIVE,
     "rounds": COUNT,
+    "large": COUNT,
     "threads": COUNT,
     "channels": COUNT,
     "cases": COUNT,

@@ -170,6 +170,8 @@ class BenchmarkConfig:
         loader: whether to time a training epoch with its loader and with images in memory.
         glas: the archive of GlaS, whose preparation is then timed, too; null leaves it out.
         checkpoint: what is evaluated on 80 of its images, with all scores; null leaves it out.
+        large: side in pixels of one large image that the checkpoint predicts in both modes, with
+            time and memory; null leaves it out.
         output: the folder for benchmark.json and benchmark.png.
     """
 
@@ -189,6 +191,7 @@ class BenchmarkConfig:
     loader: bool = True
     glas: str | None = None
     checkpoint: str | None = None
+    large: int | None = None
     output: str = "benchmark"
 
 

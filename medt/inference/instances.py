@@ -74,6 +74,7 @@ class InstanceRule:
 
 
 NO_RULE = InstanceRule()
+ROWS = 256  # counted at once
 
 
 def find_objects(
@@ -102,8 +103,8 @@ def find_objects(
         if rule.method != "none":
             found = _without_small(found, rule.smallest)
         present = found > 0
-        cleaned[present] = class_id
-        objects[present] = found[present] + count
+        np.copyto(cleaned, class_id, where=present)
+        np.add(found, count, out=objects, where=present)
         count += int(found.max())
     return cleaned, objects
 
@@ -112,6 +113,15 @@ def components(mask: NDArray[Any]) -> NDArray[np.int32]:
     """8-connected components of a mask (H, W): their numbers from 1, int32, 0 where it is 0."""
     _, labels = cv2.connectedComponents((mask != 0).astype(np.uint8), connectivity=8)
     return np.asarray(labels, np.int32)
+
+
+def areas(labels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """The pixels of each number of a label map (H, W), from 0 to the largest; row by row, since
+    numpy counts in copies of 8 bytes a pixel."""
+    total = np.zeros(int(labels.max()) + 1, np.int64)
+    for first in range(0, len(labels), ROWS):
+        total += np.bincount(labels[first : first + ROWS].ravel(), minlength=len(total))
+    return total
 
 
 def _small_holes(mask: NDArray[np.bool_], largest: int) -> NDArray[np.bool_]:
@@ -145,7 +155,7 @@ def _watershed(mask: NDArray[np.bool_], rule: InstanceRule) -> NDArray[np.int32]
 
 def _without_small(labels: NDArray[np.int32], smallest: int) -> NDArray[np.int32]:
     """The objects of at least `smallest` pixels, numbered from 1 without gaps."""
-    large = np.bincount(labels.ravel()) >= max(smallest, 1)
+    large = areas(labels) >= max(smallest, 1)
     large[0] = False
     numbers = np.where(large, np.cumsum(large), 0).astype(np.int32)
     kept: NDArray[np.int32] = numbers[labels]

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from benchmark_evaluation import evaluation_line, measure_evaluation
+from benchmark_large import large_lines, measure_large
 from benchmark_loader import EPOCHS, SAMPLINGS, LoaderJob, loader_overrides, loader_work
 from benchmark_preparation import measure_preparation, preparation_line
 from benchmark_report import (
@@ -28,6 +29,7 @@ from command import plain
 from hydra import compose, initialize_config_dir
 
 from medt.config import register_schema
+from medt.errors import UserError
 from medt.ops import library
 
 TINY = ["sizes=[32]", "batches=[1]", "rounds=1", "threads=1", "loader=false"]
@@ -213,3 +215,20 @@ def test_an_evaluation_with_all_scores_is_timed(tmp_path, tiny_run):
 def test_a_checkpoint_without_images_is_refused(refused, tiny_run):
     arguments = [*TINY, "networks=[medt]", f"checkpoint={tiny_run}/checkpoints/best.pt"]
     refused(benchmark.main, arguments, "checkpoint", "glas=ARCHIVE")
+
+
+def test_a_large_image_is_predicted_in_both_modes(tmp_path, tiny_run):
+    steps = []
+    checkpoint = tiny_run / "checkpoints/best.pt"
+    report = measure_large(checkpoint, 70, lambda: steps.append(1))
+    assert set(report["modes"]) == {"resize", "sliding_window"}
+    assert all(100 < found["memory"] < 10_000 for found in report["modes"].values())
+    assert len(steps) == 2
+    (line, _) = large_lines(report)
+    assert line.startswith("predicting 70 x 70 pixels with mode=resize takes ")
+    with pytest.raises(UserError, match="large image failed: error: there is no file"):
+        measure_large(tmp_path / "nowhere.pt", 70)
+
+
+def test_a_large_image_needs_a_checkpoint(refused):
+    refused(benchmark.main, [*TINY, "networks=[medt]", "large=70"], "large", "checkpoint=FILE")
