@@ -43,7 +43,7 @@ def evaluate(cfg: DictConfig) -> int:
     from medt.inference.instances import InstanceRule
     from medt.inference.predictor import Predictor
     from medt.training.past_run import read_curves
-    from medt.training.run_folder import RunFolder
+    from medt.training.run_folder import RunFolder, home_of
 
     if cfg.tune and cfg.split != "val":
         raise UserError(
@@ -63,7 +63,7 @@ def evaluate(cfg: DictConfig) -> int:
     )
     if cfg.tune:
         return tune_postprocessing(cfg, predictor, dataset)
-    home = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    home = home_of(path)
     history = RunFolder(home).history
     curves = read_curves(history) if history.exists() else None
     with progress(f"evaluating {index.name} {cfg.split}") as advance:

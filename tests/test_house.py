@@ -30,6 +30,7 @@ ORDER = (
     "evaluation",
     "training",
     "report",
+    "export",
     "config",
 )
 

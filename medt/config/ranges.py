@@ -85,7 +85,8 @@ RANGES = {
 LENGTHS = {"optimizer.betas": 2}
 CHOICES = {
     "mode": ("resize", "sliding_window"),
-    "format": ("png", "tiff"),
+    "mask_format": ("png", "tiff"),
+    "format": ("onnx", "torch_export", "safetensors"),
     "dataset.sampling": ("resize", "crop"),
     "dataset.normalize": ("unit", "imagenet", "dataset", "percentile"),
     "dataset.mask": ("classes", "instances"),

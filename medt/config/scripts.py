@@ -95,7 +95,7 @@ class PredictConfig:
         tta: average over flips and quarter turns, too.
         input: an image, or a folder with images at any depth.
         output: the folder for the masks; it mirrors the folder of images.
-        format: png or tiff, of masks and instances.
+        mask_format: png or tiff, of masks and instances.
         values: the pixel value to write for each class; null writes 0/255 for two classes, else
             the class ids.
         overlays, probabilities, uncertainty, instances, geojson: whether to write these too.
@@ -108,7 +108,7 @@ class PredictConfig:
     tta: bool = False
     input: str = MISSING
     output: str = MISSING
-    format: str = "png"
+    mask_format: str = "png"
     values: list[int] | None = None
     overlays: bool = False
     probabilities: bool = False
@@ -216,6 +216,23 @@ class ImportOfficialConfig:
 
 
 @dataclass
+class ExportConfig:
+    """configs/export.yaml.
+
+    Attributes:
+        checkpoint: a best.pt or last.pt, or a run folder.
+        format: onnx, torch_export or safetensors.
+        output: the folder for the file and its model card; null is export/ in the run folder.
+        allow: the full name of a model outside medt.models that the checkpoint may build.
+    """
+
+    checkpoint: str = MISSING
+    format: str = MISSING
+    output: str | None = None
+    allow: str | None = None
+
+
+@dataclass
 class CompareConfig:
     """configs/compare.yaml.
 
@@ -236,5 +253,6 @@ SCRIPTS: dict[str, type] = {
     "check_data": CheckDataConfig,
     "benchmark": BenchmarkConfig,
     "import_official": ImportOfficialConfig,
+    "export": ExportConfig,
     "compare": CompareConfig,
 }

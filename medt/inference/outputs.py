@@ -26,7 +26,7 @@ class Outputs:
     """What is written for each image beside its mask.
 
     Attributes:
-        format: of masks and instances, "png" or "tiff".
+        mask_format: of masks and instances, "png" or "tiff".
         values: the pixel value written for each class, 0..65535 (above 255 the mask has 16 bit). By
             default 0 and 255 for two classes, otherwise the class ids.
         overlays: the image with the prediction's outlines, PNG.
@@ -37,7 +37,7 @@ class Outputs:
         geojson: the objects' outlines, as QuPath opens them.
     """
 
-    format: str = "png"
+    mask_format: str = "png"
     values: Sequence[int] | None = None
     overlays: bool = False
     probabilities: bool = False
@@ -52,7 +52,7 @@ class Outputs:
             folder: for all outputs.
             name: of the image, below the folder of images, with its extension.
         """
-        extension = FORMATS[self.format]
+        extension = FORMATS[self.mask_format]
         extensions = {
             "overlays": ".png",
             "probabilities": ".tif",

@@ -116,6 +116,12 @@ class RunFolder:
         write_text(self.metrics, json.dumps(known, indent=2) + "\n")
 
 
+def home_of(checkpoint: Path) -> Path:
+    """The run folder that a checkpoint lies in, else the folder that it lies in."""
+    folder = checkpoint.parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
 def run_to_resume(path: Path) -> tuple[RunFolder, Checkpoint]:
     """The run that `path` names: its folder, or a checkpoint in it.
 

@@ -58,8 +58,8 @@ def test_every_output_at_once(tiny_run: Path, tmp_path: Path) -> None:
     (source / "deep").mkdir(parents=True)
     shutil.copy(DATA / "synthetic/images/test_1.png", source / "deep/a.png")
     kinds = ["overlays", "probabilities", "uncertainty", "instances", "geojson"]
-    more = [f"{kind}=true" for kind in kinds]
-    assert predict.main([*arguments(tiny_run, source, tmp_path / "out"), "format=tiff", *more]) == 0
+    more = ["mask_format=tiff", *(f"{kind}=true" for kind in kinds)]
+    assert predict.main([*arguments(tiny_run, source, tmp_path / "out"), *more]) == 0
     found = {p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*") if p.is_file()}
     assert {str(path) for path in found} == {
         "deep/a.tif",

@@ -164,7 +164,7 @@ class TestExtras:
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
     def test_masks_and_instances_can_be_tiff(self, predictor, folder, tmp_path):
-        run(predictor, folder / "b.png", tmp_path / "out", format="tiff", instances=True)
+        run(predictor, folder / "b.png", tmp_path / "out", mask_format="tiff", instances=True)
         assert files(tmp_path / "out") == ["b.tif", "instances/b.tif"]
         np.testing.assert_array_equal(read_mask(tmp_path / "out" / "b.tif"), 255 * stripes()[1])
         assert tifffile.imread(tmp_path / "out" / "instances" / "b.tif").dtype == np.uint16

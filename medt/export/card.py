@@ -1,0 +1,123 @@
+"""The model card of an exported network: what it is, learned from, scores, and is not for.
+
+Mitchell et al. 2019, "Model cards for model reporting", https://arxiv.org/abs/1810.03993
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from medt.checkpoint import Checkpoint
+from medt.data.preprocessing import Preprocessing
+from medt.evaluation.detail_tables import between
+from medt.evaluation.tables import METRICS_FILE
+from medt.files import natural_key
+
+LIMITS = """\
+- It has learned from the images named above. Other scanners, stains, organs, magnifications or \
+patients may give it images unlike these, and then its masks are wrong without a sign of it. Score \
+it on labelled images of your own before you rely on it.
+- It knows its classes only: whatever else an image shows is given one of them.
+- Its probabilities are as right as the calibration in report.html says, no more.
+- It is no medical device and has been through no clinical validation."""
+
+
+def model_card(
+    checkpoint: Checkpoint, file: Path, difference: float, evaluations: Path, version: str
+) -> str:
+    """The card, as Markdown.
+
+    Args:
+        checkpoint: of the network.
+        file: that was exported.
+        difference: the largest of its logits to the checkpoint's.
+        evaluations: the folder where `evaluate.py` wrote its results, if it did.
+        version: of medt.
+    """
+    steps = Preprocessing.from_dict(checkpoint.preprocessing)
+    names = [c["name"] for c in checkpoint.classes]
+    parameters = sum(value.numel() for value in checkpoint.build_model().parameters())
+    parts = [
+        f"# {checkpoint.config.get('model', {}).get('name', 'network')}: {', '.join(names[1:])}",
+        f"`{file.name}` holds {checkpoint.model['_target_']} with {parameters:,} parameters, "
+        f"exported by medt {version} from `{Path(checkpoint.file).name}`. Its logits "
+        f"differ from the checkpoint's by at most {difference:.3g} on random images.",
+        "## Input and output",
+        "\n".join(_interface(steps, names)),
+        "## Training data",
+        _training(checkpoint),
+        "## Scores",
+        "\n".join(_scores(checkpoint, evaluations)),
+        "## Limits",
+        LIMITS,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _interface(steps: Preprocessing, names: Sequence[str]) -> Iterator[str]:
+    height, width = steps.image_size
+    yield f"- Input: float32 (N, {steps.channels}, {height}, {width}), any N, made of an image so:"
+    if steps.percentile is not None:
+        yield (
+            f"  1. stretch it so that its percentiles {steps.percentile:g} and "
+            f"{100 - steps.percentile:g} (over all channels) become 0 and 255, as 8 bit"
+        )
+    else:
+        yield "  1. to 8 bit: 16 bit divided by 257, floating point 0..1 times 255"
+    if steps.sampling == "resize":
+        yield f"  2. resize to {height} x {width}: area average where it shrinks, else linear"
+    else:
+        yield (
+            f"  2. cut windows of {height} x {width}, which overlap by half; average their logits, "
+            "weighted by a Gaussian"
+        )
+    order = "RGB" if steps.order == "rgb" else "BGR"
+    what = f" in {order} order" if steps.channels == 3 else ""
+    mean, std = ([round(x, 6) for x in values] for values in (steps.mean, steps.std))
+    yield f"  3. (value / 255 - mean) / std{what}, mean {mean}, std {std}"
+    yield f"- Output: float32 logits (N, {len(names)}, {height}, {width}), one channel a class:"
+    yield from (f"  {i}. {name}" for i, name in enumerate(names))
+    yield "- Mask: softmax over the channels, resized to the image (bilinear), then the largest."
+
+
+def _training(checkpoint: Checkpoint) -> str:
+    if not checkpoint.dataset:
+        return "Imported weights: what they were trained on is not recorded."
+    seed = checkpoint.config.get("seed")
+    return (
+        f"{len(checkpoint.training_cases)} cases of dataset {checkpoint.dataset['name']} "
+        f"(split train), {checkpoint.epoch} epochs, seed {seed}. The weights are those of the best "
+        "validation; the whole config stands in config.yaml and report.html."
+    )
+
+
+def _scores(checkpoint: Checkpoint, evaluations: Path) -> Iterator[str]:
+    """The validation that chose the weights, then what was evaluated since."""
+    chosen = checkpoint.scores.get("val_dice")
+    if chosen is not None:
+        yield (
+            f"- Foreground Dice {chosen:.4f} on the validation cases that the weights were chosen "
+            "on, so it flatters."
+        )
+    files = sorted(evaluations.glob(f"*/{METRICS_FILE}"), key=lambda f: natural_key(str(f)))
+    for file in files:
+        metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        means = metrics["mean_over_cases"]
+        if means["dice"]["foreground"] is None:
+            continue
+        texts = []
+        for key, title in (("dice", "Dice"), ("iou", "IoU")):
+            text = f"{title} {means[key]['foreground']:.4f}"
+            interval = metrics.get("intervals", {}).get("mean_over_cases", {}).get(key)
+            if interval and interval["foreground"][0] is not None:
+                text += f" ({between(interval['foreground'])})"
+            texts.append(text)
+        yield (
+            f"- {file.parent.name}, {metrics['cases']} cases, protocol {metrics['protocol']}: "
+            f"foreground {', '.join(texts)}."
+        )
+    if chosen is None and not files:
+        yield "None is recorded: evaluate the checkpoint first."
