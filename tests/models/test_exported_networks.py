@@ -1,0 +1,44 @@
+"""Every network of configs/model as ONNX and by torch.export: the same logits, any batch."""
+
+from __future__ import annotations
+
+import pytest
+from test_every_network import NAMES, TWO_BRANCHES, network, spec
+
+from medt.checkpoint import Checkpoint
+from medt.data.layout import default_classes
+from medt.export.formats import FORMATS, export_network
+
+SMALL = {
+    "medt": ["model.global_depths=[1]", "model.local_depths=[1,1]"],
+    "logo": ["model.global_depths=[1]", "model.local_depths=[1,1]"],
+    "axial_unet": ["model.depths=[1,1]"],
+    "gated_axial_unet": ["model.depths=[1,1]"],
+}
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch_export"])
+@pytest.mark.parametrize("name", NAMES)
+def test_gives_the_logits_of_the_checkpoint(name, kind, tmp_path):
+    size = 64 if name in TWO_BRANCHES else 32
+    model = network(name, *SMALL.get(name, []), size=size)
+    checkpoint = Checkpoint(
+        model=spec(name, *SMALL.get(name, []), size=size),
+        weights=model.state_dict(),
+        preprocessing={
+            "image_size": [size, size],
+            "channels": 3,
+            "mean": [0.5] * 3,
+            "std": [0.2] * 3,
+        },
+        classes=[c.to_dict() for c in default_classes(["background", "gland"])],
+        dataset={},
+        config={},
+        epoch=1,
+        scores={},
+        training_cases=[],
+    )
+    path = tmp_path / f"network{FORMATS[kind][0]}"
+    assert export_network(checkpoint, path, kind) < 1e-4
+    assert path.stat().st_size > 1000
+    assert list(tmp_path.iterdir()) == [path]
