@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from medt.errors import UserError
 from medt.evaluation.detail_tables import detail_tables, new_table, shown
 from medt.evaluation.evaluate import Evaluation
 from medt.files import write_text
@@ -46,10 +47,19 @@ def write_evaluation(evaluation: Evaluation, folder: str | Path, report: str) ->
         UserError: the folder cannot be written.
     """
     folder = _free_folder(Path(folder))
-    write_text(folder / CASES_FILE, _per_case_csv(evaluation))
+    existed = folder.exists()
     summary = json.dumps(strict(evaluation.summary), indent=2, allow_nan=False, ensure_ascii=False)
-    write_text(folder / REPORT_FILE, report)
-    write_text(folder / METRICS_FILE, summary + "\n")
+    texts = {CASES_FILE: _per_case_csv(evaluation), REPORT_FILE: report}
+    texts[METRICS_FILE] = summary + "\n"
+    try:
+        for name, text in texts.items():
+            write_text(folder / name, text)
+    except UserError:  # all files or none
+        for name in texts:
+            (folder / name).unlink(missing_ok=True)
+        if not existed and folder.exists():
+            folder.rmdir()
+        raise
     return folder
 
 

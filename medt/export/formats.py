@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import warnings
@@ -118,7 +119,9 @@ def _read_onnx(checkpoint: Checkpoint, path: Path) -> Network:
 def _write_torch(checkpoint: Checkpoint, model: nn.Module, images: Tensor, path: Path) -> None:
     dynamic = ({0: torch.export.Dim("batch")},)
     program = torch.export.export(model, (images,), dynamic_shapes=dynamic)
-    torch.export.save(program, path, extra_files=_properties(checkpoint))
+    content = io.BytesIO()  # on a full disk PyTorch's own writer ends the process
+    torch.export.save(program, content, extra_files=_properties(checkpoint))
+    path.write_bytes(content.getvalue())
 
 
 def _read_torch(checkpoint: Checkpoint, path: Path) -> Network:
