@@ -67,6 +67,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
@@ -102,6 +103,27 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
+
+
+def remove_torn(folder: Path) -> None:
+    """Remove the temporary files of `atomic_write` that killed processes left in a folder.
+
+    Only for whoever knows that no other process is writing there.
+    """
+    for path in folder.iterdir():
+        if re.fullmatch(r"\..*\.[0-9a-f]{8}(\..*)?", path.name) and path.is_file():
+            path.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name last through a loss of power; not every system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from command import plain, run, shown, sweep_folder
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 from training_data import FOLDER_KEYS, new_preprocessing, training_set, warnings_before_training
 
 from medt.config.groups import DatasetConfig
@@ -20,18 +21,20 @@ from medt.errors import UserError
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
+    import torch
     from rich.console import Console
     from torch import nn
 
     from medt.checkpoint import Checkpoint
     from medt.data.layout import DatasetIndex
+    from medt.processes import Processes
     from medt.training.memory import MemoryEstimate
     from medt.training.run_folder import RunFolder
     from medt.training.trainer import Trainer
 
 # With resume=PATH the run's own config counts; these keys say only where and how it is computed.
 LOADING = ("workers", "cache", "timeout")
-FREE_ON_RESUME = ("resume", "check", "allow", "trainer.device")
+FREE_ON_RESUME = ("resume", "resume_force", "check", "allow", "trainer.device")
 FREE_ON_RESUME += tuple(f"dataset.{key}" for key in LOADING)
 FREE_ON_RESUME += ("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file")
 # Modules whose classes a run's config may name.
@@ -45,11 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(cfg: DictConfig) -> int:
-    from rich.console import Console
-
     from medt.data.sources import open_dataset
-    from medt.training.dry_run import dry_run
-    from medt.training.progress import log, logging_to
+    from medt.inference.device import choose_device
+    from medt.processes import all_processes, local_device
     from medt.training.run_folder import is_finished
 
     if cfg.dry_run and cfg.resume is not None:
@@ -65,26 +66,61 @@ def train(cfg: DictConfig) -> int:
         if cfg.resume == "auto" and checkpoint is None and is_finished(run_folder.root, config):
             print(f"finished already: {shown(run_folder.root)}")
             return 0
-    console = Console()
+    device = choose_device(local_device(config["trainer"]["device"]))
+    with all_processes(device) as processes:
+        return train_with(cfg, config, index, checkpoint, run_folder, device, processes)
+
+
+def train_with(
+    cfg: DictConfig,
+    config: dict[str, Any],
+    index: DatasetIndex,
+    checkpoint: Checkpoint | None,
+    run_folder: RunFolder,
+    device: torch.device,
+    processes: Processes,
+) -> int:
+    """Train, or say what the training would be, in this process and those beside it."""
+    from rich.console import Console
+
+    from medt.training.determinism import make_deterministic
+    from medt.training.dry_run import dry_run
+    from medt.training.progress import log, logging_to, silence
+
+    console = Console(quiet=not processes.writes)
+    cost = make_deterministic() if config["trainer"]["deterministic"] else None
     model, fresh = build_network(config, resumed=checkpoint is not None)
-    warnings = warnings_before_training(settings, index) if cfg.check else []
-    trainer = build_trainer(config, index, model, checkpoint, run_folder, console)
+    settings = config["dataset"]
+    checked = cfg.check and processes.writes
+    warnings = warnings_before_training(settings, index) if checked else []
+    trainer = build_trainer(
+        config, index, model, checkpoint, run_folder, console, device, processes
+    )
     memory = memory_of(trainer)
     if cfg.dry_run:
         name = f"{config['dataset']['name']}-{config['model']['name']}.png"
         picture = shown(Path(config["paths"]["runs"]) / "dry_run" / name)
         print(dry_run(trainer, memory, picture), *warnings, sep="\n")
         return 0
-    if checkpoint is None:
+    if processes.writes and checkpoint is None:
         run_folder.create(config)
-    with logging_to(console, run_folder.log):
+    with (
+        run_folder.locked() if processes.writes else nullcontext(),
+        logging_to(console, run_folder.log) if processes.writes else silence(),
+    ):
         if checkpoint is not None:
-            trainer.resume(checkpoint)
+            rates = trainer.resume(checkpoint)
+            if processes.writes:
+                run_folder.tidy(config)
             log.info(f"resumed {trainer.state.position(len(trainer.batches))}: {run_folder.root}")
+            for line in rates:
+                log.info(line)
         elif cfg.resume == "auto":
             log.info("no unfinished run has this config: starting afresh")
         if fresh:
             log.info(f"the class head differs and starts afresh: {', '.join(fresh)}")
+        if cost:
+            log.info(cost)
         log.info(trainer.describe())
         for line in warnings:
             log.warning(line)
@@ -120,9 +156,9 @@ def memory_of(trainer: Trainer) -> MemoryEstimate:
     from medt.training.memory import estimate_memory, optimizer_bytes
 
     preprocessing, settings = trainer.train_set.preprocessing, trainer.settings
-    state = optimizer_bytes(trainer.optimizer)
-    if trainer.average is not None:
-        state += sum(p.numel() * p.element_size() for p in trainer.average.parameters())
+    state = optimizer_bytes(trainer.optimization.optimizer)
+    if (average := trainer.optimization.average) is not None:
+        state += sum(p.numel() * p.element_size() for p in average.parameters())
     estimate = estimate_memory(
         trainer.model,
         trainer.loss,
@@ -141,23 +177,42 @@ def memory_of(trainer: Trainer) -> MemoryEstimate:
 def run_of_resume(cfg: DictConfig) -> tuple[dict[str, Any], RunFolder, Checkpoint]:
     """The run that resume=PATH names, with its own config."""
     from medt.training.run_folder import run_to_resume
+    from medt.training.settings import TrainerSettings
 
-    run_folder, checkpoint = run_to_resume(Path(cfg.resume))
+    run_folder, checkpoint = run_to_resume(Path(cfg.resume), ended=cfg.resume_force)
     config = run_folder.read_config()
-    for setting in fields(DatasetConfig):  # of a run that an earlier version began
-        config["dataset"].setdefault(setting.name, setting.default)
+    for part, schema in {"dataset": DatasetConfig, "trainer": TrainerSettings}.items():
+        for setting in fields(schema):  # of a run that an earlier version began
+            config[part].setdefault(setting.name, setting.default)
     check_targets(config, cfg.allow)
+    changes = []
     for override in HydraConfig.get().overrides.task:
         key = override.partition("=")[0]
-        if key not in FREE_ON_RESUME:
-            raise UserError(
-                f"{override} cannot change a run that is resumed: its own config.yaml counts",
-                f"leave it out, or start a new run from model.weights={run_folder.best}",
-            )
-        if "." in key:
-            group, _, name = key.partition(".")
-            config[group][name] = OmegaConf.select(cfg, key)
+        *parents, name = key.split(".")
+        node = config
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        before, after = node.get(name), OmegaConf.select(cfg, key)
+        after = plain(after) if isinstance(after, Container) else after
+        if key not in FREE_ON_RESUME and before != after:
+            changes += differences(key, before, after)
+        if parents or key not in FREE_ON_RESUME:
+            node[name] = after
+    if changes and not cfg.resume_force:
+        raise UserError(
+            f"the run's config.yaml differs: {'; '.join(changes)}",
+            "leave these out, or go on with them by resume_force=true",
+        )
+    check_targets(config, cfg.allow)
     return config, run_folder, checkpoint
+
+
+def differences(key: str, before: Any, after: Any) -> list[str]:
+    """The values below a key that differ, such as: trainer.epochs 80 -> 120."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        below = [(f"{key}.{k}", before.get(k), after.get(k)) for k in {**before, **after}]
+        return [line for one in below if one[1] != one[2] for line in differences(*one)]
+    return [f"{key} {before} -> {after}"]
 
 
 def check_targets(config: dict[str, Any], allow: str | None) -> None:
@@ -233,16 +288,16 @@ def build_trainer(
     checkpoint: Checkpoint | None,
     run_folder: RunFolder,
     console: Console,
+    device: torch.device,
+    processes: Processes,
 ) -> Trainer:
     """The trainer that a resolved config describes; a resumed run keeps its preprocessing."""
     from medt.data.dataset import SegmentationDataset
     from medt.data.preprocessing import Preprocessing
-    from medt.inference.device import choose_device
     from medt.training.settings import TrainerSettings
     from medt.training.trainer import Trainer
 
     settings = TrainerSettings(**config["trainer"])
-    device = choose_device(settings.device)
     train_cases, val_cases = index.split("train"), index.split("val")
     if config["overfit"] is not None:
         train_cases = val_cases = train_cases[: config["overfit"]]
@@ -269,6 +324,7 @@ def build_trainer(
         config=config,
         device=device,
         console=console,
+        processes=processes,
     )
 
 

@@ -21,6 +21,7 @@ ORDER = (
     "images",
     "drawing",
     "ops",
+    "processes",
     "metrics",
     "losses",
     "data",

@@ -29,6 +29,7 @@ class TrainConfig:
         seed: of weights, order and augmentation.
         run_dir: the run's folder; it must be new, or empty.
         resume: a run folder or its last.pt, or auto: the newest unfinished run with this config.
+        resume_force: let a resumed run go on with changed settings, an ended one with more epochs.
         check: look for faults in the dataset first, which reads all of it; errors stop.
         overfit: train and validate on the first so many training cases only; null for all.
         allow: the full name of a class outside medt that the config of a resumed run may build.
@@ -46,6 +47,7 @@ class TrainConfig:
     seed: int = 0
     run_dir: str = MISSING
     resume: str | None = None
+    resume_force: bool = False
     check: bool = True
     overfit: int | None = None
     dry_run: bool = False

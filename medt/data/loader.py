@@ -38,6 +38,8 @@ class EpochBatches(Sampler[list[Key]]):
         batch_size: items per batch.
         seed: of the order.
         shuffle: a new order every epoch; else 0, 1, 2, ...
+        rank, processes: of every batch this process gets the keys rank, rank + processes, ...; an
+            iteration leaves out batches of which it gets none.
 
     Raises:
         UserError: there would not be a single batch.
@@ -49,6 +51,8 @@ class EpochBatches(Sampler[list[Key]]):
         batch_size: int,
         seed: int = 0,
         shuffle: bool = True,
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
         if batch_size < 1 or size < 1:
             raise UserError(
@@ -57,6 +61,7 @@ class EpochBatches(Sampler[list[Key]]):
             )
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.shuffle = shuffle
+        self.rank, self.processes = rank, processes
         self.epoch = self.skip = 0
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
@@ -72,7 +77,8 @@ class EpochBatches(Sampler[list[Key]]):
         return [keys[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
 
     def __iter__(self) -> Iterator[list[Key]]:
-        return iter(self.batches(self.epoch)[self.skip :])
+        shares = (keys[self.rank :: self.processes] for keys in self.batches(self.epoch))
+        return iter([share for share in shares if share][self.skip :])
 
     def __len__(self) -> int:
         whole, rest = divmod(self.size, self.batch_size)
@@ -100,6 +106,7 @@ class CaseLoader(DataLoader[dict[str, Any]]):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else each epoch would draw from the global one
             worker_init_fn=_start_worker,
             **settings,
         )

@@ -20,6 +20,7 @@ from medt.inference.instances import NO_RULE, InstanceRule, find_objects
 from medt.inference.predictor import Predictor, most_probable
 from medt.metrics.paper import OFFICIAL_RULES, OFFICIAL_SCORES, official_prediction
 from medt.metrics.pixel import SCORES, PixelScores
+from medt.processes import Processes
 
 Protocol = Literal["native", "paper", "paper_official", "glas_challenge"]
 
@@ -85,6 +86,7 @@ def evaluate(
     detail: bool = False,
     tolerance: float = TOLERANCE,
     pixel_size: float | None = None,
+    processes: Processes | None = None,
 ) -> Evaluation:
     """Score every case of a dataset.
 
@@ -105,6 +107,7 @@ def evaluate(
         tolerance: of the normalised surface distance: in micrometres if ``pixel_size`` is known,
             else in pixels.
         pixel_size: micrometres per pixel of the images, at their own size.
+        processes: share the cases out, and all of them get the whole result.
 
     Raises:
         UserError: no cases, an unknown protocol, ``paper_official`` with other than two classes, a
@@ -118,10 +121,12 @@ def evaluate(
     )
     scores = OFFICIAL_SCORES if protocol == "paper_official" else SCORES
     names = tuple(c.name for c in predictor.classes)
-    cases: list[CaseScores] = []
+    processes = processes or Processes()
+    scored: list[tuple[int, CaseScores]] = []
     losses: list[float] = []
     together = batch_size if predictor.mode == "resize" else 1  # images differ in size
-    batches = EpochBatches(len(dataset), together, shuffle=False)
+    shares = {"rank": processes.rank, "processes": processes.count}
+    batches = EpochBatches(len(dataset), together * processes.count, shuffle=False, **shares)
     with make_loader(dataset, batches, workers) as loader:
         for batch in loader:
             logits = predictor.logits(batch["image"], windows=batch_size)
@@ -136,12 +141,14 @@ def evaluate(
                 if protocol in AT_OWN_SIZE:
                     truth, numbered = read_truth(dataset, case)
                 try:
-                    scored = _score(predictor, one, case, truth, numbered, settings, scores)
+                    result = _score(predictor, one, case, truth, numbered, settings, scores)
                 except ValueError as error:
                     raise _unknown_class(case.name, names, error) from error
-                cases.append(scored)
+                scored.append((index, result))
             if progress is not None:
-                progress(len(cases), len(dataset))
+                progress(len(scored), len(dataset))
+    whole = sorted(processes.gather_items(scored), key=lambda pair: pair[0])
+    cases, losses = [case for _, case in whole], processes.gather_items(losses)
     summary = {
         "protocol": protocol,
         "protocol_means": _meaning(predictor, protocol),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medt.models.attention_norm import AttentionNorm
-from medt.ops import AttentionParameters, AttentionStatistics, axial_attention
+from medt.ops import AttentionParameters, AttentionStatistics, Pool, axial_attention
 
 Position = Literal["none", "plain", "gated"]
 Axis = Literal["height", "width"]
@@ -68,6 +68,7 @@ class AxialAttention(nn.Module):
         self.position = position
         self.gate = gate
         self.head_channels = out_channels // heads // 2
+        self.pool: Pool | None = None  # see `medt.models.synced_norms`
 
         self.qkv = nn.Conv2d(in_channels, 2 * out_channels, kernel_size=1, bias=False)
         self.qkv_norm = AttentionNorm(2 * out_channels)
@@ -110,9 +111,10 @@ class AxialAttention(nn.Module):
         with torch.autocast(qkv.device.type, enabled=False):
             qkv = qkv.to(self.qkv_norm.weight.dtype)
             out, measured = axial_attention(
-                qkv, self._learned(), given, along_width=self.axis == "width"
+                qkv, self._learned(), given, along_width=self.axis == "width", pool=self.pool
             )
-        count = qkv.shape[0] * qkv.shape[2] * qkv.shape[3]
+        images = qkv.shape[0] if self.pool is None else self.pool.images(qkv.shape[0])
+        count = images * qkv.shape[2] * qkv.shape[3]
         for norm, moments in zip(norms, measured, strict=False):
             if moments is not None:
                 per_pair = length if norm is self.similarity_norm else 1

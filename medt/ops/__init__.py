@@ -1,7 +1,7 @@
 """The axial attention operation."""
 
 from medt.ops.axial_attention import Backend, axial_attention, set_backend
-from medt.ops.parameters import AttentionParameters, AttentionStatistics, Moments
+from medt.ops.parameters import AttentionParameters, AttentionStatistics, Moments, Pool
 from medt.ops.similarity import similarity_moments
 from medt.ops.tables import PositionTables, position_tables
 
@@ -10,6 +10,7 @@ __all__ = [
     "AttentionStatistics",
     "Backend",
     "Moments",
+    "Pool",
     "PositionTables",
     "axial_attention",
     "position_tables",

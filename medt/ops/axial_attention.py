@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from medt.ops import fused, library
-from medt.ops.parameters import AttentionParameters, AttentionStatistics
+from medt.ops.parameters import AttentionParameters, AttentionStatistics, Pool
 from medt.ops.reference import reference_attention
 
 Backend = Literal["auto", "torch", "fused"]
@@ -47,6 +47,7 @@ def axial_attention(
     given: AttentionStatistics = AttentionStatistics(),  # noqa: B008 - immutable
     along_width: bool = False,
     epsilon: float = 1e-5,
+    pool: Pool | None = None,
 ) -> tuple[Tensor, AttentionStatistics]:
     """Attend along one axis of an image, apart for each head and each lane of the other axis.
 
@@ -56,6 +57,7 @@ def axial_attention(
         given: running moments, for norms that do not take the batch's.
         along_width: attend within rows instead of within columns.
         epsilon: of every norm.
+        pool: makes the batch's moments those of several processes' batches; plain PyTorch then.
 
     Returns:
         (N, 2 heads d, H, W), and the batch's moments for the norms that took them (detached).
@@ -65,11 +67,13 @@ def axial_attention(
     """
     if _backend != "torch":
         obstacle = _obstacle(x, parameters, given)
+        if pool is not None:
+            obstacle = "norms are synchronised over processes"
         if obstacle is None:
             return fused.fused_attention(x, parameters, given, along_width, epsilon)
         if _backend == "fused":
             raise RuntimeError(f"the fused kernel cannot be used: {obstacle}")
-    return reference_attention(x, parameters, given, along_width, epsilon)
+    return reference_attention(x, parameters, given, along_width, epsilon, pool)
 
 
 def _obstacle(x: Tensor, parameters: AttentionParameters, given: AttentionStatistics) -> str | None:

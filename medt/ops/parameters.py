@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -50,6 +50,16 @@ class Moments(NamedTuple):
 
     mean: Tensor
     variance: Tensor
+
+
+class Pool(Protocol):
+    """Makes the moments of a batch those of several processes' batches together."""
+
+    def __call__(self, moments: Moments) -> Moments:
+        """The moments of all batches, of those of this process's; differentiable."""
+
+    def images(self, own: int) -> int:
+        """The images of all batches, of those of this process's."""
 
 
 class AttentionStatistics(NamedTuple):

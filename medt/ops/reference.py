@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medt.ops.chunked_attention import chunked_attention
-from medt.ops.parameters import AttentionParameters, AttentionStatistics, Moments
+from medt.ops.parameters import AttentionParameters, AttentionStatistics, Moments, Pool
 from medt.ops.similarity import similarity_moments
 from medt.ops.tables import PositionTables, position_tables
 
@@ -18,18 +18,21 @@ def reference_attention(
     given: AttentionStatistics,
     along_width: bool,
     epsilon: float,
+    pool: Pool | None = None,
 ) -> tuple[Tensor, AttentionStatistics]:
     """See `medt.ops.axial_attention`."""
     if along_width:
         x = x.transpose(2, 3)
     d = parameters.head_channels
-    normed, qkv = _batch_norm(x, parameters.qkv_weight, parameters.qkv_bias, given.qkv, epsilon)
+    normed, qkv = _batch_norm(
+        x, parameters.qkv_weight, parameters.qkv_bias, given.qkv, epsilon, pool
+    )
     by_head = normed.reshape(x.shape[0], parameters.heads, 4 * d, *x.shape[2:])
     q, k, v = torch.split(by_head, [d, d, 2 * d], dim=2)
     tables = None
     if parameters.relative is not None:
         tables = position_tables(parameters.relative, x.shape[2])
-    scales, similarity = _scales(q, k, tables, parameters, given.similarity, epsilon)
+    scales, similarity = _scales(q, k, tables, parameters, given.similarity, epsilon, pool)
     value_term, position_term = chunked_attention(q, k, v, scales, tables)
     gates = parameters.gates
     if gates is not None:
@@ -40,6 +43,7 @@ def reference_attention(
         parameters.value_bias,
         given.value,
         epsilon,
+        pool,
     )
     position = None
     if position_term is not None:
@@ -51,6 +55,7 @@ def reference_attention(
             parameters.position_bias,
             given.position,
             epsilon,
+            pool,
         )
         out = out + normed
     if along_width:
@@ -59,15 +64,37 @@ def reference_attention(
 
 
 def _batch_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, given: Moments | None, epsilon: float
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    given: Moments | None,
+    epsilon: float,
+    pool: Pool | None,
 ) -> tuple[Tensor, Moments | None]:
     """Normalised by the given moments, or by the batch's, which are then returned."""
     if given is not None:
         return F.batch_norm(x, *given, weight, bias, eps=epsilon), None
+    if pool is not None:
+        return pooled_batch_norm(x, weight, bias, epsilon, pool)
     # With an axis of length 1 and permuted strides its gradients are wrong (PyTorch 2.9 to 2.15).
     x = x.clone(memory_format=torch.contiguous_format)
     out, mean, inverse = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, epsilon)
     return out, Moments(mean.detach(), (inverse.detach() ** -2 - epsilon).clamp_min(0))
+
+
+def pooled_batch_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float, pool: Pool
+) -> tuple[Tensor, Moments]:
+    """A batch norm of (N, C, ...) whose moments are those of several processes' batches."""
+    others = [dim for dim in range(x.dim()) if dim != 1]
+    variance, mean = torch.var_mean(x, dim=others, correction=0)
+    moments = pool(Moments(mean, variance))
+    shape = [1, -1] + [1] * (x.dim() - 2)
+    scale = torch.rsqrt(moments.variance + epsilon)
+    out = (x - moments.mean.view(shape)) * scale.view(shape)
+    if weight is not None and bias is not None:
+        out = out * weight.view(shape) + bias.view(shape)
+    return out, Moments(*(part.detach() for part in moments))
 
 
 def _scales(
@@ -77,6 +104,7 @@ def _scales(
     parameters: AttentionParameters,
     given: Moments | None,
     epsilon: float,
+    pool: Pool | None,
 ) -> tuple[Tensor, Moments | None]:
     """The factors (terms, heads) of the similarity terms, and their moments if the batch's."""
     weight = parameters.similarity_weight
@@ -86,6 +114,8 @@ def _scales(
     if given is not None:
         return weight * torch.rsqrt(given.variance + epsilon), None
     mean, variance = similarity_moments(q, k, tables)
+    if pool is not None:
+        mean, variance = pool(Moments(mean, variance))
     if parameters.gates is not None:
         mean, variance = gates * mean, gates**2 * variance
     scales = weight * torch.rsqrt(variance + epsilon)

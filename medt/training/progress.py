@@ -62,6 +62,16 @@ def logging_to(console: Console, file: Path) -> Iterator[None]:
         to_file.close()
 
 
+@contextmanager
+def silence() -> Iterator[None]:
+    """Say nothing: another process of the same training does."""
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = False
+
+
 class EpochBar:
     """The bar of the running epoch; off a terminal it shows nothing."""
 

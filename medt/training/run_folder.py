@@ -6,25 +6,29 @@ import csv
 import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import filelock
 import yaml
 
 from medt.checkpoint import Checkpoint, load_checkpoint
 from medt.errors import UserError
-from medt.files import write_text
+from medt.files import remove_torn, write_text
 from medt.training.state import Row, TrainingState
 
 log = logging.getLogger("medt")
 
 GATE_PREFIX = "gate."
+LOCK_FILE = ".lock"
 
 # Keys that say where and how a run is computed, not what: runs that differ in them are equal.
 _CIRCUMSTANCES: tuple[tuple[str, ...], ...] = (
     ("run_dir",),
     ("resume",),
+    ("resume_force",),
     ("dry_run",),
     ("check",),
     ("allow",),
@@ -76,6 +80,29 @@ class RunFolder:
             ) from error
         write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False))
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process from training into the folder.
+
+        Raises:
+            UserError: another one does.
+        """
+        lock = filelock.FileLock(self.root / LOCK_FILE, blocking=False)
+        try:
+            with lock:
+                yield
+        except filelock.Timeout:
+            raise UserError(
+                f"another process trains into {self.root}",
+                "wait for its end, or choose another run_dir",
+            ) from None
+
+    def tidy(self, config: Mapping[str, Any]) -> None:
+        """Of a resumed run: store its config, and remove what writers left that were killed."""
+        write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False))
+        for folder in (self.root, self.last.parent):
+            remove_torn(folder)
+
     def read_config(self) -> dict[str, Any]:
         """The run's config.
 
@@ -122,8 +149,12 @@ def home_of(checkpoint: Path) -> Path:
     return folder.parent if folder.name == "checkpoints" else folder
 
 
-def run_to_resume(path: Path) -> tuple[RunFolder, Checkpoint]:
+def run_to_resume(path: Path, ended: bool = False) -> tuple[RunFolder, Checkpoint]:
     """The run that `path` names: its folder, or a checkpoint in it.
+
+    Args:
+        path: of either.
+        ended: whether a run that has ended will do.
 
     Raises:
         UserError: there is no run, it left no checkpoint, or it has ended.
@@ -137,10 +168,11 @@ def run_to_resume(path: Path) -> tuple[RunFolder, Checkpoint]:
     if not run.last.is_file():
         raise UserError(f"the run {root} left no last.pt", "start it again")
     checkpoint = load_checkpoint(run.last)
-    if checkpoint.training is None or checkpoint.training["finished"]:
+    if checkpoint.training is None or (checkpoint.training["finished"] and not ended):
         raise UserError(
             f"the run {root} has ended after epoch {checkpoint.epoch}",
-            f"to train on from its weights: model.weights={run.best}",
+            "for more of them give trainer.epochs=N resume_force=true, or start anew from "
+            f"model.weights={run.best}",
         )
     _check_best(run, checkpoint)
     return run, checkpoint

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from medt.errors import UserError
+from medt.training.save_schedule import SaveSchedule
 
 MONITORS = ("dice", "iou", "loss")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -24,12 +26,16 @@ class TrainerSettings:
         validate_every: epochs between validations; the last epoch is always validated.
         precise_norm_cases: at most so many training images or crops re-estimate the norm statistics
             before a validation; 0 validates the running statistics.
+        checkpoint_every: how often last.pt is written beside the validations: epochs ("2 epochs")
+            or minutes ("10 min", in the middle of an epoch, too).
+        sync_norms: with several processes, let batch norms see the whole batch.
         monitor: the validation score that chooses the best checkpoint: dice, iou or loss.
         patience: stop after so many validations without a better score; null never stops.
         panels: validation cases that TensorBoard shows.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: fp32, or bf16 or fp16 where it is enough (autocast); attention stays fp32.
         compile: let torch.compile make the training step; takes a minute and a C++ compiler.
+        deterministic: only algorithms that repeat to the bit, and an error where there is none.
         tf32: float32 products in TensorFloat-32 on NVIDIA GPUs, faster and a little less exact.
 
     Raises:
@@ -44,12 +50,15 @@ class TrainerSettings:
     gate_epoch: int = 10
     validate_every: int = 1
     precise_norm_cases: int = 256
+    checkpoint_every: Any = "10 min"
+    sync_norms: bool = False
     monitor: str = "dice"
     patience: int | None = None
     panels: int = 4
     device: str = "auto"
     precision: str = "fp32"
     compile: bool = False
+    deterministic: bool = False
     tf32: bool = False
 
     def __post_init__(self) -> None:
@@ -60,6 +69,7 @@ class TrainerSettings:
         self._check("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0, or null")
         self._check("ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1, or null")
         self._check("patience", self.patience is None or self.patience >= 1, "at least 1, or null")
+        SaveSchedule.parse(self.checkpoint_every)
         for key, names in (("monitor", MONITORS), ("precision", PRECISIONS)):
             self._check(key, getattr(self, key) in names, f"one of {', '.join(names)}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,27 +12,26 @@ import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medt.checkpoint import Checkpoint, model_spec, save_checkpoint
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import SegmentationClass
 from medt.data.loader import EpochBatches, make_loader
 from medt.errors import UserError
-from medt.evaluation.evaluate import Protocol, evaluate
 from medt.inference.predictor import Predictor
 from medt.metrics.pixel import IGNORE_INDEX, count_pixels
-from medt.models.axial_attention import AxialAttention
+from medt.models.synced_norms import synchronise_norms
+from medt.processes import Processes
 from medt.training.interruption import StopRequest, stop_request
-from medt.training.precise_norm import image_batches, reestimate_norms, tracked_norms
-from medt.training.precision import Precision
+from medt.training.optimization import Optimization
 from medt.training.progress import EpochBar, duration, epoch_line
 from medt.training.run_folder import GATE_PREFIX, RunFolder
+from medt.training.save_schedule import SaveSchedule
 from medt.training.settings import TrainerSettings
 from medt.training.state import EpochSums, Row, TrainingState
 from medt.training.tensorboard import TensorBoardLog
+from medt.training.validation import network_for_use, validation_row
 
 log = logging.getLogger("medt")
 
@@ -55,6 +53,8 @@ class Trainer:
         config: the whole resolved config; its `model` and `dataset` parts go into checkpoints.
         device: where to train.
         console: where the progress bar is drawn.
+        processes: that train together; each works on its share of every batch, and only the first
+            one writes.
 
     Raises:
         UserError: a batch is larger than the training set, or no validation case shows a
@@ -75,7 +75,9 @@ class Trainer:
         config: Mapping[str, Any],
         device: torch.device,
         console: Console,
+        processes: Processes | None = None,
     ) -> None:
+        self.processes = processes or Processes()
         if settings.batch_size > len(train_set):
             raise UserError(
                 f"trainer.batch_size={settings.batch_size} is larger than the training set, which "
@@ -87,12 +89,15 @@ class Trainer:
                 "no validation case shows a foreground class, so there is nothing to score",
                 "put cases with foreground into the val split",
             )
+        self.processes.check_batches(len(train_set), settings.batch_size)
         self.model = model.to(device)
-        self.step_model = torch.compile(self.model) if settings.compile else self.model
-        self.precision = Precision(settings.precision, settings.tf32, device)
+        if settings.sync_norms:
+            synchronise_norms(self.model, self.processes.pool)
+        self.parallel = self.processes.parallel(self.model)
+        trained = self.parallel or self.model
+        self.step_model = torch.compile(trained) if settings.compile else trained
         self.loss = loss.to(device)
-        self.optimizer = optimizer
-        self.schedule = schedule
+        self.optimization = Optimization(self.model, optimizer, schedule, settings, device)
         self.train_set = train_set
         self.val_set = val_set
         self.classes = tuple(classes)
@@ -101,24 +106,19 @@ class Trainer:
         self.config = dict(config)
         self.device = device
         seed = int(config["seed"])
-        self.batches = EpochBatches(len(train_set), settings.batch_size, seed)
+        rank, count = self.processes.rank, self.processes.count
+        self.batches = EpochBatches(
+            len(train_set), settings.batch_size, seed, rank=rank, processes=count
+        )
         workers, timeout = config["dataset"]["workers"], config["dataset"].get("timeout", 300.0)
         self.loader = make_loader(train_set, self.batches, int(workers), float(timeout))
         self.steps_per_epoch = -(-len(self.batches) // settings.accumulate)
-        self.peak_rates = [group["lr"] for group in optimizer.param_groups]
-        self.average: AveragedModel | None = None
-        if settings.ema is not None:
-            average = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
-            self.average = AveragedModel(self.model, multi_avg_fn=average)
-        self.layers = {
-            name: module
-            for name, module in model.named_modules()
-            if isinstance(module, AxialAttention) and module.position == "gated"
-        }
         self.bar = EpochBar(console)
         self.clock = 0.0  # when the run would have begun without pauses
         self.state = TrainingState()
         self.stop = StopRequest()
+        self.stopping = False  # as all processes agree
+        self.saves = SaveSchedule.parse(settings.checkpoint_every)
         self.validated: Checkpoint | None = None
 
     def fit(self) -> TrainingState:
@@ -126,30 +126,40 @@ class Trainer:
 
         In the last case the run is saved where it stands and `state.finished` is False.
         """
-        board = TensorBoardLog(self.run.tensorboard, len(self.state.history))
+        writes = self.processes.writes
+        board = TensorBoardLog(self.run.tensorboard, len(self.state.history)) if writes else None
         self.clock = time.perf_counter() - self.state.seconds
         with stop_request() as self.stop, self.loader:
-            while not self.state.finished and self.stop.signal is None:
+            while not self.state.finished and not self.stopping:
                 row = self.train_epoch()
                 if row is None:
                     break
-                network = self.network_for_use(row) if self.validation_due() else None
-                if network is not None:
-                    row |= self.validate(network)
+                network = self.validate(row) if self.validation_due() else None
                 is_best = self.update_state(row)
                 log.info(epoch_line(row, self.state, self.settings.epochs, is_best))
-                if network is not None:
-                    self.save(network, row, is_best)
-                    predictor, shown = self.predictor(network), self.settings.panels
-                    board.write_panels(self.state.epoch, predictor, self.val_set, shown)
-                board.write_epoch(row, self.gates())
+                if board is not None:
+                    self.write(board, network, row, is_best)
+                self.stopping = self.processes.any(self.stop.signal is not None)[0]
             if not self.state.finished:
-                self.save_interrupted()
-        if self.state.finished:
-            best = self.state.history[self.state.best_epoch - 1]["val_dice"]
-            board.write_hyperparameters(self.config, best, self.state.epoch)
-        board.close()
+                self.save_progress()
+        if board is not None:
+            if self.state.finished:
+                best = self.state.history[self.state.best_epoch - 1]["val_dice"]
+                board.write_hyperparameters(self.config, best, self.state.epoch)
+            board.close()
         return self.state
+
+    def write(
+        self, board: TensorBoardLog, network: nn.Module | None, row: Row, is_best: bool
+    ) -> None:
+        """Write what an epoch has brought; `network` is the validated one, if there is any."""
+        if network is not None:
+            self.save(network, row, is_best)
+            predictor, shown = self.predictor(network), self.settings.panels
+            board.write_panels(self.state.epoch, predictor, self.val_set, shown)
+        elif self.saves.due_after_epoch(self.state.epoch):
+            self.save_progress()
+        board.write_epoch(row, self.gates())
 
     def describe(self) -> str:
         """One line: network, parameters, cases, device."""
@@ -185,30 +195,38 @@ class Trainer:
         with self.bar.epoch(f"epoch {self.state.epoch}/{self.settings.epochs}", total):
             for index, batch in enumerate(self.loader, start=sums.batches):
                 waited = time.perf_counter() - asked
-                logits, loss = self.accumulate(batch, index)
+                logits, masks, loss = self.accumulate(batch, index)
                 cases += batch["case"]
                 norm = 0.0
                 if self.closes_step(index):
                     norm = self.step(cases)
                     cases.clear()
                 predicted = logits.detach().argmax(dim=1).to("cpu", torch.uint8).numpy()
-                counts = count_pixels(predicted, batch["mask"].numpy(), len(self.classes))
+                counts = count_pixels(predicted, masks.cpu().numpy(), len(self.classes))
                 sums.add(loss, counts, norm, waited)
                 asked = time.perf_counter()
                 sums.seconds = earlier + asked - started
                 self.show(sums)
-                if self.stop.signal is not None and not cases and index + 1 < total:
+                if not cases and index + 1 < total and self.pauses():
                     return None
         self.state.sums = None
         return {
             "epoch": self.state.epoch,
             "train_loss": sums.mean_loss,
             "train_dice": sums.dice,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self.optimization.rate,
             "gradient_norm": sums.gradient_norm / self.steps_per_epoch,
             "images_per_second": len(self.train_set) / sums.seconds,
             "loader_wait": sums.waited / sums.seconds,
         }
+
+    def pauses(self) -> bool:
+        """Between two steps: save if it is due; whether to stop here."""
+        due = self.processes.writes and self.saves.due_in_epoch()
+        self.stopping, save = self.processes.any(self.stop.signal is not None, due)
+        if save and not self.stopping:
+            self.save_progress()
+        return self.stopping
 
     def show(self, sums: EpochSums) -> None:
         """Move the bar of the running epoch on."""
@@ -221,20 +239,30 @@ class Trainer:
             f"{rate * self.settings.batch_size:.1f} images/s  {duration(left / rate)} left",
         )
 
-    def accumulate(self, batch: dict[str, Any], index: int) -> tuple[Tensor, float]:
-        """Add a batch's gradient, weighted as its share of the optimizer step."""
+    def accumulate(self, batch: dict[str, Any], index: int) -> tuple[Tensor, Tensor, float]:
+        """Add a batch's gradient, weighted as its share of the optimizer step.
+
+        Returns:
+            Logits, masks and loss of the whole batch, whichever processes have its images.
+        """
         images = batch["image"].to(self.device, non_blocking=True)
         masks = batch["mask"].to(self.device, non_blocking=True)
-        with self.precision.autocast():
-            logits: Tensor = self.step_model(images)
-        loss: Tensor = self.loss(logits.float(), masks)
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            self.stop_not_finite(f"loss is {value}", f"cases {', '.join(batch['case'])}")
-        first = index - index % self.settings.accumulate
-        parts = min(self.settings.accumulate, len(self.batches) - first)
-        self.precision.backward(loss / parts)
-        return logits, value
+        left = len(self.train_set) - index * self.settings.batch_size
+        total = min(self.settings.batch_size, left)
+        with self.processes.batch(self.parallel, len(images), total, self.closes_step(index)):
+            with self.optimization.precision.autocast():
+                own: Tensor = self.step_model(images)
+            logits = self.processes.gather_batch(own.float(), total)
+            masks = self.processes.gather_batch(masks, total)
+            loss: Tensor = self.loss(logits, masks)
+            value = float(loss.detach())
+            if not np.isfinite(value):
+                self.stop_not_finite(f"loss is {value}", f"cases {', '.join(batch['case'])}")
+            first = index - index % self.settings.accumulate
+            parts = min(self.settings.accumulate, len(self.batches) - first)
+            # Its gradient is averaged over the processes, but each has only its own part of it.
+            self.optimization.precision.backward(loss * self.processes.count / parts)
+        return logits, masks, value
 
     def closes_step(self, index: int) -> bool:
         """Whether the optimizer steps after the batch of this index."""
@@ -242,22 +270,10 @@ class Trainer:
 
     def step(self, cases: Sequence[str]) -> float:
         """One optimizer step on the gradient of `cases`; returns its norm before clipping."""
-        if self.state.epoch <= self.settings.gate_epoch:
-            for layer in self.layers.values():
-                layer.gates.grad = None
-        self.precision.unscale(self.optimizer)
-        limit = self.settings.clip_norm
-        parameters = list(self.model.parameters())
-        norm = float(clip_grad_norm_(parameters, float("inf") if limit is None else limit))
-        if not self.precision.tolerates(norm):
+        norm = self.optimization.gradient_norm(self.state.epoch)
+        if not self.optimization.precision.tolerates(norm):
             self.stop_not_finite(f"gradient's norm is {norm}", f"cases {', '.join(cases)}")
-        factor = self.schedule(self.state.step, self.settings.epochs * self.steps_per_epoch)
-        for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
-            group["lr"] = peak * factor
-        self.precision.step(self.optimizer)
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+        self.optimization.step(self.state.step, self.settings.epochs * self.steps_per_epoch)
         self.state.step += 1
         return norm if np.isfinite(norm) else 0.0  # fp16 left that step out
 
@@ -272,37 +288,22 @@ class Trainer:
         last = self.state.epoch >= self.settings.epochs
         return last or self.state.epoch % self.settings.validate_every == 0
 
-    def network_for_use(self, row: Row) -> nn.Module:
-        """A copy of the trained (or averaged) network with re-estimated norm statistics.
-
-        The time that these took is entered into `row`.
-        """
-        source = self.model if self.average is None else self.average.module
-        network = copy.deepcopy(source).requires_grad_(False)
-        if self.settings.precise_norm_cases and tracked_norms(network):
-            started = time.perf_counter()
-            draw = (int(self.config["seed"]), self.state.epoch, 1)
-            indices = np.random.default_rng(draw).permutation(len(self.train_set))
-            drawn = indices[: self.settings.precise_norm_cases].tolist()
-            images = image_batches(self.train_set, self.state.epoch, drawn, self.device)
-            reestimate_norms(network, images)
-            row["norm_seconds"] = time.perf_counter() - started
-        return network.eval()
-
-    def validate(self, network: nn.Module) -> Row:
-        """Score a network on the validation cases, at its own input size if it has one."""
-        protocol: Protocol = (
-            "paper" if self.val_set.preprocessing.sampling == "resize" else "native"
+    def validate(self, row: Row) -> nn.Module:
+        """Make a network for use, enter its validation scores into `row`, and return it."""
+        average = self.optimization.average
+        source = self.model if average is None else average.module
+        cases, seed = self.settings.precise_norm_cases, int(self.config["seed"])
+        network, seconds = network_for_use(
+            source, self.train_set, cases, seed, self.state.epoch, self.device
         )
-        evaluation = evaluate(self.predictor(network), self.val_set, protocol, loss=self.loss)
-        row = {"val_loss": evaluation.summary["loss"]}
-        for score in ("dice", "iou"):
-            part = evaluation.summary["mean_over_cases"][score]
-            row[f"val_{score}"] = part["foreground"]
-            row |= {f"val_{score}_{name}": value for name, value in part["classes"].items()}
+        if seconds:
+            row["norm_seconds"] = seconds
+        self.processes.copy_from_first(network.state_dict().values())
+        predictor = self.predictor(network)
+        row |= validation_row(predictor, self.val_set, self.loss, self.processes)
         if not np.isfinite(row["val_loss"]):
             self.stop_not_finite(f"validation loss is {row['val_loss']}", "validation cases")
-        return {name: value for name, value in row.items() if not np.isnan(value)}
+        return network
 
     def predictor(self, network: nn.Module) -> Predictor:
         return Predictor(network, self.val_set.preprocessing, self.classes, self.device)
@@ -311,7 +312,7 @@ class Trainer:
         """The value of every gate, by layer."""
         return {
             f"{name}.{gate}": float(value)
-            for name, layer in self.layers.items()
+            for name, layer in self.optimization.gated.items()
             for gate, value in zip(GATE_NAMES, layer.gates.detach(), strict=True)
         }
 
@@ -341,18 +342,22 @@ class Trainer:
         self.validated = self.checkpoint(network, row)
         if is_best:
             save_checkpoint(self.validated, self.run.best)
-        save_checkpoint(replace(self.validated, training=self.state_dict()), self.run.last)
         self.run.write_tables(self.state, self.settings.monitor)
+        # Last: whatever is lost with a torn run is made again from the one before.
+        save_checkpoint(replace(self.validated, training=self.state_dict()), self.run.last)
+        self.saves.restart()
 
-    def save_interrupted(self) -> None:
+    def save_progress(self) -> None:
         """Write last.pt so that the run goes on from this very step.
 
         The network for use stays the last validated one; where there is none yet, it is the network
         as it stands.
         """
         self.state.seconds = time.perf_counter() - self.clock
-        kept = self.validated or self.checkpoint(self.model, {})
-        save_checkpoint(replace(kept, training=self.state_dict()), self.run.last)
+        if self.processes.writes:
+            kept = self.validated or self.checkpoint(self.model, {})
+            save_checkpoint(replace(kept, training=self.state_dict()), self.run.last)
+        self.saves.restart()
 
     def checkpoint(self, network: nn.Module, row: Row) -> Checkpoint:
         """A network for use and all that belongs to it."""
@@ -373,24 +378,23 @@ class Trainer:
         return {
             **self.state.to_dict(),
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "precision": self.precision.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
+            **self.optimization.state_dict(),
             "torch_random": torch.get_rng_state(),
             "cuda_random": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }
 
-    def resume(self, checkpoint: Checkpoint) -> None:
-        """Continue from a last.pt."""
+    def resume(self, checkpoint: Checkpoint) -> list[str]:
+        """Continue from a last.pt; returns what to say about it."""
         values = checkpoint.training or {}
         self.model.load_state_dict(values["model"])
-        self.optimizer.load_state_dict(values["optimizer"])
-        self.precision.load_state_dict(values["precision"])
-        if self.average is not None:
-            self.average.load_state_dict(values["average"])
+        self.optimization.load_state_dict(values)
         torch.set_rng_state(values["torch_random"])
         if values["cuda_random"]:
             torch.cuda.set_rng_state_all(values["cuda_random"])
         self.state = TrainingState.from_dict({name: values[name] for name in vars(self.state)})
         if checkpoint.scores:
             self.validated = replace(checkpoint, training=None)
+        self.state.finished = self.state.finished and self.state.epoch >= self.settings.epochs
+        epochs = int(checkpoint.config["trainer"]["epochs"]), self.settings.epochs
+        spans = [each * self.steps_per_epoch for each in epochs]
+        return self.optimization.rescheduled(self.state.step, *spans)

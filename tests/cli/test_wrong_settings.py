@@ -75,7 +75,7 @@ class TestPredictAndEvaluate:
             ("input=nowhere", "no file or folder nowhere", "check the path"),
             ("input=pyproject.toml", "pyproject.toml", "check the path"),
             ("values=[0,1,2]", "3 values, but there are 2 classes", "one pixel value per class"),
-            ("values=[0,70000]", "cannot be stored in a PNG", "0..65535"),
+            ("values=[0,70000]", "cannot be stored in a mask", "0..65535"),
             ("device=cuda", "no device cuda", "use auto or cpu"),
             ("outptu=x", "no key outptu", "did you mean output?"),
         ],

@@ -1,0 +1,197 @@
+"""The processes of one training, as torchrun starts them: who they are and what they exchange."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from medt.errors import UserError
+from medt.ops import Moments
+
+Item = TypeVar("Item")
+# How long a process waits for one that hangs; one that dies is noticed at once.
+TIMEOUT = timedelta(minutes=30)
+
+
+class Processes:
+    """This process among those of the training.
+
+    Attributes:
+        rank: from 0; only 0 writes.
+        count: of the processes.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1) -> None:
+        self.rank, self.count = rank, count
+        self.pool = MomentsPool() if count > 1 else None
+
+    @property
+    def writes(self) -> bool:
+        return self.rank == 0
+
+    def check_batches(self, cases: int, batch_size: int) -> None:
+        """Every process needs an image of every batch.
+
+        Raises:
+            UserError: a batch has fewer images than there are processes.
+        """
+        least = min(batch_size, cases % batch_size or batch_size)
+        if least < self.count:
+            raise UserError(
+                f"trainer.batch_size={batch_size} leaves {least} of {cases} images for the last "
+                f"batch, but there are {self.count} processes",
+                "choose a batch size of which at least as many are left over, or none",
+            )
+
+    def gather_items(self, own: Sequence[Item]) -> list[Item]:
+        """The items of all processes, rank by rank."""
+        if self.count == 1:
+            return list(own)
+        parts: list[Any] = [None] * self.count
+        dist.all_gather_object(parts, list(own))
+        return [item for part in parts for item in part]
+
+    def gather_batch(self, own: Tensor, total: int) -> Tensor:
+        """A batch (total, ...) of which this process holds its share, in order.
+
+        The gradient of the result reaches this process's own part only; added over the processes
+        it is whole.
+        """
+        if self.count == 1:
+            return own
+        largest = -(-total // self.count)
+        padded = own.detach().new_zeros((largest, *own.shape[1:]))
+        padded[: len(own)] = own.detach()
+        parts = [torch.empty_like(padded) for _ in range(self.count)]
+        dist.all_gather(parts, padded)
+        whole = torch.stack(parts, dim=1).flatten(0, 1)[:total].clone()
+        whole[self.rank :: self.count] = own
+        return whole
+
+    def parallel(self, model: nn.Module) -> DistributedDataParallel | None:
+        """The model with its gradients averaged over the processes; None for a single one."""
+        if self.count == 1:
+            return None
+        # Running statistics are those of the first process, which copies them where they count.
+        return DistributedDataParallel(model, broadcast_buffers=False)
+
+    @contextmanager
+    def batch(
+        self, model: DistributedDataParallel | None, own: int, total: int, exchange: bool
+    ) -> Iterator[None]:
+        """Forward and backward pass of a batch of which this process has `own` of `total` images.
+
+        Args:
+            model: what `parallel` returned.
+            own, total: images.
+            exchange: whether gradients are averaged, or still added up in each process.
+        """
+        if model is None or self.pool is None:
+            yield
+            return
+        self.pool.set_batch(own, total)
+        with nullcontext() if exchange else model.no_sync():
+            yield
+
+    def any(self, *flags: bool) -> list[bool]:
+        """Of each flag, whether it is set in any process."""
+        if self.count == 1:
+            return list(flags)
+        values = torch.tensor(flags, dtype=torch.int32, device=_device())
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+        return [bool(value) for value in values.tolist()]
+
+    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite the tensors with those of rank 0."""
+        if self.count > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+
+class MomentsPool:
+    """See `medt.ops.Pool`; `set_batch` says how the images of a batch are dealt."""
+
+    def __init__(self) -> None:
+        self.group = dist.new_group(timeout=TIMEOUT)  # gradients travel in another at the same time
+        self.own, self.total = 1, dist.get_world_size()
+
+    def set_batch(self, own: int, total: int) -> None:
+        self.own, self.total = own, total
+
+    def __call__(self, moments: Moments) -> Moments:
+        share = self.own / self.total
+        mean = self._sum(share * moments.mean)
+        # Not E[x^2] - mean^2, which cancels.
+        variance = self._sum(share * (moments.variance + (moments.mean - mean).square()))
+        return Moments(mean, variance)
+
+    def images(self, own: int) -> int:
+        return own * self.total // self.own
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MomentsPool:
+        return self
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        return cast(Tensor, _Sum.apply(tensor, self.group))
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes; the gradient of each part is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total, group=ctx.group)
+        return total, None
+
+
+def started_by_torchrun() -> bool:
+    """Whether this is one of several processes."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def all_processes(device: torch.device) -> Iterator[Processes]:
+    """Join the others that torchrun has started, if any, and leave them together.
+
+    Gloo connects processes on CPUs, NCCL those on GPUs; torchrun says where the first one is.
+    """
+    if not started_by_torchrun():
+        yield Processes()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=TIMEOUT)
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size())
+        dist.barrier()  # else the first to leave would break the others' last exchange
+    finally:
+        dist.destroy_process_group()
+
+
+def local_device(name: str) -> str:
+    """The name of this process's GPU among those of its machine, where `name` is auto or cuda."""
+    shared = name in ("auto", "cuda") and torch.cuda.is_available()
+    return f"cuda:{os.environ['LOCAL_RANK']}" if shared and started_by_torchrun() else name
+
+
+def _device() -> torch.device:
+    """Where the backend exchanges tensors."""
+    on_gpu = dist.get_backend() == "nccl"
+    return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")

@@ -1,0 +1,61 @@
+"""From a network in training to one for use, and its validation scores."""
+
+from __future__ import annotations
+
+import copy
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from medt.data.dataset import SegmentationDataset
+from medt.evaluation.evaluate import Protocol, evaluate
+from medt.inference.predictor import Predictor
+from medt.models.synced_norms import synchronise_norms
+from medt.processes import Processes
+from medt.training.precise_norm import image_batches, reestimate_norms, tracked_norms
+from medt.training.state import Row
+
+
+def network_for_use(
+    source: nn.Module,
+    train_set: SegmentationDataset,
+    cases: int,
+    seed: int,
+    epoch: int,
+    device: torch.device,
+) -> tuple[nn.Module, float]:
+    """A copy of a network with norm statistics re-estimated on so many training cases.
+
+    Returns:
+        The network in evaluation mode, and the seconds that the estimation took; 0 where there was
+        none.
+    """
+    network = copy.deepcopy(source).requires_grad_(False)
+    synchronise_norms(network, None)
+    seconds = 0.0
+    if cases and tracked_norms(network):
+        started = time.perf_counter()
+        indices = np.random.default_rng((seed, epoch, 1)).permutation(len(train_set))
+        images = image_batches(train_set, epoch, indices[:cases].tolist(), device)
+        reestimate_norms(network, images)
+        seconds = time.perf_counter() - started
+    return network.eval(), seconds
+
+
+def validation_row(
+    predictor: Predictor, val_set: SegmentationDataset, loss: nn.Module, processes: Processes
+) -> Row:
+    """Loss, Dice and IoU of the validation cases, at the network's size if it has one.
+
+    Scores of classes that no case shows are left out; the loss may be no number.
+    """
+    protocol: Protocol = "paper" if val_set.preprocessing.sampling == "resize" else "native"
+    evaluation = evaluate(predictor, val_set, protocol, loss=loss, processes=processes)
+    row = {"val_loss": evaluation.summary["loss"]}
+    for score in ("dice", "iou"):
+        part = evaluation.summary["mean_over_cases"][score]
+        row[f"val_{score}"] = part["foreground"]
+        row |= {f"val_{score}_{name}": value for name, value in part["classes"].items()}
+    return {n: value for n, value in row.items() if n == "val_loss" or not np.isnan(value)}
