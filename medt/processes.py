@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -80,8 +81,10 @@ class Processes:
         """The model with its gradients averaged over the processes; None for a single one."""
         if self.count == 1:
             return None
-        # Running statistics are those of the first process, which copies them where they count.
-        return DistributedDataParallel(model, broadcast_buffers=False)
+        with warnings.catch_warnings():  # its successor is not in every version that we allow
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            # Running statistics count in the first process, which copies them where they are used.
+            return DistributedDataParallel(model, broadcast_buffers=False)
 
     @contextmanager
     def batch(

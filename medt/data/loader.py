@@ -158,6 +158,7 @@ class CaseLoader(DataLoader[dict[str, Any]]):
         dead = [number for number, worker in enumerate(workers) if not worker.is_alive()]
         if not dead:
             return None
+        dead = [number for number in dead if workers[number].exitcode] or dead
         code = workers[dead[0]].exitcode or 0
         killer = signal.Signals(-code).name if code < 0 else ""
         how = f"was killed by {killer}" if killer else f"ended with code {code}"

@@ -99,8 +99,8 @@ def evaluate(
         batch_size: images, or windows of one image, that go through the network at once.
         progress: called with (cases done, cases in all) after each batch.
         workers: processes that read the images; 0 reads them in this one.
-        loss: of logits and class ids at the network's size or, with sliding windows, the image's;
-            its mean over the cases becomes ``summary["loss"]``.
+        loss: of logits and class ids at the network's size or, with sliding windows, the image's,
+            case by case; its mean becomes ``summary["loss"]``.
         rule: what is done to each predicted mask before it is scored.
         detail: whether to measure calibration, boundaries and objects, too, with intervals; the
             paper's protocols know pixels only, and the challenge's is always detailed.
@@ -131,8 +131,9 @@ def evaluate(
         for batch in loader:
             logits = predictor.logits(batch["image"], windows=batch_size)
             if loss is not None:
-                mean = float(loss(logits, batch["mask"].to(logits.device)))
-                losses.append(mean * len(logits))
+                masks = batch["mask"].to(logits.device)
+                pairs = zip(logits.split(1), masks.split(1), strict=True)
+                losses += [float(loss(*pair)) for pair in pairs]
             for one, mask, index in zip(
                 logits, batch["mask"], batch["index"].tolist(), strict=True
             ):

@@ -1,0 +1,134 @@
+"""torchrun with two processes on the CPU: the training is that of a single one."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import train
+from conftest import tiny, tiny_dataset
+
+from medt.checkpoint import load_checkpoint
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+# One step of plain gradient descent, so that weights tell the gradient; three images of which the
+# processes get two and one, and validation cases of which they get one each.
+ONE_STEP = [
+    *("optimizer=sgd", "optimizer.lr=0.1", "optimizer.weight_decay=0"),
+    *("scheduler=constant", "trainer.clip_norm=null", "trainer.gate_epoch=0"),
+    *("trainer.epochs=1", "overfit=3", "trainer.precise_norm_cases=0", "check=false"),
+]
+
+
+def torchrun(*overrides: str) -> subprocess.Popen[str]:
+    tiny_dataset()
+    return subprocess.Popen(
+        [*TORCHRUN, train.__file__, *overrides],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    """What it printed; it must have ended well."""
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    return output
+
+
+def last_row(run: Path) -> dict[str, float]:
+    *_, row = csv.DictReader((run / "history.csv").open())
+    return {key: float(value) for key, value in row.items()}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["trainer.batch_size=3", "trainer.sync_norms=true"],
+        ["trainer.batch_size=3", "model=unet"],
+        ["trainer.batch_size=2", "overfit=4", "trainer.accumulate=2", "model=unet"],
+    ],
+    ids=["synchronised norms", "a network without batch norms", "accumulated"],
+)
+def test_gradient_and_scores_are_those_of_one_process(tmp_path: Path, overrides: list[str]) -> None:
+    given = [*tiny(tmp_path, *ONE_STEP), *overrides]
+    if "model=unet" in overrides:
+        given = [one for one in given if not one.startswith(("model.depths", "model=gated"))]
+    process = torchrun(*given, f"run_dir={tmp_path}/two")
+    assert train.main([*given, f"run_dir={tmp_path}/one"]) == 0
+    output = finished(process)
+    assert output.count("epoch 1/1") == 1  # only the first process speaks
+    one, two = (
+        load_checkpoint(tmp_path / name / "checkpoints/last.pt").training for name in ("one", "two")
+    )
+    assert one is not None
+    assert two is not None
+    for name, value in one["model"].items():
+        torch.testing.assert_close(two["model"][name], value, rtol=1e-4, atol=2e-6, msg=name)
+    alone, together = last_row(tmp_path / "one"), last_row(tmp_path / "two")
+    for name in ("train_loss", "train_dice", "gradient_norm", "val_loss", "val_dice", "val_iou"):
+        assert together[name] == pytest.approx(alone[name], rel=2e-4), name
+    names = [{p.name for p in (tmp_path / name).rglob("*")} for name in ("one", "two")]
+    events = [{n for n in found if not n.startswith("events.")} for found in names]
+    assert events[0] == events[1]
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> subprocess.Popen[str]:
+    """A long training of two processes that has come to its second epoch."""
+    overrides = tiny(tmp_path, f"run_dir={tmp_path}/run", "trainer.batch_size=2", "check=false")
+    process = torchrun(*overrides, "trainer.epochs=2000")
+    assert process.stdout is not None
+    while "epoch 2/2000" not in (line := process.stdout.readline()):
+        assert line, "the training ended"
+    return process
+
+
+def ranks(process: subprocess.Popen[str]) -> list[int]:
+    """The processes that torchrun has started, the first one first."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        pytest.skip("this system does not list the children of a process")
+    return [int(number) for number in children.read_text().split()]
+
+
+def test_a_process_that_dies_ends_the_training(running: subprocess.Popen[str]) -> None:
+    started = time.monotonic()
+    os.kill(ranks(running)[1], signal.SIGKILL)
+    _, error = running.communicate(timeout=90)
+    assert time.monotonic() - started < 60
+    assert running.returncode != 0
+    assert "Signal 9 (SIGKILL)" in error
+
+
+def test_sigterm_saves_and_two_processes_go_on(
+    running: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    running.send_signal(signal.SIGTERM)
+    output, _ = running.communicate(timeout=60)
+    assert "and saved" in output
+    saved = load_checkpoint(tmp_path / "run/checkpoints/last.pt").training
+    assert saved is not None
+    epochs = saved["epoch"] + 1
+    more = ["resume_force=true", f"trainer.epochs={epochs}"]
+    output = finished(torchrun(f"resume={tmp_path}/run", *more))
+    assert f"epoch {epochs}/{epochs}" in output
+
+
+def test_a_batch_with_fewer_images_than_processes_is_refused(tmp_path: Path) -> None:
+    given = tiny(tmp_path, f"run_dir={tmp_path}/run", "trainer.batch_size=5", "check=false")
+    process = torchrun(*given)
+    _, error = process.communicate(timeout=90)
+    assert process.returncode != 0
+    assert "leaves 1 of 6 images for the last batch, but there are 2 processes" in error
+    assert not (tmp_path / "run").exists()
