@@ -132,8 +132,8 @@ def evaluate(
             logits = predictor.logits(batch["image"], windows=batch_size)
             if loss is not None:
                 masks = batch["mask"].to(logits.device)
-                pairs = zip(logits.split(1), masks.split(1), strict=True)
-                losses += [float(loss(*pair)) for pair in pairs]
+                pairs = zip(logits, masks, strict=True)
+                losses += [float(loss(one[None], mask[None])) for one, mask in pairs]
             for one, mask, index in zip(
                 logits, batch["mask"], batch["index"].tolist(), strict=True
             ):

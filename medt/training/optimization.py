@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -14,6 +14,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from medt.models.axial_attention import AxialAttention
 from medt.training.precision import Precision
 from medt.training.settings import TrainerSettings
+from medt.training.state import Row
+
+GATE_NAMES = ("qr", "kr", "sv", "sve")
 
 
 class Optimization:
@@ -42,6 +45,7 @@ class Optimization:
         self.model, self.optimizer, self.schedule = model, optimizer, schedule
         self.settings = settings
         self.precision = Precision(settings.precision, settings.tf32, device)
+        self._buffers: list[Tensor] = []
         self.peak_rates = [group["lr"] for group in optimizer.param_groups]
         self.average: AveragedModel | None = None
         if settings.ema is not None:
@@ -88,8 +92,27 @@ class Optimization:
             f"at {rates[1]:.3g} instead of {rates[0]:.3g}"
         ]
 
+    def skip_step(self) -> None:
+        """Leave a step out; running statistics that its batch has spoilt are as they were."""
+        self.drop_gradient()
+        for buffer, kept in zip(self.model.buffers(), self._buffers, strict=True):
+            buffer.copy_(kept)
+
+    def begin_step(self) -> None:
+        """Before the first batch of a step: keep the running statistics, if it may be left out."""
+        if self.settings.on_nonfinite == "skip":
+            self._buffers = [buffer.clone() for buffer in self.model.buffers()]
+
     def drop_gradient(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
+
+    def gates(self) -> Row:
+        """The value of every gate, by layer."""
+        return {
+            f"{name}.{gate}": float(value)
+            for name, layer in self.gated.items()
+            for gate, value in zip(GATE_NAMES, layer.gates.detach(), strict=True)
+        }
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from medt.data.dataset import SegmentationDataset
 from medt.errors import UserError
 from medt.training.state import Row, TrainingState
 
@@ -101,6 +104,26 @@ class EpochBar:
         self._progress.update(self._task, completed=done, state=state)
 
 
+def run_line(
+    config: Mapping[str, Any],
+    parameters: int,
+    train_set: SegmentationDataset,
+    val_set: SegmentationDataset,
+    device: torch.device,
+    steps: int,
+) -> str:
+    """One line about a run: network, cases, device and the steps of an epoch."""
+    size = " x ".join(str(n) for n in train_set.preprocessing.image_size)
+    crops = "" if train_set.crops is None else f" ({len(train_set)} crops an epoch)"
+    folds = config["dataset"].get("folds")
+    fold = f", fold {config['dataset'].get('fold') or 0} of {folds}" if folds else ""
+    return (
+        f"{config['model']['name']} ({parameters:,} parameters) at {size} on {device}: "
+        f"{len(train_set.cases)} training{crops} and {len(val_set)} validation cases{fold}, "
+        f"{steps} steps an epoch"
+    )
+
+
 def epoch_line(row: Row, state: TrainingState, epochs: int, is_best: bool) -> str:
     """One line about an epoch that has ended: its measurements and the time left."""
     left = (epochs - state.epoch) * state.seconds / state.epoch
@@ -111,6 +134,8 @@ def epoch_line(row: Row, state: TrainingState, epochs: int, is_best: bool) -> st
     ]
     if "val_dice" in row:
         parts += [f"val loss {row['val_loss']:.4f}", f"val dice {row['val_dice']:.4f}"]
+    if "skipped" in row:
+        parts.append(f"{row['skipped']:.0f} steps skipped")
     parts.append(f"{row['images_per_second']:.1f} images/s")
     parts.append(f"{duration(left)} left" if not state.finished else "done")
     return "  ".join(parts) + ("  (best)" if is_best else "")

@@ -10,6 +10,7 @@ from medt.training.save_schedule import SaveSchedule
 
 MONITORS = ("dice", "iou", "loss")
 PRECISIONS = ("fp32", "bf16", "fp16")
+ON_NONFINITE = ("stop", "skip")
 
 
 @dataclass
@@ -20,6 +21,7 @@ class TrainerSettings:
         epochs: passes over the training cases, or over `dataset.crops_per_case` crops of each.
         batch_size: images of one forward pass.
         accumulate: batches of one optimizer step.
+        on_nonfinite: stop, or skip the step, where a loss or gradient is no number.
         clip_norm: gradients are scaled down to this norm; null leaves them.
         ema: decay of the averaged weights that are validated and saved; null for none.
         gate_epoch: the gates of gated attention train after this epoch.
@@ -45,6 +47,7 @@ class TrainerSettings:
     epochs: int = 120
     batch_size: int = 4
     accumulate: int = 1
+    on_nonfinite: str = "stop"
     clip_norm: float | None = 1.0
     ema: float | None = None
     gate_epoch: int = 10
@@ -70,7 +73,8 @@ class TrainerSettings:
         self._check("ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1, or null")
         self._check("patience", self.patience is None or self.patience >= 1, "at least 1, or null")
         SaveSchedule.parse(self.checkpoint_every)
-        for key, names in (("monitor", MONITORS), ("precision", PRECISIONS)):
+        choices = {"monitor": MONITORS, "precision": PRECISIONS, "on_nonfinite": ON_NONFINITE}
+        for key, names in choices.items():
             self._check(key, getattr(self, key) in names, f"one of {', '.join(names)}")
 
     def _check(self, key: str, holds: bool, wanted: str) -> None:

@@ -19,7 +19,9 @@ class EpochSums:
 
     Attributes:
         batches: worked off so far.
-        loss: sum over the batches.
+        finite: of these the ones whose loss is a number.
+        skipped: times that something was no number and its step was left out.
+        loss: sum over the finite batches.
         gradient_norm: sum over the optimizer steps.
         counts: pixels by class, pooled over the batches.
         waited: seconds for the loader.
@@ -28,6 +30,8 @@ class EpochSums:
 
     counts: PixelCounts
     batches: int = 0
+    finite: int = 0
+    skipped: int = 0
     loss: float = 0.0
     gradient_norm: float = 0.0
     waited: float = 0.0
@@ -42,14 +46,16 @@ class EpochSums:
     def add(self, loss: float, counts: PixelCounts, gradient_norm: float, waited: float) -> None:
         """Enter one more batch; `gradient_norm` is 0 where no step followed it."""
         self.batches += 1
-        self.loss += loss
+        if np.isfinite(loss):
+            self.finite += 1
+            self.loss += loss
         self.counts = pool([self.counts, counts])
         self.gradient_norm += gradient_norm
         self.waited += waited
 
     @property
     def mean_loss(self) -> float:
-        return self.loss / self.batches
+        return self.loss / self.finite if self.finite else float("nan")
 
     @property
     def dice(self) -> float:

@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from medt.checkpoint import Checkpoint, model_spec, save_checkpoint
+from medt.checkpoint import Checkpoint, save_checkpoint
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import SegmentationClass
 from medt.data.loader import EpochBatches, make_loader
@@ -25,17 +25,17 @@ from medt.models.synced_norms import synchronise_norms
 from medt.processes import Processes
 from medt.training.interruption import StopRequest, stop_request
 from medt.training.optimization import Optimization
-from medt.training.progress import EpochBar, duration, epoch_line
+from medt.training.progress import EpochBar, duration, epoch_line, run_line
 from medt.training.run_folder import GATE_PREFIX, RunFolder
 from medt.training.save_schedule import SaveSchedule
 from medt.training.settings import TrainerSettings
 from medt.training.state import EpochSums, Row, TrainingState
 from medt.training.tensorboard import TensorBoardLog
-from medt.training.validation import network_for_use, validation_row
+from medt.training.validation import checkpoint_of, network_for_use, validation_row
 
 log = logging.getLogger("medt")
 
-GATE_NAMES = ("qr", "kr", "sv", "sve")
+SKIPS_LOGGED = 5  # of an epoch; the log stays small
 
 
 class Trainer:
@@ -118,6 +118,7 @@ class Trainer:
         self.state = TrainingState()
         self.stop = StopRequest()
         self.stopping = False  # as all processes agree
+        self.skips = False  # whether the running step is left out
         self.saves = SaveSchedule.parse(settings.checkpoint_every)
         self.validated: Checkpoint | None = None
 
@@ -159,24 +160,13 @@ class Trainer:
             board.write_panels(self.state.epoch, predictor, self.val_set, shown)
         elif self.saves.due_after_epoch(self.state.epoch):
             self.save_progress()
-        board.write_epoch(row, self.gates())
+        board.write_epoch(row, self.optimization.gates())
 
     def describe(self) -> str:
         """One line: network, parameters, cases, device."""
         parameters = sum(p.numel() for p in self.model.parameters())
-        size = " x ".join(str(n) for n in self.train_set.preprocessing.image_size)
-        name = self.config["model"]["name"]
-        crops = "" if self.train_set.crops is None else f" ({len(self.train_set)} crops an epoch)"
-        return (
-            f"{name} ({parameters:,} parameters) at {size} on {self.device}: "
-            f"{len(self.train_set.cases)} training{crops} and {len(self.val_set)} validation "
-            f"cases{self.fold()}, {self.steps_per_epoch} steps an epoch"
-        )
-
-    def fold(self) -> str:
-        """Such as: , fold 0 of 5; empty where there is no cross-validation."""
-        folds = self.config["dataset"].get("folds")
-        return f", fold {self.config['dataset'].get('fold') or 0} of {folds}" if folds else ""
+        sets = self.train_set, self.val_set
+        return run_line(self.config, parameters, *sets, self.device, self.steps_per_epoch)
 
     def train_epoch(self) -> Row | None:
         """One pass over the training cases, or what is left of it; returns its measurements.
@@ -210,6 +200,9 @@ class Trainer:
                 if not cases and index + 1 < total and self.pauses():
                     return None
         self.state.sums = None
+        if not sums.finite:
+            self.stop_not_finite("loss was no number in any batch", "all cases")
+        skipped = {"skipped": float(sums.skipped)} if sums.skipped else {}
         return {
             "epoch": self.state.epoch,
             "train_loss": sums.mean_loss,
@@ -218,6 +211,7 @@ class Trainer:
             "gradient_norm": sums.gradient_norm / self.steps_per_epoch,
             "images_per_second": len(self.train_set) / sums.seconds,
             "loader_wait": sums.waited / sums.seconds,
+            **skipped,
         }
 
     def pauses(self) -> bool:
@@ -247,6 +241,8 @@ class Trainer:
         """
         images = batch["image"].to(self.device, non_blocking=True)
         masks = batch["mask"].to(self.device, non_blocking=True)
+        if index % self.settings.accumulate == 0:
+            self.optimization.begin_step()
         left = len(self.train_set) - index * self.settings.batch_size
         total = min(self.settings.batch_size, left)
         with self.processes.batch(self.parallel, len(images), total, self.closes_step(index)):
@@ -257,7 +253,8 @@ class Trainer:
             loss: Tensor = self.loss(logits, masks)
             value = float(loss.detach())
             if not np.isfinite(value):
-                self.stop_not_finite(f"loss is {value}", f"cases {', '.join(batch['case'])}")
+                self.not_finite(f"loss is {value}", batch["case"])
+                return logits, masks, value
             first = index - index % self.settings.accumulate
             parts = min(self.settings.accumulate, len(self.batches) - first)
             # Its gradient is averaged over the processes, but each has only its own part of it.
@@ -270,12 +267,28 @@ class Trainer:
 
     def step(self, cases: Sequence[str]) -> float:
         """One optimizer step on the gradient of `cases`; returns its norm before clipping."""
-        norm = self.optimization.gradient_norm(self.state.epoch)
+        norm = 0.0 if self.skips else self.optimization.gradient_norm(self.state.epoch)
         if not self.optimization.precision.tolerates(norm):
-            self.stop_not_finite(f"gradient's norm is {norm}", f"cases {', '.join(cases)}")
-        self.optimization.step(self.state.step, self.settings.epochs * self.steps_per_epoch)
+            self.not_finite(f"gradient's norm is {norm}", cases)
+        if self.skips:
+            self.optimization.skip_step()
+        else:
+            self.optimization.step(self.state.step, self.settings.epochs * self.steps_per_epoch)
+        self.skips = False
         self.state.step += 1
         return norm if np.isfinite(norm) else 0.0  # fp16 left that step out
+
+    def not_finite(self, what: str, cases: Sequence[str]) -> None:
+        """Stop, or leave this step out, as `on_nonfinite` says."""
+        where = f"cases {', '.join(cases)}"
+        if self.settings.on_nonfinite == "stop":
+            self.stop_not_finite(what, where)
+        self.skips = True
+        sums = self.state.sums
+        assert sums is not None  # within an epoch
+        sums.skipped += 1
+        if sums.skipped <= SKIPS_LOGGED:
+            log.warning(f"step {self.state.step + 1} is left out: the {what}, {where}")
 
     def stop_not_finite(self, what: str, where: str) -> None:
         kept = f"the last good checkpoint is {self.run.last}" if self.run.last.is_file() else ""
@@ -308,14 +321,6 @@ class Trainer:
     def predictor(self, network: nn.Module) -> Predictor:
         return Predictor(network, self.val_set.preprocessing, self.classes, self.device)
 
-    def gates(self) -> Row:
-        """The value of every gate, by layer."""
-        return {
-            f"{name}.{gate}": float(value)
-            for name, layer in self.optimization.gated.items()
-            for gate, value in zip(GATE_NAMES, layer.gates.detach(), strict=True)
-        }
-
     def update_state(self, row: Row) -> bool:
         """Enter an epoch into the state; returns whether its network is the best so far."""
         is_best = False
@@ -329,7 +334,7 @@ class Trainer:
                 self.state.validations_without_best = 0
             else:
                 self.state.validations_without_best += 1
-        gates = {GATE_PREFIX + name: value for name, value in self.gates().items()}
+        gates = {GATE_PREFIX + name: value for name, value in self.optimization.gates().items()}
         self.state.history.append(row | gates)
         self.state.seconds = time.perf_counter() - self.clock
         patience = self.settings.patience
@@ -361,17 +366,8 @@ class Trainer:
 
     def checkpoint(self, network: nn.Module, row: Row) -> Checkpoint:
         """A network for use and all that belongs to it."""
-        return Checkpoint(
-            model=model_spec(self.config["model"]),
-            weights={name: value.cpu() for name, value in network.state_dict().items()},
-            preprocessing=self.val_set.preprocessing.to_dict(),
-            classes=[c.to_dict() for c in self.classes],
-            dataset=self.config["dataset"],
-            config=self.config,
-            epoch=len(self.state.history),
-            scores={key: value for key, value in row.items() if key.startswith("val_")},
-            training_cases=[case.name for case in self.train_set.cases],
-        )
+        epoch = len(self.state.history)
+        return checkpoint_of(network, self.config, self.train_set, self.classes, epoch, row)
 
     def state_dict(self) -> dict[str, Any]:
         """All that `resume` needs to go on as if never interrupted."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from medt.checkpoint import Checkpoint, model_spec
 from medt.data.dataset import SegmentationDataset
+from medt.data.layout import SegmentationClass
 from medt.evaluation.evaluate import Protocol, evaluate
 from medt.inference.predictor import Predictor
 from medt.models.synced_norms import synchronise_norms
@@ -42,6 +46,28 @@ def network_for_use(
         reestimate_norms(network, images)
         seconds = time.perf_counter() - started
     return network.eval(), seconds
+
+
+def checkpoint_of(
+    network: nn.Module,
+    config: Mapping[str, Any],
+    train_set: SegmentationDataset,
+    classes: Sequence[SegmentationClass],
+    epoch: int,
+    row: Row,
+) -> Checkpoint:
+    """A network for use and all that belongs to it; `row` has its validation scores, if any."""
+    return Checkpoint(
+        model=model_spec(config["model"]),
+        weights={name: value.cpu() for name, value in network.state_dict().items()},
+        preprocessing=train_set.preprocessing.to_dict(),
+        classes=[c.to_dict() for c in classes],
+        dataset=config["dataset"],
+        config=dict(config),
+        epoch=epoch,
+        scores={key: value for key, value in row.items() if key.startswith("val_")},
+        training_cases=[case.name for case in train_set.cases],
+    )
 
 
 def validation_row(

@@ -184,8 +184,8 @@ def three_classes(folder: Path) -> tuple[Path, Path]:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (4, "the loss is nan in epoch 2, step 3, cases "),
-        (6, "the validation loss is nan in epoch 2, step 5, validation cases"),
+        (5, "the loss is nan in epoch 2, step 3, cases "),
+        (7, "the validation loss is nan in epoch 2, step 5, validation cases"),
     ],
 )
 def test_a_loss_that_is_not_finite_stops_the_run(
@@ -204,7 +204,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         self: DiceCrossEntropyLoss, logits: torch.Tensor, target: torch.Tensor
     ) -> torch.Tensor:
         nonlocal calls
-        calls += 1  # an epoch is two training batches and one validation batch
+        calls += 1  # an epoch is two training batches and two validation cases
         loss = forward(self, logits, target)
         return loss * float("nan") if calls == call else loss
 
