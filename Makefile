@@ -1,12 +1,13 @@
 # make train   trains and tests MedT on synthetic glands; ARGS="seed=1" adds overrides
 # make test    runs the tests
+# make test-faults  kills, fills disks and cuts power, 50 times and at every file operation
 # make lint    runs ruff and mypy
 PYTHON ?= python3
 BIN := .venv/bin
 BUILD := pyproject.toml setup.py $(wildcard medt/ops/kernel/*)
 RUN := runs/synthetic/medt/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: train test lint
+.PHONY: train test test-faults lint
 .DELETE_ON_ERROR:
 
 train: .venv/installed
@@ -15,6 +16,11 @@ train: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest $(ARGS)
+
+test-faults: .venv/installed-dev
+	MEDT_FAULTS=all $(BIN)/python -m pytest tests/faults $(ARGS)
+	PYTHONPATH=scripts $(BIN)/python tests/faults/long_run.py
+	$(BIN)/python tests/faults/kill_training.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -103,7 +103,10 @@ def train_with(
         print(dry_run(trainer, memory, picture), *warnings, sep="\n")
         return 0
     if processes.writes and checkpoint is None:
-        run_folder.create(config)
+        if cfg.resume == "auto" and run_folder.was_given_up(config):
+            run_folder.begin_again(config)
+        else:
+            run_folder.create(config)
     with (
         run_folder.locked() if processes.writes else nullcontext(),
         logging_to(console, run_folder.log) if processes.writes else silence(),

@@ -80,6 +80,21 @@ class RunFolder:
             ) from error
         write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False))
 
+    def was_given_up(self, config: Mapping[str, Any]) -> bool:
+        """Whether it holds the beginning of a run of this config that never came to be saved."""
+        if self.last.exists() or not self.config.is_file():
+            return False
+        if not self.config.stat().st_size:  # killed before it was written
+            return True
+        return without_circumstances(self.read_config()) == without_circumstances(config)
+
+    def begin_again(self, config: Mapping[str, Any]) -> None:
+        """Remove what a run left that was given up, and store the config."""
+        with self.locked():
+            self.best.unlink(missing_ok=True)
+            self.last.parent.mkdir(exist_ok=True)
+            self.tidy(config)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep every other process from training into the folder.
