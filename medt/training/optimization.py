@@ -121,8 +121,16 @@ class Optimization:
             "average": None if self.average is None else self.average.state_dict(),
         }
 
-    def load_state_dict(self, values: Mapping[str, Any]) -> None:
-        self.optimizer.load_state_dict(values["optimizer"])
+    def load_state_dict(self, values: Mapping[str, Any], same_optimizer: bool = True) -> None:
+        """Take over a state but for the optimizer's settings; of another one's nothing at all."""
+        if same_optimizer:
+            settings = [
+                {key: value for key, value in group.items() if key != "params"}
+                for group in self.optimizer.param_groups
+            ]
+            self.optimizer.load_state_dict(values["optimizer"])
+            for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+                group |= own
         self.precision.load_state_dict(values["precision"])
         if self.average is not None:
             self.average.load_state_dict(values["average"])

@@ -31,7 +31,12 @@ from medt.training.save_schedule import SaveSchedule
 from medt.training.settings import TrainerSettings
 from medt.training.state import EpochSums, Row, TrainingState
 from medt.training.tensorboard import TensorBoardLog
-from medt.training.validation import checkpoint_of, network_for_use, validation_row
+from medt.training.validation import (
+    checkpoint_of,
+    network_for_use,
+    restore_weights,
+    validation_row,
+)
 
 log = logging.getLogger("medt")
 
@@ -382,8 +387,9 @@ class Trainer:
     def resume(self, checkpoint: Checkpoint) -> list[str]:
         """Continue from a last.pt; returns what to say about it."""
         values = checkpoint.training or {}
-        self.model.load_state_dict(values["model"])
-        self.optimization.load_state_dict(values)
+        restore_weights(self.model, checkpoint)
+        optimizers = [one["optimizer"]["_target_"] for one in (checkpoint.config, self.config)]
+        self.optimization.load_state_dict(values, same_optimizer=len(set(optimizers)) == 1)
         torch.set_rng_state(values["torch_random"])
         if values["cuda_random"]:
             torch.cuda.set_rng_state_all(values["cuda_random"])

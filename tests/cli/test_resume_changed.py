@@ -1,0 +1,201 @@
+"""Resuming with other settings, more epochs, and a folder that another process trains into."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import filelock
+import pytest
+import torch
+import train
+from conftest import tiny, tiny_dataset
+
+from medt.checkpoint import load_checkpoint
+from medt.errors import UserError
+from medt.training.run_folder import LOCK_FILE, RunFolder
+from medt.training.save_schedule import SaveSchedule
+from medt.training.trainer import Trainer
+
+ALL = [
+    *("trainer.gate_epoch=1", "trainer.ema=0.9", "trainer.batch_size=1", "trainer.accumulate=2"),
+    *("dataset.workers=2", "scheduler=cosine", "augmentation=histology", "trainer.epochs=4"),
+]
+CLOCK = ("images", "loader", "norm")
+
+
+def timeless(run: Path) -> list[dict[str, str]]:
+    rows = csv.DictReader((run / "history.csv").open())
+    return [{k: v for k, v in row.items() if k.split("_")[0] not in CLOCK} for row in rows]
+
+
+def stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:
+    """Ask the run to stop after its optimizer step of this number."""
+    step = Trainer.step
+
+    def stopping(self: Trainer, cases: list[str]) -> float:
+        norm = step(self, cases)
+        if self.state.step == steps:
+            self.stop.signal = 2
+        return norm
+
+    patch.setattr(Trainer, "step", stopping)
+
+
+def test_interrupted_again_and_again_it_ends_the_same_to_the_bit(tmp_path: Path) -> None:
+    """Workers, augmentation, averaged weights, accumulation and a schedule are all on."""
+    given = [one for one in tiny(tmp_path) if one != "augmentation=flip"]
+    assert train.main([*given, *ALL, f"run_dir={tmp_path}/whole"]) == 0
+    run = tmp_path / "run"
+    arguments = [*given, *ALL, f"run_dir={run}"]
+    for steps in (1, 2, 4, 6, 7, 11):
+        with pytest.MonkeyPatch.context() as patch:
+            stop_after(patch, steps)
+            assert train.main(arguments) == 130
+        arguments = [f"resume={run}"]
+    assert train.main(arguments) == 0
+    whole, parts = (
+        load_checkpoint(root / "checkpoints/last.pt") for root in (tmp_path / "whole", run)
+    )
+    assert whole.training is not None
+    assert parts.training is not None
+    for name in ("model", "average"):
+        for key, value in whole.training[name].items():
+            assert torch.equal(parts.training[name][key], value), key
+    states = (one.training["optimizer"]["state"] for one in (whole, parts) if one.training)
+    for mine, other in zip(*(state.values() for state in states), strict=True):
+        assert all(torch.equal(mine[key], other[key]) for key in mine)
+    assert timeless(run) == timeless(tmp_path / "whole")
+    best = [load_checkpoint(root).weights for root in (tmp_path / "whole", run)]
+    assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Path:
+    """A run of four epochs that was stopped in its first one."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 1)
+        given = tiny(tmp_path, f"run_dir={tmp_path}/run", "trainer.epochs=4", "scheduler=cosine")
+        assert train.main(given) == 130
+    return tmp_path / "run"
+
+
+class TestChanges:
+    def test_are_refused_with_what_differs(
+        self, stopped: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        changes = ["trainer.epochs=6", "optimizer.lr=0.5", "scheduler=constant"]
+        assert train.main([f"resume={stopped}", *changes]) == 1
+        error = capsys.readouterr().err
+        assert "trainer.epochs 4 -> 6; optimizer.lr 0.002 -> 0.5; scheduler._target_ " in error
+        assert "resume_force=true" in error
+        assert RunFolder(stopped).read_config()["trainer"]["epochs"] == 4
+
+    def test_that_change_nothing_are_none(self, stopped: Path) -> None:
+        assert train.main([f"resume={stopped}", "trainer.epochs=4", "seed=0"]) == 0
+
+    def test_go_on_by_force_and_say_what_the_learning_rate_does(
+        self, stopped: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        force = ["trainer.epochs=6", "resume_force=true"]
+        assert train.main([f"resume={stopped}", *force]) == 0
+        printed = capsys.readouterr().out
+        assert (
+            "the schedule now spans 12 steps instead of 8: the learning rate goes on at" in printed
+        )
+        assert len(timeless(stopped)) == 6
+        assert RunFolder(stopped).read_config()["trainer"]["epochs"] == 6
+        assert load_checkpoint(stopped / "checkpoints/last.pt").config["trainer"]["epochs"] == 6
+
+    def test_let_a_run_that_has_ended_train_on(
+        self, stopped: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert train.main([f"resume={stopped}"]) == 0
+        assert train.main([f"resume={stopped}"]) == 1
+        assert "trainer.epochs=N resume_force=true" in capsys.readouterr().err
+        assert train.main([f"resume={stopped}", "trainer.epochs=5", "resume_force=true"]) == 0
+        assert len(timeless(stopped)) == 5
+
+    def test_that_do_not_fit_the_weights_are_one_line(
+        self, stopped: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert train.main([f"resume={stopped}", "model.depths=[1]", "resume_force=true"]) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "do not fit" in error
+
+
+class TestLock:
+    def test_a_run_that_is_being_trained_is_left_alone(
+        self, stopped: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = (stopped / "checkpoints/last.pt").read_bytes()
+        with filelock.FileLock(stopped / LOCK_FILE):
+            assert train.main([f"resume={stopped}"]) == 1
+        assert f"another process trains into {stopped}" in capsys.readouterr().err
+        assert (stopped / "checkpoints/last.pt").read_bytes() == before
+
+    def test_two_runs_into_one_folder_are_one_too_many(
+        self, stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert train.main(tiny(tmp_path, f"run_dir={stopped}", "seed=5")) == 1
+        assert f"the run folder {stopped} is not empty" in capsys.readouterr().err
+
+
+def test_what_never_came_to_be_saved_is_begun_again(tmp_path: Path) -> None:
+    given = tiny(tmp_path, f"run_dir={tmp_path}/run", "resume=auto")
+    tiny_dataset()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "fit", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert train.main(given) == 130
+    assert not (tmp_path / "run/checkpoints/last.pt").exists()
+    assert train.main([*given, "seed=3"]) == 1  # another run's beginning is not touched
+    assert train.main(given) == 0
+
+
+class TestCheckpointEvery:
+    @pytest.mark.parametrize(
+        ("text", "epochs", "minutes"),
+        [(2, 2, None), ("3 epochs", 3, None), ("1 epoch", 1, None), ("0.5 min", None, 0.5)],
+    )
+    def test_is_epochs_or_minutes(
+        self, text: object, epochs: int | None, minutes: float | None
+    ) -> None:
+        schedule = SaveSchedule.parse(text)
+        assert (schedule.epochs, schedule.minutes) == (epochs, minutes)
+
+    @pytest.mark.parametrize("text", ["0", "-1 min", "1.5 epochs", "often", "", None, "5 h"])
+    def test_is_nothing_else(self, text: object) -> None:
+        with pytest.raises(UserError, match=r"trainer\.checkpoint_every="):
+            SaveSchedule.parse(text)
+
+    def test_in_epochs_saves_between_validations(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        saved: list[int] = []
+        save = Trainer.save_progress
+
+        def noted(self: Trainer) -> None:
+            saved.append(self.state.epoch)
+            save(self)
+
+        monkeypatch.setattr(Trainer, "save_progress", noted)
+        more = ["trainer.epochs=7", "trainer.validate_every=7", "trainer.checkpoint_every=2"]
+        assert train.main(tiny(tmp_path, f"run_dir={tmp_path}/run", *more)) == 0
+        assert saved == [2, 4, 6]
+
+    def test_in_minutes_saves_in_the_middle_of_an_epoch(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        saved: list[tuple[int, bool]] = []
+        save = Trainer.save_progress
+
+        def noted(self: Trainer) -> None:
+            saved.append((self.state.step, self.state.sums is not None))
+            save(self)
+
+        monkeypatch.setattr(Trainer, "save_progress", noted)
+        every = "trainer.checkpoint_every=0.00001 min"
+        more = ["trainer.batch_size=2", every, "trainer.epochs=1"]
+        assert train.main(tiny(tmp_path, f"run_dir={tmp_path}/run", *more)) == 0
+        assert saved == [(1, True), (2, True)]
