@@ -61,18 +61,23 @@ class Checkpoint:
             UserError: the network's class is not allowed, or the weights do not fit it.
         """
         try:
+            with torch.device("meta"):  # takes no memory, whatever size the file claims
+                self._load(build_model(self.model, self.allow), assign=True)
             model = build_model(self.model, self.allow)
         except UserError as error:
             raise UserError(f"{self.file}: {error.message}", error.hint) from error
+        self._load(model, assign=False)
+        return model.eval()
+
+    def _load(self, model: nn.Module, assign: bool) -> None:
         try:
-            model.load_state_dict(self.weights)
+            model.load_state_dict(self.weights, assign=assign)
         except RuntimeError as error:
             raise UserError(
-                f"{self.file}: its weights do not fit {self.model['_target_']}: "
+                f"its weights do not fit {self.model['_target_']}: "
                 f"{' '.join(str(error).split())[:300]}",
                 "use the version of medt that wrote it, or another file",
             ) from error
-        return model.eval()
 
 
 def model_spec(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,6 +177,10 @@ def _check_content(checkpoint: Checkpoint) -> None:
             raise TypeError(f"{name} is no dict")
     if not all(isinstance(value, Tensor) for value in checkpoint.weights.values()):
         raise TypeError("weights holds other things than tensors")
+    for name, value in checkpoint.weights.items():
+        stored = value.untyped_storage().nbytes()
+        if value.numel() * value.element_size() > stored:
+            raise ValueError(f"{name} is larger than what is stored of it")
     if not isinstance(checkpoint.model["_target_"], str):
         raise TypeError("the model's _target_ is no name")
     classes = [SegmentationClass.from_dict(values) for values in checkpoint.classes]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import shutil
 import uuid
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,7 +26,7 @@ def list_images(folder: str | Path) -> list[Path]:
     """Image files directly inside a folder, in natural order (2 before 10), without hidden ones.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no such folder, or a link leads out of it.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -38,7 +38,24 @@ def list_images(folder: str | Path) -> list[Path]:
         and not path.name.startswith(".")
         and not path.is_dir()
     ]
+    for path in files:
+        check_link(path, folder)
     return sorted(files, key=lambda path: natural_key(path.name))
+
+
+def check_link(path: Path, folder: Path) -> None:
+    """Refuse a link that leads out of a folder, which may come from anybody.
+
+    Raises:
+        UserError: it does, and MEDT_ALLOW_LINKS=1 is not in the environment.
+    """
+    if os.environ.get("MEDT_ALLOW_LINKS") == "1" or not path.is_symlink():
+        return
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{path} is a link out of the folder",
+            "put the file itself there or, if you made the link, set MEDT_ALLOW_LINKS=1",
+        )
 
 
 def natural_key(name: str) -> tuple[tuple[int, str], ...]:
@@ -220,12 +237,27 @@ def read_tensors(path: str | Path, kind: str) -> Any:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no file {path}", f"give the path of a {kind}")
+    _check_claims(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError) as error:
+    except Exception as error:  # a broken file makes the reader raise whatever it comes across
         raise UserError(
             f"{path} is damaged or not a {kind}", "copy it again or use another"
         ) from error
+
+
+def _check_claims(path: Path) -> None:
+    """``torch.save`` packs nothing, so a record that claims more than the file holds is a bomb."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            claimed = sum(entry.file_size for entry in file.infolist())
+    except (BadZipFile, OSError, ValueError):
+        return  # of the older format, which has no records, or damaged, which its reader says
+    if claimed > path.stat().st_size:
+        raise UserError(
+            f"{path} claims {claimed / 1e9:.1f} GB and has {path.stat().st_size / 1e9:.1f} GB",
+            "do not trust this file",
+        )
 
 
 def read_bytes(path: str | Path) -> bytes:

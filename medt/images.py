@@ -7,7 +7,9 @@ viewers and annotation tools follow them.
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -25,6 +27,7 @@ class PaintedMaskError(UserError):
 # What it would print of a damaged file stands in the error.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
+MOST_PIXELS = 2**28
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ORIENTATION_TAG = 0x0112
 WHITE_IS_ZERO = 0  # of a TIFF's photometric interpretation
@@ -98,6 +101,7 @@ def read_values(path: str | Path, page: int | None = None) -> tuple[NDArray[Any]
 def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
     """``read_image`` for the content of a file; ``name`` is what an error calls it."""
     _check_end(data, name)
+    _check_size(data, name)
     pages = _pages(data, name)
     if len(pages) > 1 and (page is None or not 0 <= page < len(pages)):
         raise UserError(
@@ -158,12 +162,10 @@ def orientation(data: bytes) -> int:
 
     Numbers: Exif 2.32, section 4.6.4, tag 274.
     """
-    from PIL import Image
-
     if data[:3] != b"\xff\xd8\xff" and data[:4] != b"\x89PNG":
         return 1
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with _pillow().open(io.BytesIO(data)) as image:
             found = image.getexif().get(ORIENTATION_TAG, 1)
     except (OSError, ValueError, SyntaxError):
         return 1
@@ -203,10 +205,8 @@ def _pages(data: bytes, name: str) -> list[int]:
         except Exception:  # a broken file makes the reader raise whatever it comes across
             raise _undecodable(name) from None
     if data[:3] == b"GIF" or (data[:4] == b"\x89PNG" and b"acTL" in data[:4096]):
-        from PIL import Image
-
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with _pillow().open(io.BytesIO(data)) as image:
                 return list(range(getattr(image, "n_frames", 1)))
         except (OSError, ValueError, SyntaxError):
             return [0]  # the decoder says what is wrong with it
@@ -215,10 +215,8 @@ def _pages(data: bytes, name: str) -> list[int]:
 
 def _frame(data: bytes, name: str, number: int) -> NDArray[np.uint8]:
     """One image of an animation, as it is to be seen: (H, W, 3)."""
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with _pillow().open(io.BytesIO(data)) as image:
             image.seek(number)
             return np.array(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, EOFError):
@@ -251,6 +249,51 @@ def _check_end(data: bytes, name: str) -> None:
         raise _undecodable(name)
 
 
+def most_pixels() -> int:
+    """How many an image may have; MEDT_MAX_PIXELS in the environment sets another number.
+
+    Raises:
+        UserError: that is no number.
+    """
+    text = os.environ.get("MEDT_MAX_PIXELS", str(MOST_PIXELS))
+    if not text.isdecimal() or not int(text):
+        raise UserError(f"MEDT_MAX_PIXELS={text} is no number of pixels", "give such as 400000000")
+    return int(text)
+
+
+def _check_size(data: bytes, name: str) -> None:
+    """A small file can claim an image that fills the memory."""
+    if data[:4] in TIFF_STARTS:
+        import tifffile
+
+        try:
+            with tifffile.TiffFile(io.BytesIO(data)) as file:
+                height, width = file.pages.first.imagelength, file.pages.first.imagewidth
+                planes = max(1, file.pages.first.samplesperpixel // 4)
+        except Exception:  # a broken file makes the reader raise whatever it comes across
+            raise _undecodable(name) from None
+    else:
+        try:
+            with _pillow().open(io.BytesIO(data)) as image:
+                width, height = image.size
+        except (OSError, ValueError, SyntaxError):
+            return  # the decoder says what is wrong with it, or reads what Pillow does not
+        planes = 1
+    if height * width * planes > most_pixels():
+        raise UserError(
+            f"{name} claims {width} x {height} pixels, more than {most_pixels():,}",
+            "if it is right, set MEDT_MAX_PIXELS in the environment to allow it",
+        )
+
+
+def _pillow() -> ModuleType:
+    """Pillow without its own limit, which warns from 89 million pixels on: we have one."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None
+    return Image
+
+
 def _with_tifffile(data: bytes, name: str, number: int) -> NDArray[Any]:
     """Kinds of TIFF that OpenCV does not read, such as half precision or small tiles."""
     import tifffile
@@ -271,14 +314,13 @@ def _decode_tiff(data: bytes, name: str, number: int) -> NDArray[Any] | None:
     two channels as 8 bit, and no more than four channels.
     """
     import tifffile
-    from PIL import Image
 
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages[number]
             bits, samples = page.bitspersample, page.samplesperpixel
             if bits == 1 or (bits == 8 and samples == 4 and page.planarconfig == 1):
-                with Image.open(io.BytesIO(data)) as image:
+                with _pillow().open(io.BytesIO(data)) as image:
                     image.seek(number)
                     modes = {1: "L", 4: "RGB" if image.mode == "CMYK" else image.mode}
                     return np.array(image.convert(modes[samples] if bits == 8 else "L"))
@@ -301,10 +343,8 @@ def _palette_indices(data: bytes, number: int) -> NDArray[np.uint8] | None:
 
     A palette of greys, and that of a GIF, is arbitrary: there the shown values count.
     """
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with _pillow().open(io.BytesIO(data)) as image:
             if image.mode != "P" or image.format == "GIF":
                 return None
             image.seek(number)

@@ -127,6 +127,11 @@ def sweep_folder() -> Path | None:
     return Path(settings.sweep.dir) / name
 
 
+def one_line(text: str) -> str:
+    """The text with the line breaks that a file's name may have written as such."""
+    return text.replace("\n", "\\n").replace("\r", "\\r")
+
+
 def command_line(script: str) -> str:
     """What to type to run a script as it is being run."""
     return f"python scripts/{script}.py {shlex.join(HydraConfig.get().overrides.task)}".rstrip()
@@ -209,7 +214,7 @@ def _guarded(action: Callable[[], int], config: str, overrides: list[str]) -> in
     except Exception as error:
         if os.environ.get("MEDT_DEBUG") == "1":
             traceback.print_exc()
-        line = _one_line(error, config, overrides).replace("\n", "\\n")  # of a file's name
+        line = one_line(_one_line(error, config, overrides))
         print(f"error: {line}", file=sys.stderr)
         return 1
 

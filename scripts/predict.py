@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from command import checkpoint_files, plain, progress, run
+from command import checkpoint_files, one_line, plain, progress, run
 from omegaconf import DictConfig
 
 
@@ -33,10 +33,9 @@ def predict(cfg: DictConfig) -> int:
     rule = InstanceRule(**settings["postprocess"])
     with progress("predicting") as advance:
         outcome = predict_folder(predictor, inputs, output, outputs, rule, cfg.overwrite, advance)
-    for line in outcome.warnings:
-        print(f"warning: {line}", file=sys.stderr)
-    for line in outcome.failures:
-        print(f"error: {line}", file=sys.stderr)
+    for kind, lines in (("warning", outcome.warnings), ("error", outcome.failures)):
+        for line in lines:
+            print(f"{kind}: {one_line(line)}", file=sys.stderr)
     print(f"{outcome.written} of {len(inputs)} masks written to {output}")
     if outcome.kept:
         print(f"{outcome.kept} were there already and are kept (overwrite=true replaces them)")

@@ -188,6 +188,10 @@ def run_of_resume(cfg: DictConfig) -> tuple[dict[str, Any], RunFolder, Checkpoin
         for setting in fields(schema):  # of a run that an earlier version began
             config[part].setdefault(setting.name, setting.default)
     check_targets(config, cfg.allow)
+    given = [override.partition("=")[0] for override in HydraConfig.get().overrides.task]
+    for name in ("channels", "num_classes", "image_size"):  # what the model follows
+        if f"dataset.{name}" not in given:
+            cfg.dataset[name] = config["dataset"][name]
     changes = []
     for override in HydraConfig.get().overrides.task:
         key = override.partition("=")[0]

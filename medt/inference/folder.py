@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.errors import UserError
-from medt.files import IMAGE_EXTENSIONS, natural_key
+from medt.files import IMAGE_EXTENSIONS, check_link, natural_key
 from medt.images import read_image
 from medt.inference.areas import Summary, class_rows
 from medt.inference.instances import NO_RULE, InstanceRule, find_objects
@@ -54,7 +54,7 @@ def find_inputs(path: str | Path, output: str | Path) -> list[Input]:
     Hidden files and folders, linked folders, and the output folder are passed over.
 
     Raises:
-        UserError: there is nothing at ``path``, or no image.
+        UserError: there is nothing at ``path``, no image, or a link that leads out of it.
     """
     path = Path(path)
     kinds = " ".join(IMAGE_EXTENSIONS)
@@ -75,6 +75,8 @@ def find_inputs(path: str | Path, output: str | Path) -> list[Input]:
         names += [Path(folder, name).relative_to(path) for name in files if _is_image(name)]
     if not names:
         raise UserError(f"there are no images in {path}", f"the formats are {kinds}")
+    for name in names:
+        check_link(path / name, path)
     return [Input(path / name, name) for name in sorted(names, key=_order)]
 
 

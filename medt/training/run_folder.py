@@ -13,6 +13,7 @@ from typing import Any
 
 import filelock
 import yaml
+from torch import nn
 
 from medt.checkpoint import Checkpoint, load_checkpoint
 from medt.errors import UserError
@@ -156,6 +157,21 @@ class RunFolder:
         }
         known = json.loads(json.dumps(metrics), parse_constant=lambda _: None)
         write_text(self.metrics, json.dumps(known, indent=2) + "\n")
+
+
+def restore_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Give a network the weights that it was last trained to.
+
+    Raises:
+        UserError: they do not fit it.
+    """
+    try:
+        model.load_state_dict((checkpoint.training or {})["model"])
+    except RuntimeError as error:
+        raise UserError(
+            f"{checkpoint.file}: its weights do not fit the changed network",
+            "leave the model's settings as they were, or start anew with model.weights=FILE",
+        ) from error
 
 
 def home_of(checkpoint: Path) -> Path:

@@ -26,17 +26,12 @@ from medt.processes import Processes
 from medt.training.interruption import StopRequest, stop_request
 from medt.training.optimization import Optimization
 from medt.training.progress import EpochBar, duration, epoch_line, run_line
-from medt.training.run_folder import GATE_PREFIX, RunFolder
+from medt.training.run_folder import GATE_PREFIX, RunFolder, restore_weights
 from medt.training.save_schedule import SaveSchedule
 from medt.training.settings import TrainerSettings
 from medt.training.state import EpochSums, Row, TrainingState
 from medt.training.tensorboard import TensorBoardLog
-from medt.training.validation import (
-    checkpoint_of,
-    network_for_use,
-    restore_weights,
-    validation_row,
-)
+from medt.training.validation import checkpoint_of, network_for_use, validation_row
 
 log = logging.getLogger("medt")
 

@@ -14,7 +14,6 @@ from torch import nn
 from medt.checkpoint import Checkpoint, model_spec
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import SegmentationClass
-from medt.errors import UserError
 from medt.evaluation.evaluate import Protocol, evaluate
 from medt.inference.predictor import Predictor
 from medt.models.synced_norms import synchronise_norms
@@ -69,21 +68,6 @@ def checkpoint_of(
         scores={key: value for key, value in row.items() if key.startswith("val_")},
         training_cases=[case.name for case in train_set.cases],
     )
-
-
-def restore_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Give a network the weights that it was last trained to.
-
-    Raises:
-        UserError: they do not fit it.
-    """
-    try:
-        model.load_state_dict((checkpoint.training or {})["model"])
-    except RuntimeError as error:
-        raise UserError(
-            f"{checkpoint.file}: its weights do not fit the changed network",
-            "leave the model's settings as they were, or start anew with model.weights=FILE",
-        ) from error
 
 
 def validation_row(

@@ -119,10 +119,23 @@ class TestChanges:
     def test_that_do_not_fit_the_weights_are_one_line(
         self, stopped: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert train.main([f"resume={stopped}", "model.depths=[1]", "resume_force=true"]) == 1
+        change = ["model=axial_unet", "resume_force=true"]
+        assert train.main([f"resume={stopped}", *change]) == 1
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert "do not fit" in error
+
+    def test_of_the_optimizer_are_taken_over(self, stopped: Path) -> None:
+        force = "resume_force=true"
+        changes = ["optimizer.weight_decay=0.25", "optimizer.betas=[0.8,0.9]"]
+        assert train.main([f"resume={stopped}", *changes, force]) == 0
+        training = load_checkpoint(stopped / "checkpoints/last.pt").training
+        assert training is not None
+        (group,) = training["optimizer"]["param_groups"]
+        assert (group["weight_decay"], list(group["betas"])) == (0.25, [0.8, 0.9])
+
+    def test_to_another_optimizer_start_its_state_afresh(self, stopped: Path) -> None:
+        assert train.main([f"resume={stopped}", "optimizer=sgd", "resume_force=true"]) == 0
 
 
 class TestLock:

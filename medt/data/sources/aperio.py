@@ -22,6 +22,9 @@ KEPT = (
 )
 
 
+DEEPEST = 100  # elements within each other; annotations have seven
+
+
 @dataclass(frozen=True)
 class Outline:
     """One region.
@@ -36,6 +39,20 @@ class Outline:
 
 
 class _Builder(ET.TreeBuilder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth = 0
+
+    def start(self, tag: str, attributes: dict[str, str]) -> ET.Element:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise ValueError(f"nested deeper than {DEEPEST} elements")
+        return super().start(tag, attributes)
+
+    def end(self, tag: str) -> ET.Element:
+        self.depth -= 1
+        return super().end(tag)
+
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         """Called before any entity is declared, and entities can expand without bound."""
         raise ValueError("a DOCTYPE is not accepted")
@@ -49,7 +66,8 @@ def read_outlines(data: bytes, name: str) -> list[Outline]:
         name: what an error calls it.
 
     Raises:
-        UserError: it is no XML, has a DOCTYPE, or a vertex lacks a number or is absurdly far away.
+        UserError: it is no XML, has a DOCTYPE, is nested deeply, or a vertex lacks a number or is
+            absurdly far away.
     """
     try:
         root = ET.fromstring(data, ET.XMLParser(target=_Builder()))

@@ -1,0 +1,194 @@
+"""Files that were made to do harm: refused with one line, before they take memory or run code."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import struct
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import evaluate
+import import_official
+import numpy as np
+import predict
+import pytest
+import tifffile
+import torch
+
+from medt.checkpoint import load_checkpoint
+from medt.data.sources.aperio import read_outlines
+from medt.errors import UserError
+from medt.files import list_images, write_png
+from medt.images import decode_image, decode_mask, read_image
+
+Refused = Callable[..., None]
+
+
+class Bomb:
+    """Runs a command when it is unpickled by an unwary reader."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch {self.file}",)
+
+
+@pytest.fixture
+def whole(tiny_run: Path) -> dict[str, object]:
+    content: dict[str, object] = torch.load(tiny_run / "checkpoints/best.pt", weights_only=True)
+    return content
+
+
+class TestCheckpoints:
+    @pytest.mark.parametrize("main", [evaluate.main, predict.main, import_official.main])
+    def test_code_in_a_pickle_is_not_run(
+        self, refused: Refused, tmp_path: Path, main: Callable[..., int]
+    ) -> None:
+        file, traces = tmp_path / "evil.pt", tmp_path / "traces"
+        torch.save({"format": "medt-checkpoint-1", "weights": Bomb(traces)}, file)
+        arguments = {
+            evaluate.main: [f"checkpoint={file}"],
+            predict.main: [f"checkpoint={file}", f"input={tmp_path}", f"output={tmp_path}/o"],
+            import_official.main: [f"weights={file}", f"output={tmp_path}/o.pt"],
+        }[main]
+        refused(main, arguments, "evil.pt is damaged or not a")
+        assert not traces.exists()
+
+    def test_a_bare_pickle_is_none(self, refused: Refused, tmp_path: Path) -> None:
+        (tmp_path / "evil.pt").write_bytes(pickle.dumps(Bomb(tmp_path / "traces")))
+        refused(evaluate.main, [f"checkpoint={tmp_path}/evil.pt"], "evil.pt is damaged")
+        assert not (tmp_path / "traces").exists()
+
+    @pytest.mark.parametrize("target", ["os.system", "subprocess.Popen", "torch.hub.load"])
+    def test_classes_outside_our_models_are_not_built(
+        self, refused: Refused, whole: dict[str, object], tmp_path: Path, target: str
+    ) -> None:
+        whole["model"] = {"_target_": target, "command": f"touch {tmp_path}/traces"}
+        torch.save(whole, tmp_path / "evil.pt")
+        refused(evaluate.main, [f"checkpoint={tmp_path}/evil.pt"], target, f"allow={target}")
+
+    def test_a_file_that_claims_a_terabyte_is_refused_unread(
+        self, refused: Refused, whole: dict[str, object], tmp_path: Path
+    ) -> None:
+        """A deflated record of zeros: a thousand times what the file takes."""
+        whole["weights"] = {"a": torch.zeros(2**26)}
+        content = io.BytesIO()
+        torch.save(whole, content)
+        bomb = tmp_path / "bomb.pt"
+        with zipfile.ZipFile(content) as plain, zipfile.ZipFile(bomb, "w") as packed:
+            for entry in plain.infolist():
+                packed.writestr(entry.filename, plain.read(entry), zipfile.ZIP_DEFLATED)
+        assert bomb.stat().st_size < 2**20
+        refused(evaluate.main, [f"checkpoint={bomb}"], "claims", "bomb.pt")
+
+    def test_a_tensor_larger_than_what_is_stored_is_refused(
+        self, refused: Refused, whole: dict[str, object], tmp_path: Path
+    ) -> None:
+        whole["weights"] = {"a": torch.zeros(1).expand(2**40)}
+        torch.save(whole, tmp_path / "bomb.pt")
+        refused(evaluate.main, [f"checkpoint={tmp_path}/bomb.pt"], "bomb.pt", "larger than")
+
+    def test_a_network_larger_than_its_weights_is_not_built(
+        self, refused: Refused, whole: dict[str, object], tmp_path: Path
+    ) -> None:
+        model = whole["model"]
+        assert isinstance(model, dict)
+        whole["model"] = {**model, "width_factor": 1e5}
+        torch.save(whole, tmp_path / "bomb.pt")
+        refused(evaluate.main, [f"checkpoint={tmp_path}/bomb.pt"], "do not fit")
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG that claims so many grey pixels and holds next to none."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    body = zlib.compress(bytes(100_000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+class TestImages:
+    @pytest.mark.parametrize("decode", [decode_image, decode_mask])
+    def test_a_bomb_is_refused_unread(self, decode: Callable[..., object]) -> None:
+        with pytest.raises(UserError, match="claims 60000 x 60000 pixels") as caught:
+            decode(png(60_000, 60_000), "bomb.png")
+        assert "MEDT_MAX_PIXELS" in str(caught.value)
+
+    def test_a_tiff_bomb_too(self, tmp_path: Path) -> None:
+        file = tmp_path / "bomb.tif"
+        tifffile.imwrite(file, shape=(8, 8), dtype=np.uint8)
+        data = bytearray(file.read_bytes())
+        with tifffile.TiffFile(file) as tiff:
+            places = [tiff.pages.first.tags[name].valueoffset for name in (256, 257)]
+        for place in places:
+            data[place : place + 2] = struct.pack("<H", 60_000)
+        file.write_bytes(data)
+        with pytest.raises(UserError, match="claims 60000 x 60000 pixels"):
+            read_image(file)
+
+    def test_the_limit_can_be_set(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        file = tmp_path / "a.png"
+        write_png(file, np.zeros((20, 30), np.uint8))
+        monkeypatch.setenv("MEDT_MAX_PIXELS", "599")
+        with pytest.raises(UserError, match="claims 30 x 20 pixels, more than 599"):
+            read_image(file)
+        monkeypatch.setenv("MEDT_MAX_PIXELS", "600")
+        assert read_image(file).shape == (20, 30)
+        monkeypatch.setenv("MEDT_MAX_PIXELS", "many")
+        with pytest.raises(UserError, match="MEDT_MAX_PIXELS=many is no number"):
+            read_image(file)
+
+    def test_a_link_out_of_the_folder_is_refused(
+        self, refused: Refused, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_png(tmp_path / "secret.png", np.zeros((8, 8), np.uint8))
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in/a.png").symlink_to(tmp_path / "secret.png")
+        given = [f"checkpoint={tiny_run}", f"input={tmp_path}/in", f"output={tmp_path}/out"]
+        refused(predict.main, given, "in/a.png is a link out of", "MEDT_ALLOW_LINKS=1")
+        with pytest.raises(UserError, match="link out of"):
+            list_images(tmp_path / "in")
+        monkeypatch.setenv("MEDT_ALLOW_LINKS", "1")
+        assert list_images(tmp_path / "in") == [tmp_path / "in/a.png"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="such names do not exist there")
+    def test_a_name_with_a_line_break_stays_one_line(
+        self, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in/a\nb.png").write_bytes(b"no image")
+        given = [f"checkpoint={tiny_run}", f"input={tmp_path}/in", f"output={tmp_path}/out"]
+        assert predict.main(given) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "a\\nb.png" in error
+
+
+class TestAnnotations:
+    def test_entities_do_not_expand(self) -> None:
+        lol = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><x>&b;</x>'
+        with pytest.raises(UserError, match="DOCTYPE is not accepted"):
+            read_outlines(lol, "bomb.xml")
+
+    def test_files_are_not_included(self) -> None:
+        thief = b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><x>&a;</x>'
+        with pytest.raises(UserError, match="DOCTYPE is not accepted"):
+            read_outlines(thief, "thief.xml")
+
+    def test_depth_is_no_harm(self) -> None:
+        deep = b"<a>" * 200_000 + b"</a>" * 200_000
+        with pytest.raises(UserError, match="nested"):
+            read_outlines(deep, "deep.xml")
+
+
+def test_load_checkpoint_still_reads_what_is_right(tiny_run: Path) -> None:
+    assert load_checkpoint(tiny_run).build_model() is not None
