@@ -1,4 +1,4 @@
-"""seed= fixes a run to the bit, whatever number of workers; deterministic=true says what it does."""
+"""seed= fixes a run to the bit, with any number of workers; what deterministic=true does."""
 
 from __future__ import annotations
 
