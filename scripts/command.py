@@ -78,6 +78,7 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
     register_schema()
     codes: list[int] = []
     sweeps: list[Path] = []
+    started_by = os.getpid()
 
     def checked(cfg: DictConfig) -> int:
         check_ranges(OmegaConf.to_container(cfg, resolve=False))
@@ -88,7 +89,10 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
             sweeps.append(sweep)
             print(f"\nrun {len(sweeps)}: {sweep.name}", flush=True)
         codes.append(_guarded(lambda: checked(cfg), config, overrides))
-        if codes[-1] > 128:
+        if os.getpid() != started_by:  # a launcher's process, whose code nobody would see
+            if sweep and codes[-1]:
+                raise UserError(f"the run {sweep.name} failed", "what it said stands above")
+        elif codes[-1] > 128:
             raise _StoppedError
 
     def composed() -> int:

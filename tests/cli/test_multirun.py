@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import compare
 import pytest
 import train
-from conftest import tiny
+from conftest import tiny, tiny_dataset
 
 from medt.training.run_folder import RunFolder
 from medt.training.trainer import Trainer
@@ -121,3 +123,29 @@ def test_one_folder_for_all_runs_is_refused(
 def test_a_key_that_one_of_the_networks_lacks_is_refused(refused, tmp_path: Path) -> None:
     given = [one for one in sweep(tmp_path) if not one.startswith("model")]
     refused(train.main, [*given, "model=unet,medt", "model.depths=[1,1]"], "no key model.depths")
+
+
+class TestJoblib:
+    """The launcher of another package, in processes of its own."""
+
+    LAUNCHER = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+
+    def run(self, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+        tiny_dataset()
+        given = [*sweep(folder, *self.LAUNCHER, "check=false"), *more]
+        command = [sys.executable, train.__file__, *given]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def test_trains_several_runs_at_once(self, tmp_path: Path) -> None:
+        done = self.run(tmp_path, "seed=0,1")
+        assert done.returncode == 0, done.stderr
+        assert folders(tmp_path / "sweep") == ["seed=0", "seed=1"]
+        for name in folders(tmp_path / "sweep"):
+            assert RunFolder(tmp_path / "sweep" / name).best.is_file()
+
+    def test_a_run_that_fails_is_told_and_fails_the_whole(self, tmp_path: Path) -> None:
+        done = self.run(tmp_path, "trainer.batch_size=2,100")
+        assert done.returncode == 1
+        assert "trainer.batch_size=100 is larger than the training set" in done.stderr
+        assert "the run trainer.batch_size=100 failed" in done.stderr
+        assert RunFolder(tmp_path / "sweep/trainer.batch_size=2").best.is_file()
