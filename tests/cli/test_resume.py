@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 import torch
 import train
 import yaml
-from conftest import tiny, tiny_dataset
+from conftest import timeless, tiny, tiny_dataset
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medt.checkpoint import load_checkpoint
@@ -31,16 +30,6 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, number: int = signal
         return norm
 
     monkeypatch.setattr(Trainer, "step", interrupted)
-
-
-def timeless(run: Path) -> list[dict[str, str]]:
-    """The rows of a run's history without what the clock says."""
-    clock = ("images", "loader", "norm")
-    with (run / "history.csv").open() as file:
-        return [
-            {k: v for k, v in row.items() if k.split("_")[0] not in clock}
-            for row in csv.DictReader(file)
-        ]
 
 
 MORE = ["trainer.gate_epoch=1", "trainer.ema=0.9", "trainer.batch_size=1", "trainer.accumulate=2"]

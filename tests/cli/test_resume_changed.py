@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import filelock
 import pytest
 import torch
 import train
-from conftest import tiny, tiny_dataset
+from conftest import timeless, tiny, tiny_dataset
 
 from medt.checkpoint import load_checkpoint
 from medt.errors import UserError
@@ -21,12 +20,6 @@ ALL = [
     *("trainer.gate_epoch=1", "trainer.ema=0.9", "trainer.batch_size=1", "trainer.accumulate=2"),
     *("dataset.workers=2", "scheduler=cosine", "augmentation=histology", "trainer.epochs=4"),
 ]
-CLOCK = ("images", "loader", "norm")
-
-
-def timeless(run: Path) -> list[dict[str, str]]:
-    rows = csv.DictReader((run / "history.csv").open())
-    return [{k: v for k, v in row.items() if k.split("_")[0] not in CLOCK} for row in rows]
 
 
 def stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:

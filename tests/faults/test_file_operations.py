@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import itertools
 import os
@@ -16,12 +15,11 @@ from typing import Any
 import pytest
 import torch
 import train
-from conftest import tiny
+from conftest import timeless, tiny
 
 from medt.checkpoint import load_checkpoint
 
 STEP = 1 if os.environ.get("MEDT_FAULTS") == "all" else 7
-CLOCK = ("images", "loader", "norm")
 
 
 class PowerCutError(BaseException):
@@ -57,11 +55,6 @@ def overrides(folder: Path) -> list[str]:
     """A run of three epochs that also saves after every step."""
     more = ["trainer.epochs=3", "trainer.checkpoint_every=0.00001 min", "trainer.batch_size=2"]
     return tiny(folder, f"run_dir={folder}/runs/a", *more, "trainer.panels=0", "check=false")
-
-
-def timeless(run: Path) -> list[dict[str, str]]:
-    rows = csv.DictReader((run / "history.csv").open())
-    return [{k: v for k, v in row.items() if k.split("_")[0] not in CLOCK} for row in rows]
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import train
-from conftest import tiny
+from conftest import timeless, tiny
 
 from medt.checkpoint import load_checkpoint
 
-CLOCK = ("images", "loader", "norm")
 ALL = ["augmentation=strong", "trainer.ema=0.9", "trainer.batch_size=2", "trainer.gate_epoch=1"]
 
 
@@ -28,9 +26,7 @@ def trained(folder: Path, *more: str) -> tuple[dict[str, torch.Tensor], list[dic
     run = folder / "-".join(more).replace("/", "_")
     given = [one for one in tiny(folder) if one != "augmentation=flip"]
     assert train.main([*given, *ALL, *more, f"run_dir={run}"]) == 0
-    rows = csv.DictReader((run / "history.csv").open())
-    history = [{k: v for k, v in row.items() if k.split("_")[0] not in CLOCK} for row in rows]
-    return load_checkpoint(run / "checkpoints/last.pt").weights, history
+    return load_checkpoint(run / "checkpoints/last.pt").weights, timeless(run)
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
