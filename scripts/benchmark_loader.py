@@ -53,6 +53,8 @@ def loader_work(job: LoaderJob) -> Work:
     from train import build_network, build_trainer
 
     from medt.data.sources import open_dataset
+    from medt.inference.device import choose_device
+    from medt.processes import Processes
     from medt.training.run_folder import RunFolder
     from medt.training.state import TrainingState
 
@@ -62,7 +64,10 @@ def loader_work(job: LoaderJob) -> Work:
     index = open_dataset(config["dataset"])
     network, _ = build_network(config, resumed=False)
     run_folder = RunFolder(Path(config["run_dir"]))
-    trainer = build_trainer(config, index, network, None, run_folder, Console(quiet=True))
+    device = choose_device(config["trainer"]["device"])
+    trainer = build_trainer(
+        config, index, network, None, run_folder, Console(quiet=True), device, Processes()
+    )
     trainer.batches.set_epoch(1)
     batches = {"loader": trainer.loader, "memory": list(trainer.loader)}
 

@@ -168,7 +168,7 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "named pipe": (replaced_by("images/3.png", os.mkfifo), "images/3.png is no regular file"),
     "device": (
         replaced_by("images/3.png", lambda p: p.symlink_to("/dev/zero")),
-        "images/3.png is no regular file",
+        "images/3.png is a link out of the folder",
     ),
     # masks
     "mask of zero bytes": (content("masks/3.png", b""), "masks/3.png cannot be decoded"),
