@@ -43,6 +43,18 @@ def list_images(folder: str | Path) -> list[Path]:
     return sorted(files, key=lambda path: natural_key(path.name))
 
 
+def environment_number(name: str, otherwise: int) -> int:
+    """A limit that the environment may set.
+
+    Raises:
+        UserError: what it sets is no whole number above 0.
+    """
+    text = os.environ.get(name, str(otherwise))
+    if not text.isdecimal() or not int(text):
+        raise UserError(f"{name}={text} is no number", "give a whole number above 0")
+    return int(text)
+
+
 def check_link(path: Path, folder: Path) -> None:
     """Refuse a link that leads out of a folder, which may come from anybody.
 

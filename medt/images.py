@@ -7,7 +7,6 @@ viewers and annotation tools follow them.
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.errors import UserError
-from medt.files import read_bytes
+from medt.files import environment_number, read_bytes
 
 
 class PaintedMaskError(UserError):
@@ -249,18 +248,6 @@ def _check_end(data: bytes, name: str) -> None:
         raise _undecodable(name)
 
 
-def most_pixels() -> int:
-    """How many an image may have; MEDT_MAX_PIXELS in the environment sets another number.
-
-    Raises:
-        UserError: that is no number.
-    """
-    text = os.environ.get("MEDT_MAX_PIXELS", str(MOST_PIXELS))
-    if not text.isdecimal() or not int(text):
-        raise UserError(f"MEDT_MAX_PIXELS={text} is no number of pixels", "give such as 400000000")
-    return int(text)
-
-
 def _check_size(data: bytes, name: str) -> None:
     """A small file can claim an image that fills the memory."""
     if data[:4] in TIFF_STARTS:
@@ -279,9 +266,10 @@ def _check_size(data: bytes, name: str) -> None:
         except (OSError, ValueError, SyntaxError):
             return  # the decoder says what is wrong with it, or reads what Pillow does not
         planes = 1
-    if height * width * planes > most_pixels():
+    most = environment_number("MEDT_MAX_PIXELS", MOST_PIXELS)
+    if height * width * planes > most:
         raise UserError(
-            f"{name} claims {width} x {height} pixels, more than {most_pixels():,}",
+            f"{name} claims {width} x {height} pixels, more than {most:,}",
             "if it is right, set MEDT_MAX_PIXELS in the environment to allow it",
         )
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from medt.errors import UserError
-from medt.files import read_bytes
+from medt.files import environment_number, read_bytes
 
 # No image or annotation is larger; what claims to be is made to fill memory and disk.
 LARGEST_ENTRY = 2**30
@@ -193,10 +193,12 @@ def _check_entry(source: Path, name: str, size: int, special: bool) -> None:
         raise UserError(
             f"{source} has an entry of an unusable name: {name!r}", "rename it in the archive"
         )
-    if size > LARGEST_ENTRY:
+    largest = environment_number("MEDT_MAX_FILE_BYTES", LARGEST_ENTRY)
+    if size > largest:
         raise UserError(
             f"{source} claims {size / 1e9:.1f} GB for {name}",
-            f"no file of a dataset is larger than {LARGEST_ENTRY / 1e9:.1f} GB: do not trust it",
+            f"no file of a dataset is larger than {largest / 1e9:.1f} GB: do not trust it or, if "
+            "it is right, set MEDT_MAX_FILE_BYTES in the environment",
         )
 
 

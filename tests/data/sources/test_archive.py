@@ -150,7 +150,7 @@ def test_a_tar_with_links_or_devices_is_refused(tmp_path: Path, kind: bytes) -> 
 def test_a_file_that_claims_to_be_huge_is_refused(
     tmp_path: Path, make: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive_module, "LARGEST_ENTRY", 10_000)
+    monkeypatch.setenv("MEDT_MAX_FILE_BYTES", "10000")
     with (
         pytest.raises(UserError, match=r"claims 0\.0 GB for set/a\.bin"),
         open_archive(make(tmp_path), tmp_path / "scratch"),
