@@ -331,6 +331,8 @@ def _flags_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]
     flags: list[str] = []
     settings: list[str] = []
     for before, argument in zip(["", *arguments], arguments, strict=False):
+        if "\0" in argument:
+            raise UserError(f"{argument!r} holds a null character", "give text without it")
         if argument.startswith("-"):
             if argument.partition("=")[0] not in (*FLAGS, *FLAGS_WITH_VALUE):
                 raise UserError(

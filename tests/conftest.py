@@ -14,10 +14,14 @@ import prepare_data
 import pytest
 import torch
 import train
+from hypothesis import settings
 
 from medt.ops import library, set_backend
 
 torch.set_num_threads(1)
+# The same examples every time; make test-faults looks for others.
+settings.register_profile("tests", derandomize=os.environ.get("MEDT_FAULTS") != "all")
+settings.load_profile("tests")
 
 TINY_IMAGES = ("paths.data", "dataset.train", "dataset.val", "dataset.test", "dataset.size")
 DATA = Path(tempfile.mkdtemp(prefix="medt-tests-"))

@@ -16,7 +16,7 @@ import pytest
 import tifffile
 import torch
 from command import quoted
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from medt.checkpoint import load_checkpoint
@@ -144,6 +144,7 @@ def test_the_values_in_a_checkpoint(tiny_run: Path, tmp_path: Path, data: st.Dat
     st.text(max_size=12),
     st.booleans(),
 )
+@example(key="dataset", value="\0", quote=True)
 def test_the_overrides(key: str, value: str, quote: bool) -> None:
     given_ = f"{key}={quoted(value) if quote else value}"
     said = io.StringIO()
