@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -145,12 +146,15 @@ def remove_torn(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new name last through a loss of power; not every system can."""
+    """Make a new name last through a loss of power, where the file system can."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
 

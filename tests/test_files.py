@@ -1,5 +1,8 @@
 """Files are listed, and written whole or not at all."""
 
+import errno
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -63,3 +66,23 @@ def test_of_two_that_make_a_folder_at_once_the_first_stays(tmp_path: Path) -> No
             (early / "early").touch()
     assert [path.name for path in root.iterdir()] == ["early"]
     assert list(tmp_path.iterdir()) == [root]
+
+
+@pytest.mark.parametrize(("number", "written"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_folder_that_cannot_be_flushed_is_no_fault_but_a_broken_disk_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, written: bool
+) -> None:
+    fsync = os.fsync
+
+    def of_files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", of_files_only)
+    if written:
+        write_text(tmp_path / "a.txt", "whole")
+    else:
+        with pytest.raises(UserError, match="Cannot write"):
+            write_text(tmp_path / "a.txt", "whole")
+    assert (tmp_path / "a.txt").read_text() == "whole"

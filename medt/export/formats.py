@@ -125,14 +125,7 @@ def _write_torch(checkpoint: Checkpoint, model: nn.Module, images: Tensor, path:
 
 
 def _read_torch(checkpoint: Checkpoint, path: Path) -> Network:
-    module = torch.export.load(path).module()
-
-    def run(images: Tensor) -> Tensor:
-        with torch.inference_mode():
-            logits: Tensor = module(images)
-            return logits
-
-    return run
+    return _without_gradients(torch.export.load(path).module())
 
 
 def _write_safetensors(
@@ -152,11 +145,13 @@ def _read_safetensors(checkpoint: Checkpoint, path: Path) -> Network:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     model = build_model(spec, checkpoint.allow)
     model.load_state_dict(weights)
-    model.eval()
+    return _without_gradients(model.eval())
 
+
+def _without_gradients(network: nn.Module) -> Network:
     def run(images: Tensor) -> Tensor:
         with torch.inference_mode():
-            logits: Tensor = model(images)
+            logits: Tensor = network(images)
             return logits
 
     return run

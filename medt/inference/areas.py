@@ -103,6 +103,8 @@ class Summary:
         for row in rows[1:]:
             known = self.rows.setdefault(row[0], [])
             known[:] = [*(other for other in known if other[1] != row[1]), row]
+        if whole != text:  # else the next row would be appended to the torn line
+            self.close()
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:

@@ -23,7 +23,7 @@ from medt.drawing import overlay
 from medt.errors import UserError
 from medt.files import write_png
 from medt.images import read_image, read_mask
-from medt.inference.areas import SUMMARY_FILE
+from medt.inference.areas import SUMMARY_FILE, Summary
 from medt.inference.folder import Input, Outcome, find_inputs, predict_folder
 from medt.inference.instances import NO_RULE, InstanceRule
 from medt.inference.outputs import Outputs, entropy
@@ -262,6 +262,11 @@ class TestSummary:
         run(predictor, folder, out)
         assert [row["image"] for row in self.rows(out)[::2]] == ["a 1.png", "b.png", "c.old.png"]
         assert len(self.rows(out)) == 6
+
+    def test_a_torn_line_does_not_spoil_the_next_one(self, tmp_path):
+        (tmp_path / SUMMARY_FILE).write_text("image,class,pixels,fraction,objects\na.png,cl")
+        Summary(tmp_path).add("b.png", [("b.png", "class 0", "1", "1.0", "")])  # and no close
+        assert list(Summary(tmp_path).rows) == ["b.png"]
 
     def test_another_file_of_its_name_is_left_alone(self, predictor, folder, tmp_path):
         (tmp_path / "out").mkdir()
