@@ -7,6 +7,10 @@ viewers and annotation tools follow them.
 from __future__ import annotations
 
 import io
+import logging
+import math
+import warnings
+import zlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,13 +27,16 @@ class PaintedMaskError(UserError):
     """A mask is painted in colours where numbers are expected."""
 
 
-# What it would print of a damaged file stands in the error.
+# What these would print of a damaged file stands in the error.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 MOST_PIXELS = 2**28
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ORIENTATION_TAG = 0x0112
-WHITE_IS_ZERO = 0  # of a TIFF's photometric interpretation
+WHITE_IS_ZERO, YCBCR = 0, 6  # of a TIFF's photometric interpretation
+UNCOMPRESSED, DEFLATED = 1, (8, 32946)  # of a TIFF's compression
 
 
 def read_image(path: str | Path, page: int | None = None) -> NDArray[Any]:
@@ -100,7 +107,7 @@ def read_values(path: str | Path, page: int | None = None) -> tuple[NDArray[Any]
 def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
     """``read_image`` for the content of a file; ``name`` is what an error calls it."""
     _check_end(data, name)
-    _check_size(data, name)
+    _check_claims(data, name)
     pages = _pages(data, name)
     if len(pages) > 1 and (page is None or not 0 <= page < len(pages)):
         raise UserError(
@@ -248,30 +255,38 @@ def _check_end(data: bytes, name: str) -> None:
         raise _undecodable(name)
 
 
-def _check_size(data: bytes, name: str) -> None:
+def _check_claims(data: bytes, name: str) -> None:
     """A small file can claim an image that fills the memory."""
     if data[:4] in TIFF_STARTS:
         import tifffile
 
         try:
             with tifffile.TiffFile(io.BytesIO(data)) as file:
-                height, width = file.pages.first.imagelength, file.pages.first.imagewidth
-                planes = max(1, file.pages.first.samplesperpixel // 4)
+                page = file.pages.first
+                height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
+                bits = page.bitspersample
+                parts, stored = math.prod(page.chunked), len(page.dataoffsets)
+                plain = page.compression == UNCOMPRESSED and page.photometric != YCBCR
         except Exception:  # a broken file makes the reader raise whatever it comes across
             raise _undecodable(name) from None
+        planes = max(1, samples // 4)
+        # OpenCV fills what is missing with zeros.
+        whole = stored >= parts and not (plain and height * width * samples * bits > 8 * len(data))
     else:
         try:
             with _pillow().open(io.BytesIO(data)) as image:
                 width, height = image.size
         except (OSError, ValueError, SyntaxError):
             return  # the decoder says what is wrong with it, or reads what Pillow does not
-        planes = 1
+        planes, whole = 1, True
     most = environment_number("MEDT_MAX_PIXELS", MOST_PIXELS)
     if height * width * planes > most:
         raise UserError(
             f"{name} claims {width} x {height} pixels, more than {most:,}",
             "if it is right, set MEDT_MAX_PIXELS in the environment to allow it",
         )
+    if not whole:
+        raise _undecodable(name)
 
 
 def _pillow() -> ModuleType:
@@ -307,6 +322,8 @@ def _decode_tiff(data: bytes, name: str, number: int) -> NDArray[Any] | None:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages[number]
             bits, samples = page.bitspersample, page.samplesperpixel
+            if page.compression in DEFLATED and not _inflates(data, page):
+                raise _undecodable(name)
             if bits == 1 or (bits == 8 and samples == 4 and page.planarconfig == 1):
                 with _pillow().open(io.BytesIO(data)) as image:
                     image.seek(number)
@@ -324,6 +341,22 @@ def _decode_tiff(data: bytes, name: str, number: int) -> NDArray[Any] | None:
             return None
     except Exception:  # a broken file makes these readers raise whatever they come across
         raise _undecodable(name) from None
+
+
+def _inflates(data: bytes, page: Any) -> bool:
+    """Whether a deflated page is whole: OpenCV gives what a damaged one has up to the damage."""
+    most = 8 * math.prod(page.chunks)  # bytes of a strip or tile, whatever its type
+    found = 0
+    for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if size == 0:  # a part that is not stored: zeros
+            found += most
+            continue
+        stream = zlib.decompressobj()
+        found += len(stream.decompress(data[start : start + size], most))
+        if not stream.eof:
+            return False
+    bits = page.imagelength * page.imagewidth * page.samplesperpixel * page.bitspersample
+    return bool(8 * found >= bits)
 
 
 def _palette_indices(data: bytes, number: int) -> NDArray[np.uint8] | None:

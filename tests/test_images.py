@@ -314,6 +314,22 @@ def test_a_circle_of_pages_ends(tmp_path: Path) -> None:
     assert read_image(path).shape == (4, 4), "tifffile takes the first page and says so"
 
 
+@pytest.mark.parametrize("layout", [{"rowsperstrip": 16}, {"tile": (16, 32)}, {"predictor": True}])
+def test_a_damaged_deflated_tiff_is_refused(tmp_path: Path, layout: dict[str, object]) -> None:
+    import tifffile
+
+    image = np.random.default_rng(0).integers(0, 9, (60, 50), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", image, compression="zlib", **layout)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), image)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        place = file.pages.first.dataoffsets[-1] + file.pages.first.databytecounts[-1] // 2
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[place] ^= 1
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.tif cannot be decoded"):
+        read_image(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("dtype", [np.int16, np.float64, np.uint32])
 @pytest.mark.parametrize("channels", [3, 4])
 def test_colours_of_any_type(tmp_path: Path, dtype: type, channels: int) -> None:

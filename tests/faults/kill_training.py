@@ -16,14 +16,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from medt.checkpoint import load_checkpoint
 
 TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
+TOGETHER = 2  # trainings at a time, each of which keeps about one core busy
 CLOCK = ("images", "loader", "norm")
 
 
@@ -37,6 +40,15 @@ def overrides(data: Path, runs: Path) -> list[str]:
         *("trainer.gate_epoch=2", "dataset.workers=1", "trainer.device=cpu", "check=false"),
         "trainer.checkpoint_every=0.005 min",
     ]
+
+
+class Kill(NamedTuple):
+    """A kill after `moment` seconds: was a checkpoint saved by then, was the end the same."""
+
+    moment: float
+    saved: bool
+    good: bool
+    error: str
 
 
 def start(data: Path, runs: Path) -> subprocess.Popen[bytes]:
@@ -70,38 +82,57 @@ def equal(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+def run_whole(folder: Path, name: str) -> float:
+    """Train without an interruption, and give the seconds that it takes."""
+    began = time.monotonic()
+    _, error = (process := start(folder / "data", folder / name)).communicate()
+    if process.returncode:
+        sys.exit(error.decode())
+    return time.monotonic() - began
+
+
+def kill_and_resume(folder: Path, expected: dict[str, Any], name: str, moment: float) -> Kill:
+    """Kill a new training after `moment` seconds, and let `resume=auto` take it to its end."""
+    runs = folder / name
+    process = start(folder / "data", runs)
+    time.sleep(moment)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    saved = (runs / "run/checkpoints/last.pt").is_file()
+    _, error = (process := start(folder / "data", runs)).communicate()
+    good = process.returncode == 0 and equal(outcome(runs / "run"), expected)
+    return Kill(moment, saved, good, error.decode().strip())
+
+
 def main(kills: int, seed: int) -> int:
     draw = random.Random(seed)
+    pool = ThreadPoolExecutor(TOGETHER)
+    results: list[Kill] = []
     with tempfile.TemporaryDirectory(prefix="medt-faults-") as name:
         folder = Path(name)
-        began = time.monotonic()
-        assert start(folder / "data", folder / "first").wait() == 0
-        began = time.monotonic()  # the images are made by now
-        assert start(folder / "data", folder / "whole").wait() == 0
-        duration = time.monotonic() - began
-        expected = outcome(folder / "whole/run")
-        failures = early = 0
-        for number in range(1, kills + 1):
-            runs = folder / f"killed{number}"
-            moment = draw.uniform(0.4, 1.0) * duration
-            process = start(folder / "data", runs)
-            time.sleep(moment)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            saved = (runs / "run/checkpoints/last.pt").is_file()
-            early += not saved
-            process = start(folder / "data", runs)
-            _, error = process.communicate()
-            good = process.returncode == 0 and equal(outcome(runs / "run"), expected)
-            failures += not good
-            print(
-                f"kill {number}/{kills} after {moment:.1f} of {duration:.1f} s: "
-                f"{'resumed' if saved else 'started again'}, "
-                + ("equal to the bit" if good else f"WRONG {error.decode().strip()}"),
-                flush=True,
-            )
-    print(f"{kills - failures} of {kills} kills survived, {early} of them before the first save")
-    return 1 if failures else 0
+        try:
+            run_whole(folder, "first")  # makes the images, too
+            duration = max(pool.map(run_whole, [folder] * 2, ["whole", "again"]))
+            expected = outcome(folder / "whole/run")
+            if not equal(outcome(folder / "again/run"), expected):
+                sys.exit("error: two runs that nobody killed differ")
+            moments = [draw.uniform(0.4, 1) * duration for _ in range(kills)]
+            names = [f"killed{number}" for number in range(kills)]
+            kill = partial(kill_and_resume, folder, expected)
+            for result in pool.map(kill, names, moments):
+                results.append(result)
+                print(
+                    f"kill {len(results)}/{kills} after {result.moment:.1f} of {duration:.1f} s: "
+                    f"{'resumed' if result.saved else 'started again'}, "
+                    + ("equal to the bit" if result.good else f"WRONG {result.error}"),
+                    flush=True,
+                )
+        finally:
+            pool.shutdown(cancel_futures=True)
+    survived = sum(result.good for result in results)
+    early = sum(not result.saved for result in results)
+    print(f"{survived} of {kills} kills survived, {early} of them before the first save")
+    return 0 if survived == kills else 1
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from medt.images import decode_image, decode_mask
 EXAMPLES = 2000 if os.environ.get("MEDT_FAULTS") == "all" else 150
 BOUNDED = settings(
     max_examples=EXAMPLES,
-    deadline=2000,
+    deadline=20_000,  # milliseconds: a hang; the largest image that is allowed takes seconds
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import struct
+import subprocess
 import sys
 import zipfile
 import zlib
@@ -116,6 +117,16 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
+def claim_of_tiff(file: Path, **claims: int) -> None:
+    """Give tags of its first page another value."""
+    data = bytearray(file.read_bytes())
+    with tifffile.TiffFile(file) as tiff:
+        places = {name: tiff.pages.first.tags[name].valueoffset for name in claims}
+    for name, claim in claims.items():
+        data[places[name] : places[name] + 2] = struct.pack("<H", claim)
+    file.write_bytes(data)
+
+
 class TestImages:
     @pytest.mark.parametrize("decode", [decode_image, decode_mask])
     def test_a_bomb_is_refused_unread(self, decode: Callable[..., object]) -> None:
@@ -126,14 +137,27 @@ class TestImages:
     def test_a_tiff_bomb_too(self, tmp_path: Path) -> None:
         file = tmp_path / "bomb.tif"
         tifffile.imwrite(file, shape=(8, 8), dtype=np.uint8)
-        data = bytearray(file.read_bytes())
-        with tifffile.TiffFile(file) as tiff:
-            places = [tiff.pages.first.tags[name].valueoffset for name in (256, 257)]
-        for place in places:
-            data[place : place + 2] = struct.pack("<H", 60_000)
-        file.write_bytes(data)
+        claim_of_tiff(file, ImageWidth=60_000, ImageLength=60_000)
         with pytest.raises(UserError, match="claims 60000 x 60000 pixels"):
             read_image(file)
+
+    @pytest.mark.parametrize("tag", ["ImageLength", "ImageWidth"])
+    @pytest.mark.parametrize("compression", [None, "zlib"])
+    def test_a_tiff_of_more_than_it_holds(
+        self, tmp_path: Path, compression: str | None, tag: str
+    ) -> None:
+        """OpenCV would give the missing part as zeros, after a while."""
+        file = tmp_path / "a.tif"
+        pixels = np.zeros((8, 8), np.uint8)
+        tifffile.imwrite(file, pixels, compression=compression, rowsperstrip=8)
+        claim_of_tiff(file, **{tag: 60_000})
+        with pytest.raises(UserError, match=r"a\.tif cannot be decoded"):
+            read_image(file)
+        script = "import sys; from medt.images import read_image; read_image(sys.argv[1])"
+        ended = subprocess.run(
+            [sys.executable, "-c", script, str(file)], capture_output=True, text=True
+        )
+        assert ended.stderr.startswith("Traceback"), "the readers' own warnings are not shown"
 
     def test_the_limit_can_be_set(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         file = tmp_path / "a.png"
