@@ -263,15 +263,14 @@ def _check_claims(data: bytes, name: str) -> None:
         try:
             with tifffile.TiffFile(io.BytesIO(data)) as file:
                 page = file.pages.first
-                height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
-                bits = page.bitspersample
-                parts, stored = math.prod(page.chunked), len(page.dataoffsets)
-                plain = page.compression == UNCOMPRESSED and page.photometric != YCBCR
+                height, width = page.imagelength, page.imagewidth
+                planes = max(1, page.samplesperpixel // 4)
+                # OpenCV fills what is missing with zeros.
+                whole = len(page.dataoffsets) >= math.prod(page.chunked)
+                if page.compression == UNCOMPRESSED and page.photometric != YCBCR:
+                    whole &= _claimed_bits(page) <= 8 * len(data)
         except Exception:  # a broken file makes the reader raise whatever it comes across
             raise _undecodable(name) from None
-        planes = max(1, samples // 4)
-        # OpenCV fills what is missing with zeros.
-        whole = stored >= parts and not (plain and height * width * samples * bits > 8 * len(data))
     else:
         try:
             with _pillow().open(io.BytesIO(data)) as image:
@@ -355,8 +354,14 @@ def _inflates(data: bytes, page: Any) -> bool:
         found += len(stream.decompress(data[start : start + size], most))
         if not stream.eof:
             return False
-    bits = page.imagelength * page.imagewidth * page.samplesperpixel * page.bitspersample
-    return bool(8 * found >= bits)
+    return 8 * found >= _claimed_bits(page)
+
+
+def _claimed_bits(page: Any) -> int:
+    """What the pixels of a page take up before compression."""
+    bits = page.bitspersample  # a tuple where the samples differ
+    sample = sum(bits) if isinstance(bits, tuple) else bits * page.samplesperpixel
+    return int(page.imagelength * page.imagewidth * sample)
 
 
 def _palette_indices(data: bytes, number: int) -> NDArray[np.uint8] | None:

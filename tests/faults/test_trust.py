@@ -153,11 +153,23 @@ class TestImages:
         claim_of_tiff(file, **{tag: 60_000})
         with pytest.raises(UserError, match=r"a\.tif cannot be decoded"):
             read_image(file)
+
+    def test_nor_one_whose_samples_differ_in_depth(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.tif"
+        tifffile.imwrite(file, np.zeros((8, 8, 3), np.uint8), photometric="rgb")
+        claim_of_tiff(file, BitsPerSample=7, ImageWidth=60_000)
+        with pytest.raises(UserError, match=r"a\.tif cannot be decoded"):
+            read_image(file)
+
+    def test_the_readers_own_warnings_are_not_shown(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.tif"
+        tifffile.imwrite(file, np.zeros((8, 8), np.uint8), rowsperstrip=8)
+        claim_of_tiff(file, RowsPerStrip=1)
         script = "import sys; from medt.images import read_image; read_image(sys.argv[1])"
         ended = subprocess.run(
             [sys.executable, "-c", script, str(file)], capture_output=True, text=True
         )
-        assert ended.stderr.startswith("Traceback"), "the readers' own warnings are not shown"
+        assert ended.stderr.startswith("Traceback"), ended.stderr
 
     def test_the_limit_can_be_set(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         file = tmp_path / "a.png"
