@@ -107,7 +107,7 @@ def read_values(path: str | Path, page: int | None = None) -> tuple[NDArray[Any]
 def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
     """``read_image`` for the content of a file; ``name`` is what an error calls it."""
     _check_end(data, name)
-    _check_claims(data, name)
+    _check_size(data, name)
     pages = _pages(data, name)
     if len(pages) > 1 and (page is None or not 0 <= page < len(pages)):
         raise UserError(
@@ -255,20 +255,15 @@ def _check_end(data: bytes, name: str) -> None:
         raise _undecodable(name)
 
 
-def _check_claims(data: bytes, name: str) -> None:
+def _check_size(data: bytes, name: str) -> None:
     """A small file can claim an image that fills the memory."""
     if data[:4] in TIFF_STARTS:
         import tifffile
 
         try:
             with tifffile.TiffFile(io.BytesIO(data)) as file:
-                page = file.pages.first
-                height, width = page.imagelength, page.imagewidth
-                planes = max(1, page.samplesperpixel // 4)
-                # OpenCV fills what is missing with zeros.
-                whole = len(page.dataoffsets) >= math.prod(page.chunked)
-                if page.compression == UNCOMPRESSED and page.photometric != YCBCR:
-                    whole &= _claimed_bits(page) <= 8 * len(data)
+                height, width = file.pages.first.imagelength, file.pages.first.imagewidth
+                planes = max(1, file.pages.first.samplesperpixel // 4)
         except Exception:  # a broken file makes the reader raise whatever it comes across
             raise _undecodable(name) from None
     else:
@@ -277,15 +272,13 @@ def _check_claims(data: bytes, name: str) -> None:
                 width, height = image.size
         except (OSError, ValueError, SyntaxError):
             return  # the decoder says what is wrong with it, or reads what Pillow does not
-        planes, whole = 1, True
+        planes = 1
     most = environment_number("MEDT_MAX_PIXELS", MOST_PIXELS)
     if height * width * planes > most:
         raise UserError(
             f"{name} claims {width} x {height} pixels, more than {most:,}",
             "if it is right, set MEDT_MAX_PIXELS in the environment to allow it",
         )
-    if not whole:
-        raise _undecodable(name)
 
 
 def _pillow() -> ModuleType:
@@ -321,7 +314,7 @@ def _decode_tiff(data: bytes, name: str, number: int) -> NDArray[Any] | None:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages[number]
             bits, samples = page.bitspersample, page.samplesperpixel
-            if page.compression in DEFLATED and not _inflates(data, page):
+            if not _is_whole(data, page):
                 raise _undecodable(name)
             if bits == 1 or (bits == 8 and samples == 4 and page.planarconfig == 1):
                 with _pillow().open(io.BytesIO(data)) as image:
@@ -342,9 +335,23 @@ def _decode_tiff(data: bytes, name: str, number: int) -> NDArray[Any] | None:
         raise _undecodable(name) from None
 
 
-def _inflates(data: bytes, page: Any) -> bool:
-    """Whether a deflated page is whole: OpenCV gives what a damaged one has up to the damage."""
-    most = 8 * math.prod(page.chunks)  # bytes of a strip or tile, whatever its type
+def _is_whole(data: bytes, page: Any) -> bool:
+    """Whether a TIFF page holds what it claims: OpenCV fills what is missing with zeros."""
+    bits = page.bitspersample  # a tuple where the samples differ
+    sample = sum(bits) if isinstance(bits, tuple) else bits * page.samplesperpixel
+    claimed: int = page.imagelength * page.imagewidth * sample
+    if len(page.dataoffsets) < math.prod(page.chunked):
+        return False
+    if page.photometric == YCBCR:  # colours may be stored at half the resolution
+        claimed = 0
+    if page.compression in DEFLATED:
+        return claimed <= 8 * _inflated_bytes(data, page)
+    return page.compression != UNCOMPRESSED or claimed <= 8 * len(data)
+
+
+def _inflated_bytes(data: bytes, page: Any) -> int:
+    """The bytes in a deflated page; an EOFError or zlib.error where it is damaged."""
+    most = 8 * math.prod(page.chunks)  # of a strip or tile, whatever its type
     found = 0
     for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
         if size == 0:  # a part that is not stored: zeros
@@ -353,15 +360,8 @@ def _inflates(data: bytes, page: Any) -> bool:
         stream = zlib.decompressobj()
         found += len(stream.decompress(data[start : start + size], most))
         if not stream.eof:
-            return False
-    return 8 * found >= _claimed_bits(page)
-
-
-def _claimed_bits(page: Any) -> int:
-    """What the pixels of a page take up before compression."""
-    bits = page.bitspersample  # a tuple where the samples differ
-    sample = sum(bits) if isinstance(bits, tuple) else bits * page.samplesperpixel
-    return int(page.imagelength * page.imagewidth * sample)
+            raise EOFError
+    return found
 
 
 def _palette_indices(data: bytes, number: int) -> NDArray[np.uint8] | None:

@@ -112,7 +112,7 @@ def main(kills: int, seed: int) -> int:
         folder = Path(name)
         try:
             run_whole(folder, "first")  # makes the images, too
-            duration = max(pool.map(run_whole, [folder] * 2, ["whole", "again"]))
+            duration = max(pool.map(partial(run_whole, folder), ["whole", "again"]))
             expected = outcome(folder / "whole/run")
             if not equal(outcome(folder / "again/run"), expected):
                 sys.exit("error: two runs that nobody killed differ")

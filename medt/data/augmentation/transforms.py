@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import albumentations as A
@@ -53,9 +54,9 @@ class _Factor(A.ImageOnlyTransform):  # type: ignore[misc]
         height, width = params["shape"][:2]
         return {"field": self.field(height, width)}
 
+    @abstractmethod
     def field(self, height: int, width: int) -> NDArray[np.floating]:
         """Factors >= 0 that broadcast to (height, width)."""
-        raise NotImplementedError
 
     def apply(
         self, img: NDArray[np.uint8], field: NDArray[np.floating], **_: Any
