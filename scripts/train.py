@@ -14,7 +14,13 @@ from command import plain, run, shown, sweep_folder
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import Container, DictConfig, OmegaConf
-from training_data import FOLDER_KEYS, new_preprocessing, training_set, warnings_before_training
+from training_data import (
+    FOLDER_KEYS,
+    located,
+    new_preprocessing,
+    training_set,
+    warnings_before_training,
+)
 
 from medt.config.groups import DatasetConfig
 from medt.errors import UserError
@@ -37,6 +43,7 @@ LOADING = ("workers", "cache", "timeout")
 FREE_ON_RESUME = ("resume", "resume_force", "check", "allow", "trainer.device")
 FREE_ON_RESUME += tuple(f"dataset.{key}" for key in LOADING)
 FREE_ON_RESUME += ("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file")
+FREE_ON_RESUME += ("paths.data",)
 # Modules whose classes a run's config may name.
 BUILT_FROM = ("medt.models", "medt.losses", "medt.training.schedules", "medt.data.augmentation")
 BUILT_FROM += ("torch.optim",)
@@ -57,11 +64,13 @@ def train(cfg: DictConfig) -> int:
         raise UserError("dry_run=true says what a new run would be", "leave resume out")
     if cfg.resume not in (None, "auto"):
         config, run_folder, checkpoint = run_of_resume(cfg)
-        settings = config["dataset"]
+        settings = config["dataset"] = located(
+            config["dataset"], cfg.paths.data, run_folder.config, "train"
+        )
         index = open_dataset(settings)
     else:
         settings = plain(cfg.dataset)
-        index = open_dataset(settings)
+        index = open_dataset(settings, draws=True)
         config, run_folder, checkpoint = run_of_config(cfg, index)
         if cfg.resume == "auto" and checkpoint is None and is_finished(run_folder.root, config):
             print(f"finished already: {shown(run_folder.root)}")
@@ -201,6 +210,8 @@ def run_of_resume(cfg: DictConfig) -> tuple[dict[str, Any], RunFolder, Checkpoin
             node = node.setdefault(parent, {})
         before, after = node.get(name), OmegaConf.select(cfg, key)
         after = plain(after) if isinstance(after, Container) else after
+        if key == "dataset" and after["name"] == before.get("name"):
+            continue  # it says which keys there are, not their values
         if key not in FREE_ON_RESUME and before != after:
             changes += differences(key, before, after)
         if parents or key not in FREE_ON_RESUME:
@@ -301,6 +312,7 @@ def build_trainer(
     """The trainer that a resolved config describes; a resumed run keeps its preprocessing."""
     from medt.data.dataset import SegmentationDataset
     from medt.data.preprocessing import Preprocessing
+    from medt.training.data_watch import DataWatch
     from medt.training.settings import TrainerSettings
     from medt.training.trainer import Trainer
 
@@ -332,6 +344,7 @@ def build_trainer(
         device=device,
         console=console,
         processes=processes,
+        watch=DataWatch(index.facts),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medt.data.dataset import SegmentationDataset
+from medt.data.dataset import SegmentationDataset, naming
 from medt.errors import UserError
 from medt.evaluation.case_scores import objects_of_truth, read_truth
 from medt.inference.instances import InstanceRule, find_objects
@@ -99,7 +99,8 @@ class _Tuned:
     @classmethod
     def of(cls, predictor: Predictor, dataset: SegmentationDataset, index: int) -> _Tuned:
         case = dataset.cases[index]
-        image = predictor.preprocessing.original(case.image)
+        with naming(case):
+            image = predictor.preprocessing.original(case.image)
         truth, numbered = read_truth(dataset, case)
         ids = range(1, len(predictor.classes))
         return cls(
