@@ -18,6 +18,9 @@ MAX_LINES = 400
 ORDER = (
     "errors",
     "files",
+    "plain",
+    "signatures",
+    "build",
     "images",
     "drawing",
     "ops",

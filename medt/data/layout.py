@@ -16,6 +16,7 @@ from medt.data.labels import IDS, Labels
 from medt.data.splits import SPLITS, SplitRow, check_groups, draw_folds, read_splits
 from medt.errors import UserError
 from medt.files import list_images, natural_key, write_text
+from medt.plain import read_yaml
 
 CARD = "dataset.yaml"
 FOLD_SEED = 0
@@ -189,7 +190,7 @@ def read_card(root: Path) -> DatasetCard:
     """
     path = root / CARD
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
         classes = [SegmentationClass.from_dict(c) for c in content["classes"]]
         if [c.id for c in classes] != list(range(len(classes))):
             raise ValueError("class ids must be 0, 1, 2, ... in this order")
@@ -205,11 +206,7 @@ def read_card(root: Path) -> DatasetCard:
             ignore=content.get("ignore"),
             checksums=dict(content["sha256"]),
         )
-    except FileNotFoundError:
-        raise UserError(
-            f"No file {path}", "prepare the dataset first, see data/README.md"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         problem = " ".join(str(error).split())
         raise UserError(
             f"{path} is not a valid dataset description: {type(error).__name__}: {problem}",

@@ -13,6 +13,7 @@ import compare
 import evaluate
 import export
 import predict
+import prepare_data
 import pytest
 import torch
 import train
@@ -128,24 +129,32 @@ class TestOwnCommands:
         sets = {path.name for path in (tmp_path / "data/synthetic").iterdir()}
         assert sets == {TINY.name, TINY.name.replace("seed0", "seed5")}
 
-    def test_a_resume_with_other_cases_is_refused_and_leaves_the_data_as_they_are(
+    def test_a_refused_resume_leaves_the_data_as_they_are(
+        self, run: Path, other: Path, refused: Callable[..., None]
+    ) -> None:
+        rewrite(run, root=str(other))
+        given = [f"resume={run}", "check=false", f"paths.data={other.parent}/mine"]
+        refused(train.main, [*given, "dataset.train=7", "resume_force=true"], "train 6 -> 7")
+        splits = other / TINY.name / "splits.csv"
+        splits.write_text(splits.read_text().replace("test_1,test_1,test", "test_1,test_1,train"))
+        refused(train.main, given, "the training cases are no longer those of")
+
+    def test_a_resume_draws_nothing_since_it_may_yet_be_refused(
         self, run: Path, tmp_path: Path, refused: Callable[..., None]
     ) -> None:
-        rewrite(run)
-        before = files_below(TINY.parent)
-        given = [f"resume={run}", "dataset.train=7", "resume_force=true", "check=false"]
-        given.append(f"paths.data={tmp_path}/mine")
-        command = f"python scripts/prepare_data.py paths.data={tmp_path}/mine dataset=synthetic"
-        refused(train.main, given, "seed0-7-2-2-64px-g1", command)
-        assert files_below(TINY.parent) == before
-        seven = [*TINY_SEVEN, f"output={tmp_path}/out", "cases=1"]
-        assert check_data.main([*seven, f"paths.data={tmp_path}/mine"]) == 0
-        given.append(f"dataset.root={tmp_path}/mine/synthetic")
-        refused(train.main, given, "the training cases are no longer those of")
-        assert files_below(TINY.parent) == before
+        rewrite(run, root=f"{tmp_path}/gone")
+        given = [f"resume={run}", f"paths.data={tmp_path}/my data", "check=false"]
+        command = f"python scripts/prepare_data.py 'paths.data={tmp_path}/my data' "
+        refused(train.main, given, f"no {tmp_path}/gone/{TINY.name}", f"drawn: {command}dataset=")
 
-
-TINY_SEVEN = ["dataset.train=7", "dataset.val=2", "dataset.test=2", "dataset.size=64"]
+    def test_the_command_that_it_gives_draws_the_set(
+        self, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        rewrite(run, root=f"{tmp_path}/gone")
+        given = [f"resume={run}", f"paths.data={tmp_path}/my data", "check=false"]
+        assert train.main(given) == 1
+        assert prepare_data.main(pasted(capsys.readouterr().err, "prepare_data")) == 0
+        assert train.main([*given, "trainer.epochs=3", "resume_force=true"]) == 0
 
 
 def pasted(error: str, script: str) -> list[str]:
