@@ -27,7 +27,7 @@ from medt.processes import Processes
 from medt.training.data_watch import DataWatch
 from medt.training.interruption import StopRequest, stop_request
 from medt.training.optimization import Optimization
-from medt.training.progress import EpochBar, duration, epoch_line, run_line
+from medt.training.progress import EpochBar, epoch_line, run_line
 from medt.training.run_folder import GATE_PREFIX, RunFolder, restore_weights
 from medt.training.save_schedule import SaveSchedule
 from medt.training.settings import TrainerSettings
@@ -196,7 +196,8 @@ class Trainer:
                 sums.add(loss, counts, norm, waited)
                 asked = time.perf_counter()
                 sums.seconds = earlier + asked - started
-                self.show(sums)
+                left = (self.settings.epochs - self.state.epoch + 1) * total - sums.batches
+                self.bar.advance(sums, left, self.settings.batch_size)
                 if not cases and index + 1 < total and self.pauses():
                     return None
         self.state.sums = None
@@ -221,17 +222,6 @@ class Trainer:
         if save and not self.stopping:
             self.save_progress()
         return self.stopping
-
-    def show(self, sums: EpochSums) -> None:
-        """Move the bar of the running epoch on."""
-        total = len(self.batches)
-        left = (self.settings.epochs - self.state.epoch + 1) * total - sums.batches
-        rate = sums.batches / sums.seconds
-        self.bar.advance(
-            sums.batches,
-            f"loss {sums.mean_loss:.4f}  dice {sums.dice:.4f}  "
-            f"{rate * self.settings.batch_size:.1f} images/s  {duration(left / rate)} left",
-        )
 
     def accumulate(self, batch: dict[str, Any], index: int) -> tuple[Tensor, Tensor, float]:
         """Add a batch's gradient, weighted as its share of the optimizer step.
