@@ -110,14 +110,15 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path, replace: bool = True) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path``; it takes that place when the block succeeds.
 
-    Where several processes make the same new folder at once, the first one stays and the others are
+    A folder that is there already is replaced or, without ``replace``, stays as it is. Where
+    several processes make the same new folder at once, the first one stays and the others are
     dropped.
     """
     path = Path(path)
-    existed = path.exists()
+    existed = replace and path.exists()
     temporary = temporary_beside(path)
     replaced = temporary.with_suffix(".old")
     try:

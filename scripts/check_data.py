@@ -35,7 +35,7 @@ def check(cfg: DictConfig) -> int:
     from medt.files import write_png, write_text
 
     settings = plain(cfg.dataset)
-    index = open_dataset(settings)
+    index = open_dataset(settings, draws=True)
     found = check_of(settings, index)
     print_check(found)
     output = Path(cfg.output)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from command import checkpoint_files, plain, progress, run, shown
 from omegaconf import DictConfig
+from training_data import located
 
 from medt.errors import UserError
 
@@ -99,13 +100,17 @@ def open_index(cfg: DictConfig, checkpoint: Checkpoint, predictor: Predictor) ->
     """The dataset asked for, else the one trained on; its classes must be the network's."""
     from medt.data.sources import open_dataset
 
-    settings = checkpoint.dataset if cfg.dataset is None else plain(cfg.dataset)
-    if not settings:
+    if cfg.dataset is not None:
+        index = open_dataset(plain(cfg.dataset), draws=True)
+    elif checkpoint.dataset:
+        index = open_dataset(
+            located(checkpoint.dataset, cfg.paths.data, checkpoint.file, "evaluate")
+        )
+    else:
         raise UserError(
             f"{checkpoint.file} was imported and names no dataset",
             "give one: dataset=glas, or another",
         )
-    index = open_dataset(settings)
     trained, present = ([c.name for c in owner.classes] for owner in (predictor, index))
     if trained != present:
         raise UserError(

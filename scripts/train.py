@@ -13,7 +13,13 @@ from command import plain, run, shown, sweep_folder
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import Container, DictConfig, OmegaConf
 from resume_rules import CIRCUMSTANCES, check_changes, check_position, differences
-from training_data import FOLDER_KEYS, new_preprocessing, training_set, warnings_before_training
+from training_data import (
+    FOLDER_KEYS,
+    located,
+    new_preprocessing,
+    training_set,
+    warnings_before_training,
+)
 
 from medt.build import GROUPS, TARGET, build
 from medt.errors import UserError
@@ -50,11 +56,13 @@ def train(cfg: DictConfig) -> int:
     allow = allowed_targets(cfg)
     if cfg.resume not in (None, "auto"):
         config, run_folder, checkpoint = run_of_resume(cfg, allow)
-        settings = config["dataset"]
+        settings = config["dataset"] = located(
+            config["dataset"], cfg.paths.data, run_folder.config, "train"
+        )
         index = open_dataset(settings)
     else:
         settings = plain(cfg.dataset)
-        index = open_dataset(settings)
+        index = open_dataset(settings, draws=True)
         config, run_folder, checkpoint = run_of_config(cfg, index)
         if cfg.resume == "auto" and checkpoint is None and is_finished(run_folder.root, config):
             print(f"finished already: {shown(run_folder.root)}")
@@ -194,6 +202,8 @@ def run_of_resume(
             node = node.setdefault(parent, {})
         before, after = node.get(name), OmegaConf.select(cfg, key)
         after = plain(after) if isinstance(after, Container) else after
+        if key == "dataset" and after["name"] == before["name"]:
+            continue  # it says which keys there are, not their values
         changes |= differences(key, before, after) if before != after else {}
         if parents or key not in CIRCUMSTANCES:
             node[name] = after
@@ -278,6 +288,7 @@ def build_trainer(
     """The trainer that a resolved config describes; a resumed run keeps its preprocessing."""
     from medt.data.dataset import SegmentationDataset
     from medt.data.preprocessing import Preprocessing
+    from medt.training.data_watch import DataWatch
     from medt.training.settings import TrainerSettings
     from medt.training.trainer import Trainer
 
@@ -309,6 +320,7 @@ def build_trainer(
         device=device,
         console=console,
         processes=processes,
+        watch=DataWatch(index.facts),
     )
 
 

@@ -1,6 +1,7 @@
 """Any two folders of images and masks: paired, checked and split before any work."""
 
 import zlib
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -9,12 +10,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from medt.data.sources import open_dataset, prepare_dataset
-from medt.data.sources.folder import open_folder
+from medt.data.sources import folder, open_dataset, prepare_dataset
 from medt.data.splits import SplitRow, read_splits, write_splits
 from medt.errors import UserError
 from medt.files import write_png
 
+open_folder = partial(folder.open_folder, draws=True)  # as the user's own command does
 NAMES = tuple(f"case {i}" for i in range(1, 13))
 
 
@@ -59,6 +60,19 @@ def test_the_split_is_drawn_once_and_then_belongs_to_the_user(folders: tuple[Pat
     elsewhere = images.parent / "other.csv"
     assert open_folder(images, masks, splits_file=elsewhere, seed=2).cases != first.cases
     assert elsewhere.exists()
+
+
+@pytest.mark.parametrize("named", [None, "other.csv"])
+def test_without_leave_to_draw_nothing_is_written(folders: tuple[Path, Path], named: str) -> None:
+    images, masks = map(str, folders)
+    splits_file = named and str(folders[0].parent / named)
+    settings = {"name": "folder", "images": images, "masks": masks, "splits_file": splits_file}
+    before = set(folders[0].parent.rglob("*"))
+    with pytest.raises(UserError, match=rf"No split file .*{named or 'pictures_splits.csv'}"):
+        open_dataset(settings)
+    assert set(folders[0].parent.rglob("*")) == before
+    open_dataset(settings, draws=True)
+    assert open_dataset(settings).counts() == {"train": 8, "val": 2, "test": 2}
 
 
 def test_cases_that_came_or_went_are_named(folders: tuple[Path, Path]) -> None:
@@ -246,7 +260,7 @@ def test_an_empty_or_missing_folder_is_named(folders: tuple[Path, Path], tmp_pat
 def test_settings_reach_it(folders: tuple[Path, Path]) -> None:
     images, masks = map(str, folders)
     settings = {"name": "folder", "images": images, "masks": masks, "classes": None, "channels": 1}
-    assert open_dataset(settings).channels == 1
+    assert open_dataset(settings, draws=True).channels == 1
     assert "train 8" in prepare_dataset(settings).summary()
     with pytest.raises(UserError, match=r"dataset\.masks has no value"):
         open_dataset({"name": "folder", "images": images})
