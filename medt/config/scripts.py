@@ -68,6 +68,7 @@ class EvaluateConfig:
         tolerance: of the normalised surface distance: in micrometres where the dataset's pixel
             size is known, else in pixels.
         panels: so many of the worst, median and best cases each does report.html show.
+        output: the folder for the results; null is one below evaluation/ in the run folder.
         allow: the full name of a model outside medt.models that the checkpoint may build.
     """
 
@@ -81,6 +82,7 @@ class EvaluateConfig:
     tune: bool = False
     tolerance: float = 2.0
     panels: int = 3
+    output: str | None = None
     paths: PathsConfig = MISSING
     device: str = "auto"
     batch_size: int = 8

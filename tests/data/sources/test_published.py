@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
-import filelock
 import numpy as np
 import pytest
 
@@ -19,6 +18,7 @@ from medt.data.sources.kvasir_seg import KVASIR_SEG
 from medt.data.sources.published import prepare
 from medt.data.splits import SplitRow, read_splits, write_splits
 from medt.errors import UserError
+from medt.locks import locked_beside
 
 
 def picture(name: str) -> np.ndarray:
@@ -137,8 +137,10 @@ def test_an_error_in_the_middle_leaves_nothing(
 
 def test_two_preparations_at_once_are_refused(polyps: Path, tmp_path: Path) -> None:
     with (
-        filelock.FileLock(tmp_path / ".root.lock"),
-        pytest.raises(UserError, match="being prepared by another process"),
+        locked_beside(tmp_path / "root", "prepare_data.py"),
+        pytest.raises(
+            UserError, match=r"root is being written by prepare_data.py .*root="
+        ),
     ):
         prepare(KVASIR_SEG, polyps, tmp_path / "root", tmp_path / "s.csv")
 
