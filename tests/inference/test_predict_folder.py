@@ -28,6 +28,7 @@ from medt.inference.folder import Input, Outcome, find_inputs, predict_folder
 from medt.inference.instances import NO_RULE, InstanceRule
 from medt.inference.outputs import Outputs, entropy
 from medt.inference.predictor import Predictor
+from medt.locks import LOCK_FILE, HeldError, locked
 
 COLORS = [(0, 0, 0), (0, 158, 115), (230, 159, 0)]
 
@@ -263,6 +264,73 @@ class TestSummary:
         assert [row["image"] for row in self.rows(out)[::2]] == ["a 1.png", "b.png", "c.old.png"]
         assert len(self.rows(out)) == 6
 
+    def test_is_written_again_for_masks_that_are_kept(self, predictor, folder, tmp_path):
+        out, rule = tmp_path / "out", InstanceRule("components", smallest=2, largest_hole=0)
+        run(predictor, folder, out, rule, values=(7, 300))
+        whole = (out / SUMMARY_FILE).read_text()
+        for less in (None, "image,class,pixels,fraction,objects\n", whole.rpartition("b.png")[0]):
+            (out / SUMMARY_FILE).unlink()
+            if less is not None:
+                (out / SUMMARY_FILE).write_text(less)
+            outcome = run(predictor, folder, out, rule, values=(7, 300))
+            assert outcome == Outcome(kept=3)
+            assert (out / SUMMARY_FILE).read_text() == whole
+
+    def test_counts_in_a_mask_that_is_kept_what_it_holds(self, predictor, folder, tmp_path):
+        drawn = np.zeros((4, 4), np.uint8)
+        drawn[1:3, 1:3] = 255
+        drawn[0, 3] = 255
+        write_png(tmp_path / "out" / "b.png", drawn)
+        rule = InstanceRule("components", smallest=1, largest_hole=0)
+        run(predictor, folder / "b.png", tmp_path / "out", rule, overlays=True)
+        assert [(row["pixels"], row["objects"]) for row in self.rows(tmp_path / "out")] == [
+            ("11", ""),
+            ("5", "1"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("mask", "words"),
+        [
+            (np.full((4, 4), 9, np.uint8), "other values than [0, 255], one for each class"),
+            (np.zeros((4, 5), np.uint8), "has not the size of"),
+        ],
+        ids=["values", "size"],
+    )
+    def test_does_not_count_a_mask_that_does_not_fit(
+        self, predictor, folder, tmp_path, mask, words
+    ):
+        write_png(tmp_path / "out" / "b.png", mask)
+        outcome = run(predictor, folder, tmp_path / "out")
+        (warning,) = outcome.warnings
+        assert warning.startswith(f"not in summary.csv: {tmp_path}/out/b.png ")
+        assert words in warning
+        assert "overwrite=true" in warning
+        assert (outcome.written, outcome.kept, outcome.failures) == (2, 1, [])
+        assert [row["image"] for row in self.rows(tmp_path / "out")[::2]] == [
+            "a 1.png",
+            "c.old.png",
+        ]
+
+    def test_values_that_stand_for_two_classes_count_nothing(self, predictor, folder, tmp_path):
+        for _ in range(2):
+            outcome = run(predictor, folder / "b.png", tmp_path / "out", values=(0, 0))
+            (tmp_path / "out" / SUMMARY_FILE).unlink(missing_ok=True)
+        assert len(outcome.warnings) == 1
+
+    def test_keeps_the_rows_of_another_network_with_its_masks(self, folder, tmp_path):
+        run(make_predictor(3), folder, tmp_path / "out", values=(0, 255, 1))
+        before = (tmp_path / "out" / SUMMARY_FILE).read_text()
+        assert run(make_predictor(2), folder, tmp_path / "out") == Outcome(kept=3)
+        assert (tmp_path / "out" / SUMMARY_FILE).read_text() == before
+
+    def test_grows_with_folders_one_after_the_other(self, predictor, folder, tmp_path):
+        write_png(tmp_path / "more" / "d.png", stripes()[0])
+        out = tmp_path / "out"
+        for source in (folder, tmp_path / "more", folder):
+            run(predictor, source, out)
+        images = [row["image"] for row in self.rows(out)[::2]]
+        assert images == ["a 1.png", "b.png", "c.old.png", "d.png"]
+
     def test_a_torn_line_does_not_spoil_the_next_one(self, tmp_path):
         (tmp_path / SUMMARY_FILE).write_text("image,class,pixels,fraction,objects\na.png,cl")
         Summary(tmp_path).add("b.png", [("b.png", "class 0", "1", "1.0", "")])  # and no close
@@ -340,6 +408,13 @@ class TestFilesThatExist:
         (tmp_path / "out" / "b.png").write_bytes(b"old")
         run(predictor, folder / "b.png", tmp_path / "out", overwrite=True)
         np.testing.assert_array_equal(read_mask(tmp_path / "out" / "b.png"), 255 * stripes()[1])
+
+
+def test_one_process_at_a_time(predictor, folder, tmp_path):
+    with locked(tmp_path / "out", "predict.py"):
+        with pytest.raises(HeldError, match=r"out is being written by predict.py \(process "):
+            run(predictor, folder, tmp_path / "out")
+        assert files(tmp_path / "out") == [LOCK_FILE]
 
 
 class TestRefusedBeforeTheStart:

@@ -1,7 +1,10 @@
 """Any two folders of images and masks: paired, checked and split before any work."""
 
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from medt.data.sources import open_dataset, prepare_dataset
+from medt.data.sources import folder, open_dataset, prepare_dataset
 from medt.data.sources.folder import open_folder
 from medt.data.splits import SplitRow, read_splits, write_splits
 from medt.errors import UserError
@@ -59,6 +62,25 @@ def test_the_split_is_drawn_once_and_then_belongs_to_the_user(folders: tuple[Pat
     elsewhere = images.parent / "other.csv"
     assert open_folder(images, masks, splits_file=elsewhere, seed=2).cases != first.cases
     assert elsewhere.exists()
+
+
+def test_of_two_draws_at_one_instant_the_first_counts_for_both(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, masks = folders
+    drawn, barrier = folder.draw_splits, threading.Barrier(2)
+
+    def at_one_instant(*arguments: Any, **named: Any) -> list[SplitRow]:
+        rows = drawn(*arguments, **named)
+        barrier.wait()
+        return rows
+
+    monkeypatch.setattr(folder, "draw_splits", at_one_instant)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda seed: open_folder(images, masks, seed=seed), (1, 2))
+    assert first.cases == second.cases == open_folder(images, masks).cases
+    left = {path.name for path in images.parent.iterdir()}
+    assert left == {"pictures", "labels", "pictures_splits.csv"}
 
 
 def test_cases_that_came_or_went_are_named(folders: tuple[Path, Path]) -> None:
