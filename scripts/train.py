@@ -52,7 +52,7 @@ def train(cfg: DictConfig) -> int:
     from medt.data.sources import open_dataset
     from medt.inference.device import choose_device
     from medt.processes import all_processes, local_device
-    from medt.training.run_folder import is_finished, run_to_resume
+    from medt.training.run_folder import RunFolder, is_finished, run_to_resume
 
     if cfg.dry_run and cfg.resume is not None:
         raise UserError("dry_run=true says what a new run would be", "leave resume out")
@@ -72,6 +72,7 @@ def train(cfg: DictConfig) -> int:
         writes = processes.writes and not cfg.dry_run
         place = held(cfg, config, run_folder, checkpoint) if writes else nullcontext(run_folder)
         with place as run_folder:
+            run_folder = RunFolder(processes.gather_items([run_folder.root])[0])
             if checkpoint is not None:  # which another process may have trained on meanwhile
                 _, checkpoint = run_to_resume(run_folder.root, ended=cfg.resume_force)
             return train_with(cfg, config, index, checkpoint, run_folder, device, processes)

@@ -27,7 +27,7 @@ class TrainConfig:
 
     Attributes:
         seed: of weights, order and augmentation.
-        run_dir: the run's folder; it must be new, or empty.
+        run_dir: the run's folder, new or empty; by default a new one, named by the time.
         resume: a run folder or its last.pt, or auto: the newest unfinished run with this config.
         resume_force: let a resumed run go on with changed settings, an ended one with more epochs.
         check: look for faults in the dataset first, which reads all of it; errors stop.
