@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from medt.errors import UserError
 
+# Of what `atomic_write` has not brought to its end.
+TORN = re.compile(r"\..*\.(?=[0-9]*[a-f])[0-9a-f]{8}(\..*)?")
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 LARGEST_FILE = 2**30  # bytes
 
@@ -94,7 +96,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         UserError: the disk is full or the folder not writable.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{_mark()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -140,14 +142,27 @@ def atomic_folder(path: str | Path, replace: bool = True) -> Iterator[Path]:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def remove_torn(folder: Path) -> None:
-    """Remove the temporary files of `atomic_write` that killed processes left in a folder.
+def remove_torn(folder: Path, in_use: str) -> None:
+    """Remove the temporary files of `atomic_write` that killed processes left below a folder.
 
-    Only for whoever knows that no other process is writing there.
+    Only for whoever knows that no other process is writing there. Hidden and linked folders are
+    passed over, and those that hold a file of the name `in_use`, as others write into them.
     """
-    for path in folder.iterdir():
-        if re.fullmatch(r"\..*\.[0-9a-f]{8}(\..*)?", path.name) and path.is_file():
-            path.unlink()
+    for root, below, files in os.walk(folder):
+        below[:] = [
+            name
+            for name in below
+            if not name.startswith(".") and not Path(root, name, in_use).exists()
+        ]
+        for path in (Path(root, name) for name in files if TORN.fullmatch(name)):
+            if path.is_file() and not path.is_symlink():
+                with suppress(OSError):  # somebody else's, which does no harm
+                    path.unlink()
+
+
+def _mark() -> str:
+    """Eight hexadecimal digits, of which one is a letter: no date of a file that somebody named."""
+    return f"{uuid.uuid4().hex[:7]}f"
 
 
 def _sync_folder(folder: Path) -> None:

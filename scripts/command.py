@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -22,9 +22,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
-from hydra.types import RunMode
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from sweeps import claimed_sweep, sweep_folder
 
 from medt.config import register_schema
 from medt.config.ranges import check_ranges
@@ -99,11 +99,14 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
         flags, settings = _flags_and_settings(overrides)
         own = _hydra_settings(flags, settings, config)
         start = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config)(job)
-        with patch.object(sys, "argv", [f"{config}.py", *own, *settings, *flags]):
-            if {"-h", "--help"}.isdisjoint(flags):
-                start()
-            else:
-                _print_help(start)
+        trains = sweeping and {"-h", "--help"}.isdisjoint(flags)
+        with claimed_sweep(CONFIGS, config, settings) if trains else nullcontext() as folder:
+            own += [f"hydra.sweep.dir={quoted(str(folder))}"] if folder else []
+            with patch.object(sys, "argv", [f"{config}.py", *own, *settings, *flags]):
+                if {"-h", "--help"}.isdisjoint(flags):
+                    start()
+                else:
+                    _print_help(start)
         return max(codes, default=0)
 
     with (
@@ -120,15 +123,6 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
         if sum(code == 0 for code in codes) > 1:
             print(f"to compare them: python scripts/compare.py {folder}")
     return code
-
-
-def sweep_folder() -> Path | None:
-    """The folder of one run of a --multirun, named by what is varied; else None."""
-    settings = HydraConfig.get()
-    if settings.mode != RunMode.MULTIRUN:
-        return None
-    name = re.sub(r"[^\w.,=+-]+", "_", settings.job.override_dirname)
-    return Path(settings.sweep.dir) / name
 
 
 def one_line(text: str) -> str:

@@ -39,7 +39,7 @@ def evaluate(cfg: DictConfig) -> int:
     from medt.checkpoint import load_checkpoint
     from medt.data.dataset import SegmentationDataset
     from medt.evaluation.evaluate import evaluate as score
-    from medt.evaluation.tables import render, write_evaluation
+    from medt.evaluation.tables import claimed_result, render, write_evaluation
     from medt.inference.device import choose_device
     from medt.inference.instances import InstanceRule
     from medt.inference.predictor import Predictor
@@ -66,28 +66,30 @@ def evaluate(cfg: DictConfig) -> int:
         return tune_postprocessing(cfg, predictor, dataset)
     home = home_of(path)
     history = RunFolder(home).history
-    curves = read_curves(history) if history.exists() else None
-    with progress(f"evaluating {index.name} {cfg.split}") as advance:
-        evaluation = score(
-            predictor,
-            dataset,
-            cfg.protocol.name,
-            cfg.batch_size,
-            advance,
-            rule=InstanceRule(**plain(cfg.postprocess)),
-            detail=True,
-            tolerance=cfg.tolerance,
-            pixel_size=index.pixel_size,
-        )
-    evaluation.summary["prediction"] = {
-        "checkpoints": [one.file for one in checkpoints],
-        "mode": predictor.mode,
-        "tta": cfg.tta,
-    }
-    Console(soft_wrap=True).print(render(evaluation))
-    report = report_of(cfg, evaluation, checkpoints, predictor, index, dataset, curves)
     name = f"{index.name}-{cfg.split}-{cfg.protocol.name}{variant(cfg, len(checkpoints))}"
-    folder = write_evaluation(evaluation, home / "evaluation" / name, report)
+    asked = home / "evaluation" / name if cfg.output is None else Path(cfg.output)
+    with claimed_result(asked) as folder:
+        curves = read_curves(history) if history.exists() else None
+        with progress(f"evaluating {index.name} {cfg.split}") as advance:
+            evaluation = score(
+                predictor,
+                dataset,
+                cfg.protocol.name,
+                cfg.batch_size,
+                advance,
+                rule=InstanceRule(**plain(cfg.postprocess)),
+                detail=True,
+                tolerance=cfg.tolerance,
+                pixel_size=index.pixel_size,
+            )
+        evaluation.summary["prediction"] = {
+            "checkpoints": [one.file for one in checkpoints],
+            "mode": predictor.mode,
+            "tta": cfg.tta,
+        }
+        Console(soft_wrap=True).print(render(evaluation))
+        report = report_of(cfg, evaluation, checkpoints, predictor, index, dataset, curves)
+        write_evaluation(evaluation, folder, report)
     if seen := cases_trained_on(cfg, checkpoints, dataset):
         print(f"\nwarning: {len(seen)} of these cases were trained on, such as {min(seen)}")
     trained = f"trained for {checkpoints[0].epoch} epochs" if checkpoints[0].dataset else "imported"

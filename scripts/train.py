@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command import plain, run, shown, sweep_folder
+from command import plain, run, shown
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import Container, DictConfig, OmegaConf
 from resume_rules import CIRCUMSTANCES, check_changes, check_position, differences
+from sweeps import is_named_by_time, sweep_folder
 from training_data import (
     FOLDER_KEYS,
     located,
@@ -49,7 +50,7 @@ def train(cfg: DictConfig) -> int:
     from medt.data.sources import open_dataset
     from medt.inference.device import choose_device
     from medt.processes import all_processes, local_device
-    from medt.training.run_folder import is_finished
+    from medt.training.run_folder import RunFolder, is_finished, run_to_resume
 
     if cfg.dry_run and cfg.resume is not None:
         raise UserError("dry_run=true says what a new run would be", "leave resume out")
@@ -69,7 +70,32 @@ def train(cfg: DictConfig) -> int:
             return 0
     device = choose_device(local_device(config["trainer"]["device"]))
     with all_processes(device) as processes:
-        return train_with(cfg, config, index, checkpoint, run_folder, device, processes, allow)
+        writes = processes.writes and not cfg.dry_run
+        place = held(cfg, config, run_folder, checkpoint) if writes else nullcontext(run_folder)
+        with place as run_folder:
+            run_folder = RunFolder(processes.gather_items([run_folder.root])[0])
+            if checkpoint is not None:  # which another process may have trained on meanwhile
+                _, checkpoint = run_to_resume(run_folder.root, cfg.resume_force, allow)
+            return train_with(cfg, config, index, checkpoint, run_folder, device, processes, allow)
+
+
+@contextmanager
+def held(
+    cfg: DictConfig, config: dict[str, Any], run_folder: RunFolder, checkpoint: Checkpoint | None
+) -> Iterator[RunFolder]:
+    """Hold the run's folder; of two new runs that are named by the same second one gets another."""
+    from medt.locks import claimed_folder
+    from medt.training.run_folder import RunFolder
+
+    if checkpoint is None and sweep_folder() is None and is_named_by_time(cfg, "run_dir"):
+        with claimed_folder(run_folder.root, "train.py", other="run_dir=...") as root:
+            config["run_dir"] = str(root)
+            yield RunFolder(root)
+        return
+    with run_folder.locked():
+        if checkpoint is None and not (cfg.resume == "auto" and run_folder.was_given_up(config)):
+            run_folder.check_new()
+        yield run_folder
 
 
 def train_with(
@@ -85,6 +111,7 @@ def train_with(
     """Train, or say what the training would be, in this process and those beside it."""
     from rich.console import Console
 
+    from medt.locks import locked_beside
     from medt.training.determinism import make_deterministic
     from medt.training.dry_run import dry_run
     from medt.training.progress import log, logging_to, silence
@@ -102,21 +129,20 @@ def train_with(
     if cfg.dry_run:
         name = f"{config['dataset']['name']}-{config['model']['name']}.png"
         picture = shown(Path(config["paths"]["runs"]) / "dry_run" / name)
-        print(dry_run(trainer, memory, picture), *warnings, sep="\n")
+        place = locked_beside(picture, "train.py dry_run=true", "paths.runs=...")
+        with place if processes.writes else nullcontext():
+            print(dry_run(trainer, memory, picture), *warnings, sep="\n")
         return 0
     if processes.writes and checkpoint is None:
         if cfg.resume == "auto" and run_folder.was_given_up(config):
             run_folder.begin_again(config)
         else:
             run_folder.create(config)
-    with (
-        run_folder.locked() if processes.writes else nullcontext(),
-        logging_to(console, run_folder.log) if processes.writes else silence(),
-    ):
+    with logging_to(console, run_folder.log) if processes.writes else silence():
         if checkpoint is not None:
             rates = trainer.resume(checkpoint)
             if processes.writes:
-                run_folder.tidy(config)
+                run_folder.store_config(config)
             log.info(f"resumed {trainer.state.position(len(trainer.batches))}: {run_folder.root}")
             for line in rates:
                 log.info(line)

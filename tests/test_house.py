@@ -18,6 +18,7 @@ MAX_LINES = 400
 ORDER = (
     "errors",
     "files",
+    "locks",
     "plain",
     "signatures",
     "build",

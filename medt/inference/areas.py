@@ -74,6 +74,11 @@ class Summary:
         append_text(self.path, text if self.path.exists() else _csv([COLUMNS]) + text)
         self.rows[name] = rows
 
+    def lacks(self, name: str, classes: Sequence[SegmentationClass]) -> bool:
+        """Whether rows of an image are missing; those of other classes are another network's."""
+        known = {row[1] for row in self.rows.get(name, ())}
+        return known < {one.name for one in classes}
+
     def drop(self, name: str) -> None:
         """Forget the rows of an image whose mask could not be written."""
         del self.rows[name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import filelock
 import pytest
 import torch
 import train
@@ -12,7 +11,7 @@ from conftest import timeless, tiny, tiny_dataset
 
 from medt.checkpoint import load_checkpoint
 from medt.errors import UserError
-from medt.training.run_folder import LOCK_FILE, RunFolder
+from medt.training.run_folder import RunFolder
 from medt.training.save_schedule import SaveSchedule
 from medt.training.trainer import Trainer
 
@@ -136,9 +135,11 @@ class TestLock:
         self, stopped: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         before = (stopped / "checkpoints/last.pt").read_bytes()
-        with filelock.FileLock(stopped / LOCK_FILE):
+        with RunFolder(stopped).locked():
             assert train.main([f"resume={stopped}"]) == 1
-        assert f"another process trains into {stopped}" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {stopped} is being written by train.py (process ")
+        assert error.endswith("(wait for its end, or give another run_dir=...)\n")
         assert (stopped / "checkpoints/last.pt").read_bytes() == before
 
     def test_two_runs_into_one_folder_are_one_too_many(

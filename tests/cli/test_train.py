@@ -33,7 +33,6 @@ def test_a_run_folder_holds_exactly_what_is_promised(tiny_run: Path) -> None:
     events = {name for name in files if name.startswith("tensorboard/events.")}
     assert len(events) == 1
     assert files - events == {
-        ".lock",
         "config.yaml",
         "checkpoints/best.pt",
         "checkpoints/last.pt",

@@ -15,6 +15,7 @@ from medt.data.layout import Case, DatasetIndex, listed
 from medt.data.pairing import pair_files
 from medt.data.splits import SPLITS, SplitRow, check_groups, draw_splits, read_splits, write_splits
 from medt.errors import UserError
+from medt.locks import locked_beside
 
 log = logging.getLogger("medt")
 
@@ -107,7 +108,10 @@ def _draw(hashes: Mapping[str, Hash], seed: int, splits_file: Path) -> None:
             "all images look alike, so that none can be kept for validation",
             f"give images of several subjects, or write {splits_file} yourself",
         )
-    write_splits(splits_file, drawn)
+    with locked_beside(splits_file, "a split", "dataset.splits_file=...", wait=True):
+        if splits_file.exists():  # another process was faster, and its split counts
+            return
+        write_splits(splits_file, drawn)
     shown = ", ".join(f"{split} {counts[split]}" for split in SPLITS)
     log.warning(f"split drawn: {shown}; edit {splits_file} to keep cases of a patient together")
 

@@ -1,8 +1,11 @@
 """Any two folders of images and masks: paired, checked and split before any work."""
 
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -73,6 +76,27 @@ def test_without_leave_to_draw_nothing_is_written(folders: tuple[Path, Path], na
     assert set(folders[0].parent.rglob("*")) == before
     open_dataset(settings, draws=True)
     assert open_dataset(settings).counts() == {"train": 8, "val": 2, "test": 2}
+
+
+def test_of_two_draws_at_one_instant_the_first_counts_for_both(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, masks = folders
+    drawn, barrier = folder.draw_splits, threading.Barrier(2)
+
+    def at_one_instant(*arguments: Any, **named: Any) -> list[SplitRow]:
+        rows = drawn(*arguments, **named)
+        barrier.wait()
+        return rows
+
+    monkeypatch.setattr(folder, "draw_splits", at_one_instant)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(
+            lambda seed: open_folder(images, masks, seed=seed, draws=True), (1, 2)
+        )
+    assert first.cases == second.cases == open_folder(images, masks).cases
+    left = {path.name for path in images.parent.iterdir()}
+    assert left == {"pictures", "labels", "pictures_splits.csv"}
 
 
 def test_cases_that_came_or_went_are_named(folders: tuple[Path, Path]) -> None:
