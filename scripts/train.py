@@ -234,8 +234,8 @@ def run_of_resume(
         if parents or key not in CIRCUMSTANCES:
             node[name] = after
     check_changes(changes, cfg.resume_force)
-    check_position(changes, checkpoint.training or {})
     check_stored(config, str(run_folder.config), allow)
+    check_position(config["trainer"]["epochs"], changes, checkpoint.training or {})
     return config, run_folder, checkpoint
 
 
