@@ -51,6 +51,8 @@ def evaluate(cfg: DictConfig) -> int:
             f"tune=true with split={cfg.split} would choose on other cases than the validation's",
             "give split=val",
         )
+    if cfg.tune and cfg.output is not None:
+        raise UserError("tune=true writes no results", "leave output out")
     device = choose_device(cfg.device)
     checkpoints = [load_checkpoint(file, cfg.allow or ()) for file in checkpoint_files(cfg)]
     path = Path(checkpoints[0].file)  # of an ensemble the first says where results go

@@ -30,6 +30,13 @@ def test_output_says_where_results_go(
     assert files_below(tiny_run) == before
 
 
+def test_what_writes_nothing_takes_no_output(
+    tiny_run: Path, tmp_path: Path, refused: Callable[..., None]
+) -> None:
+    given = [f"checkpoint={tiny_run}", "tune=true", f"output={tmp_path}/out"]
+    refused(evaluate.main, given, "tune=true writes no results")
+
+
 @pytest.fixture
 def _nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     def computed(*_: object, **__: object) -> None:
