@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import uuid
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -259,7 +260,9 @@ def read_tensors(path: str | Path, kind: str) -> Any:
         raise UserError(f"there is no file {path}", f"give the path of a {kind}")
     _check_claims(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of what is refused anyway, such as sparse tensors
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes the reader raise whatever it comes across
         raise UserError(
             f"{path} is damaged or not a {kind}", "copy it again or use another"

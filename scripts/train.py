@@ -186,9 +186,10 @@ def run_of_resume(
     from medt.config.stored import check_stored
     from medt.training.run_folder import run_to_resume
 
-    run_folder, checkpoint = run_to_resume(Path(cfg.resume), ended=cfg.resume_force)
+    run_folder, checkpoint = run_to_resume(Path(cfg.resume), cfg.resume_force, allow)
     config = run_folder.read_config()
     check_stored(config, str(run_folder.config), allow)
+    check_stored(checkpoint.config, checkpoint.file, allow)
     given = [override.partition("=")[0] for override in HydraConfig.get().overrides.task]
     for name in ("channels", "num_classes", "image_size"):  # what the model follows
         if f"dataset.{name}" not in given:

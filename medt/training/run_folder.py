@@ -13,14 +13,13 @@ from typing import Any
 
 import filelock
 import yaml
-from torch import nn
 
 from medt.checkpoint import Checkpoint, load_checkpoint
 from medt.errors import UserError
 from medt.files import remove_torn, write_text
 from medt.plain import read_yaml
 from medt.training.settings import CIRCUMSTANCES
-from medt.training.state import Row, TrainingState
+from medt.training.state import Row, TrainingState, check_saved
 
 log = logging.getLogger("medt")
 
@@ -143,33 +142,21 @@ class RunFolder:
         write_text(self.metrics, json.dumps(known, indent=2) + "\n")
 
 
-def restore_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Give a network the weights that it was last trained to.
-
-    Raises:
-        UserError: they do not fit it.
-    """
-    try:
-        model.load_state_dict((checkpoint.training or {})["model"])
-    except RuntimeError as error:
-        raise UserError(
-            f"{checkpoint.file}: its weights do not fit the changed network",
-            "leave the model's settings as they were, or start anew with model.weights=FILE",
-        ) from error
-
-
 def home_of(checkpoint: Path) -> Path:
     """The run folder that a checkpoint lies in, else the folder that it lies in."""
     folder = checkpoint.parent
     return folder.parent if folder.name == "checkpoints" else folder
 
 
-def run_to_resume(path: Path, ended: bool = False) -> tuple[RunFolder, Checkpoint]:
+def run_to_resume(
+    path: Path, ended: bool = False, allow: Sequence[str] = ()
+) -> tuple[RunFolder, Checkpoint]:
     """The run that `path` names: its folder, or a checkpoint in it.
 
     Args:
         path: of either.
         ended: whether a run that has ended will do.
+        allow: full names of classes outside medt that its config may name.
 
     Raises:
         UserError: there is no run, it left no checkpoint, or it has ended.
@@ -182,7 +169,9 @@ def run_to_resume(path: Path, ended: bool = False) -> tuple[RunFolder, Checkpoin
         )
     if not run.last.is_file():
         raise UserError(f"the run {root} left no last.pt", "start it again")
-    checkpoint = load_checkpoint(run.last)
+    checkpoint = load_checkpoint(run.last, allow)
+    if checkpoint.training is not None:
+        check_saved(checkpoint.training, checkpoint.file)
     if checkpoint.training is None or (checkpoint.training["finished"] and not ended):
         raise UserError(
             f"the run {root} has ended after epoch {checkpoint.epoch}",

@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from medt.checkpoint import Checkpoint, save_checkpoint
+from medt.checkpoint import Checkpoint, check_finite_weights, save_checkpoint
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import SegmentationClass
 from medt.data.loader import EpochBatches, make_loader
@@ -25,13 +25,14 @@ from medt.metrics.pixel import count_pixels
 from medt.models.synced_norms import synchronise_norms
 from medt.processes import Processes
 from medt.training.data_watch import DataWatch
+from medt.training.determinism import random_states, restore_random_states
 from medt.training.interruption import StopRequest, stop_request
 from medt.training.optimization import Optimization
 from medt.training.progress import EpochBar, epoch_line, run_line
-from medt.training.run_folder import GATE_PREFIX, RunFolder, restore_weights
+from medt.training.run_folder import GATE_PREFIX, RunFolder
 from medt.training.save_schedule import SaveSchedule
 from medt.training.settings import TrainerSettings
-from medt.training.state import EpochSums, Row, TrainingState
+from medt.training.state import EpochSums, Row, TrainingState, of_training
 from medt.training.tensorboard import TensorBoardLog
 from medt.training.validation import (
     check_sets,
@@ -370,20 +371,23 @@ class Trainer:
             "model": self.model.state_dict(),
             **self.optimization.state_dict(),
             "data": self.watch.began,
-            "torch_random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            **random_states(self.device),
         }
 
     def resume(self, checkpoint: Checkpoint) -> list[str]:
-        """Continue from a last.pt; returns what to say about it."""
+        """Continue from a last.pt; returns what to say about it.
+
+        Raises:
+            UserError: it is not the state of such a training.
+        """
         values = checkpoint.training or {}
-        restore_weights(self.model, checkpoint)
         optimizers = [one["optimizer"]["_target_"] for one in (checkpoint.config, self.config)]
-        self.optimization.load_state_dict(values, same_optimizer=len(set(optimizers)) == 1)
-        torch.set_rng_state(values["torch_random"])
-        if values["cuda_random"]:
-            torch.cuda.set_rng_state_all(values["cuda_random"])
-        self.state = TrainingState.from_dict({name: values[name] for name in vars(self.state)})
+        with of_training(checkpoint.file):
+            check_finite_weights(values["model"], checkpoint.file)
+            self.model.load_state_dict(values["model"])
+            self.optimization.load_state_dict(values, same_optimizer=len(set(optimizers)) == 1)
+            restore_random_states(values)
+            self.state = TrainingState.from_dict(values)
         if checkpoint.scores:
             self.validated = replace(checkpoint, training=None)
         self.state.finished = self.state.finished and self.state.epoch >= self.settings.epochs

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from medt.data.changes import FileFacts
-from medt.data.layout import DatasetIndex, Prepared, open_prepared, with_fold
+from medt.data.folds import with_fold
+from medt.data.layout import DatasetIndex, Prepared, open_prepared
 from medt.data.sources.drive import DRIVE
 from medt.data.sources.dsb2018 import DSB2018
 from medt.data.sources.folder import open_folder

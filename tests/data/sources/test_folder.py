@@ -237,8 +237,8 @@ def test_lossy_masks_are_recognised_and_mended_by_ranges(folders: tuple[Path, Pa
         ([{"name": "a", "value": 0}, {"name": "b"}], "entry 1"),
         ([{"name": "a", "value": 0}, {"name": "b", "value": "x"}], "entry 1"),
         ([{"name": "a", "value": 0}, {"name": "b", "value": [9, 1]}], "entry 1"),
-        ([{"name": "a", "value": 0}, {"name": "b", "value": 0}], "twice"),
-        (["a", "a"], "twice"),
+        ([{"name": "a", "value": 0}, {"name": "b", "value": 0}], "another class one value"),
+        (["a", "a"], "several classes"),
         (["a"], "2 to 255"),
     ],
 )
