@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+
 from medt.data.changes import FileFacts
 
 log = logging.getLogger("medt")
