@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from medt.data.changes import FileFacts
 
@@ -42,15 +41,15 @@ class DataWatch:
             "from then on the scores may be those of other images, masks or splits"
         )
 
-    def resumed(self, began: Any) -> list[str]:
+    def resumed(self, began: str | None) -> list[str]:
         """Take over the digest of the run's beginning; a line if the files are other ones by now.
 
         Args:
-            began: from a checkpoint; anything but text is of a version that did not note it.
+            began: from a checkpoint; None is of a version that did not note it.
         """
-        if not isinstance(began, str) or began == self.began:
+        if began is None or began == self.began:
             return []
-        self.began = began[:16]
+        self.began = began
         return [
             "warning: the files of the dataset are not those that the run began with, or are newer "
             "copies of them (size or time of change differ)"

@@ -130,7 +130,7 @@ class SavedTraining:
         model: weights as they were last trained to, which are not those for use.
         optimizer, precision, average: see `medt.training.optimization.Optimization`.
         torch_random, cuda_random: states of the generators.
-        data: digest of the dataset's files when the run began, see `DataWatch`.
+        data: see `medt.training.data_watch.DataWatch.began`; None of a version without it.
     """
 
     epoch: int
@@ -148,7 +148,7 @@ class SavedTraining:
     average: dict[str, Any] | None
     torch_random: Tensor
     cuda_random: list[Tensor]
-    data: str = ""
+    data: str | None = None
 
 
 def check_saved(training: Mapping[str, Any], file: str) -> None:

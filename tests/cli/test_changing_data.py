@@ -135,13 +135,9 @@ class TestBetweenTwoParts:
         more = ["trainer.epochs=4", "resume_force=true"]
         assert self.resumed(stopped, f"dataset.root={tmp_path}/copy", *more)
 
-    @pytest.mark.parametrize("noted", [None, 7, ["x"]])
-    def test_a_run_that_did_not_note_them_goes_on(self, stopped: Path, noted: object) -> None:
+    def test_a_run_of_a_version_that_did_not_note_them_goes_on(self, stopped: Path) -> None:
         path = stopped / "checkpoints/last.pt"
         content = torch.load(path, weights_only=True)
-        if noted is None:
-            del content["training"]["data"]
-        else:
-            content["training"]["data"] = noted
+        del content["training"]["data"]
         torch.save(content, path)
         assert not self.resumed(stopped)
