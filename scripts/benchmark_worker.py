@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from command import is_out_of_memory
+from error_lines import is_out_of_memory
 
 # A process is started from its module's name: what it needs of torch it imports itself.
 if TYPE_CHECKING:

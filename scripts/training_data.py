@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from command import progress, quoted
+from arguments import quoted
+from command import progress
 from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import OmegaConf

@@ -20,10 +20,10 @@ from medt.data.layout import SegmentationClass
 from medt.data.loader import EpochBatches, make_loader
 from medt.errors import UserError
 from medt.inference.predictor import Predictor
+from medt.interruption import StopRequest, stop_request
 from medt.metrics.pixel import IGNORE_INDEX, count_pixels
 from medt.models.synced_norms import synchronise_norms
 from medt.processes import Processes
-from medt.training.interruption import StopRequest, stop_request
 from medt.training.optimization import Optimization
 from medt.training.progress import EpochBar, duration, epoch_line, run_line
 from medt.training.run_folder import GATE_PREFIX, RunFolder, restore_weights
