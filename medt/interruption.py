@@ -34,6 +34,13 @@ class Stopped(BaseException):
         self.signal = number
 
 
+def exit_code(error: BaseException) -> int:
+    """Of a program that this error ends, as the shell counts: 128 and the signal, else 1."""
+    if isinstance(error, Stopped):
+        return 128 + error.signal
+    return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+
+
 class StopRequest:
     """Whether the user or the system has asked the run to stop.
 

@@ -27,13 +27,12 @@ from omegaconf import DictConfig, OmegaConf
 from medt.config import register_schema
 from medt.config.ranges import check_ranges
 from medt.errors import FailedElsewhereError, UserError
-from medt.interruption import STOPPING, Stopped, is_gone, on_stop
+from medt.interruption import STOPPING, Stopped, exit_code, is_gone, on_stop
 
 # rich is imported where something is drawn: --help does not need it.
 if TYPE_CHECKING:
     from rich.table import Table
 
-INTERRUPTED = 130
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as the shell counts it
 
 
@@ -211,11 +210,9 @@ def _guarded(
 
 
 def _say_stopped(error: Stopped | KeyboardInterrupt) -> int:
-    if isinstance(error, Stopped):
-        _say(f"stopped by {signal.Signals(error.signal).name}")
-        return 128 + error.signal
-    _say("interrupted")
-    return INTERRUPTED
+    stopped = isinstance(error, Stopped)
+    _say(f"stopped by {signal.Signals(error.signal).name}" if stopped else "interrupted")
+    return exit_code(error)
 
 
 def _say(line: str) -> None:

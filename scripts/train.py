@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from command import plain, run, shown, sweep_folder
 from hydra.core.hydra_config import HydraConfig
@@ -18,6 +18,7 @@ from training_data import FOLDER_KEYS, new_preprocessing, training_set, warnings
 
 from medt.config.groups import DatasetConfig
 from medt.errors import UserError
+from medt.interruption import Output
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from medt.checkpoint import Checkpoint
     from medt.data.layout import DatasetIndex
-    from medt.processes import Processes
+    from medt.processes import Meeting, Processes
     from medt.training.memory import MemoryEstimate
     from medt.training.run_folder import RunFolder
     from medt.training.trainer import Trainer
@@ -48,9 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(cfg: DictConfig) -> int:
+    from medt.processes import meeting
+
+    with meeting() as others:
+        return train_together(cfg, others)
+
+
+def train_together(cfg: DictConfig, others: Meeting) -> int:
+    """Train in this process, and in the others if there are any."""
     from medt.data.sources import open_dataset
     from medt.inference.device import choose_device
-    from medt.processes import all_processes, local_device
+    from medt.processes import local_device
     from medt.training.run_folder import is_finished
 
     if cfg.dry_run and cfg.resume is not None:
@@ -64,10 +73,11 @@ def train(cfg: DictConfig) -> int:
         index = open_dataset(settings)
         config, run_folder, checkpoint = run_of_config(cfg, index)
         if cfg.resume == "auto" and checkpoint is None and is_finished(run_folder.root, config):
-            print(f"finished already: {shown(run_folder.root)}")
+            if others.rank == 0:
+                print(f"finished already: {shown(run_folder.root)}")
             return 0
     device = choose_device(local_device(config["trainer"]["device"]))
-    with all_processes(device) as processes:
+    with others.join(device) as processes:
         return train_with(cfg, config, index, checkpoint, run_folder, device, processes)
 
 
@@ -87,7 +97,7 @@ def train_with(
     from medt.training.dry_run import dry_run
     from medt.training.progress import log, logging_to, silence
 
-    console = Console(quiet=not processes.writes)
+    console = Console(file=cast(TextIO, Output(sys.stdout)), quiet=not processes.writes)
     cost = make_deterministic() if config["trainer"]["deterministic"] else None
     model, fresh = build_network(config, resumed=checkpoint is not None)
     settings = config["dataset"]
@@ -100,7 +110,9 @@ def train_with(
     if cfg.dry_run:
         name = f"{config['dataset']['name']}-{config['model']['name']}.png"
         picture = shown(Path(config["paths"]["runs"]) / "dry_run" / name)
-        print(dry_run(trainer, memory, picture), *warnings, sep="\n")
+        said = dry_run(trainer, memory, picture)
+        if processes.writes:
+            print(said, *warnings, sep="\n")
         return 0
     if processes.writes and checkpoint is None:
         if cfg.resume == "auto" and run_folder.was_given_up(config):

@@ -130,7 +130,7 @@ class Trainer:
         writes = self.processes.writes
         board = TensorBoardLog(self.run.tensorboard, len(self.state.history)) if writes else None
         self.clock = time.perf_counter() - self.state.seconds
-        with stop_request() as self.stop, self.loader:
+        with stop_request(announced=self.processes.count == 1) as self.stop, self.loader:
             while not self.state.finished and not self.stopping:
                 row = self.train_epoch()
                 if row is None:
