@@ -25,7 +25,7 @@ def loader_overrides(folder: Path, sampling: str) -> list[str]:
 
     With sampling "crop" an epoch takes one crop of each image.
     """
-    from command import quoted
+    from arguments import quoted
 
     return [
         "experiment=quickstart",

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command import FLAGS_WITH_VALUE, plain, print_table, quoted, run
+from arguments import FLAGS_WITH_VALUE, quoted
+from command import plain, print_table, run
 from omegaconf import DictConfig
 
 # Only what --help does not need is imported inside functions: torch takes seconds.

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from command import plain, run, shown
 from hydra.core.hydra_config import HydraConfig
@@ -24,6 +24,7 @@ from training_data import (
 
 from medt.build import GROUPS, TARGET, build
 from medt.errors import UserError
+from medt.interruption import Output
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from medt.checkpoint import Checkpoint
     from medt.data.layout import DatasetIndex
-    from medt.processes import Processes
+    from medt.processes import Meeting, Processes
     from medt.training.memory import MemoryEstimate
     from medt.training.run_folder import RunFolder
     from medt.training.trainer import Trainer
@@ -47,9 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(cfg: DictConfig) -> int:
+    from medt.processes import meeting
+
+    with meeting() as others:
+        return train_together(cfg, others)
+
+
+def train_together(cfg: DictConfig, others: Meeting) -> int:
+    """Train in this process, and in the others if there are any."""
     from medt.data.sources import open_dataset
     from medt.inference.device import choose_device
-    from medt.processes import all_processes, local_device
+    from medt.processes import local_device
     from medt.training.run_folder import RunFolder, is_finished, run_to_resume
 
     if cfg.dry_run and cfg.resume is not None:
@@ -66,10 +75,11 @@ def train(cfg: DictConfig) -> int:
         index = open_dataset(settings, draws=True)
         config, run_folder, checkpoint = run_of_config(cfg, index)
         if cfg.resume == "auto" and checkpoint is None and is_finished(run_folder.root, config):
-            print(f"finished already: {shown(run_folder.root)}")
+            if others.rank == 0:
+                print(f"finished already: {shown(run_folder.root)}")
             return 0
     device = choose_device(local_device(config["trainer"]["device"]))
-    with all_processes(device) as processes:
+    with others.join(device) as processes:
         writes = processes.writes and not cfg.dry_run
         place = held(cfg, config, run_folder, checkpoint) if writes else nullcontext(run_folder)
         with place as run_folder:
@@ -116,7 +126,7 @@ def train_with(
     from medt.training.dry_run import dry_run
     from medt.training.progress import log, logging_to, silence
 
-    console = Console(quiet=not processes.writes)
+    console = Console(file=cast(TextIO, Output(sys.stdout)), quiet=not processes.writes)
     cost = make_deterministic() if config["trainer"]["deterministic"] else None
     model, fresh = build_network(config, checkpoint is not None, allow)
     settings = config["dataset"]
@@ -131,7 +141,9 @@ def train_with(
         picture = shown(Path(config["paths"]["runs"]) / "dry_run" / name)
         place = locked_beside(picture, "train.py dry_run=true", "paths.runs=...")
         with place if processes.writes else nullcontext():
-            print(dry_run(trainer, memory, picture), *warnings, sep="\n")
+            said = dry_run(trainer, memory, picture)
+        if processes.writes:
+            print(said, *warnings, sep="\n")
         return 0
     if processes.writes and checkpoint is None:
         if cfg.resume == "auto" and run_folder.was_given_up(config):

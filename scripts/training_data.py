@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command import command_line, progress, quoted
+from arguments import quoted
+from command import command_line, progress
 from hydra import compose
 from omegaconf import OmegaConf
 

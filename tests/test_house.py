@@ -17,6 +17,7 @@ MAX_LINES = 400
 # A file imports from medt only its own folder and what stands above it in this list.
 ORDER = (
     "errors",
+    "interruption",
     "files",
     "locks",
     "plain",

@@ -266,7 +266,7 @@ def existing_card(root: Path, name: str) -> DatasetCard | None:
     Raises:
         UserError: ``root`` holds anything else.
     """
-    if not root.is_dir() or not any(root.iterdir()):
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return None
     if not (root / CARD).is_file():
         raise UserError(

@@ -21,12 +21,12 @@ from medt.data.loader import EpochBatches, make_loader
 from medt.errors import UserError
 from medt.evaluation.evaluate import NotFiniteCaseError
 from medt.inference.predictor import Predictor
+from medt.interruption import StopRequest, stop_request
 from medt.metrics.pixel import count_pixels
 from medt.models.synced_norms import synchronise_norms
 from medt.processes import Processes
 from medt.training.data_watch import DataWatch
 from medt.training.determinism import random_states, restore_random_states
-from medt.training.interruption import StopRequest, stop_request
 from medt.training.optimization import Optimization
 from medt.training.progress import EpochBar, epoch_line, run_line
 from medt.training.run_folder import GATE_PREFIX, RunFolder
@@ -131,7 +131,7 @@ class Trainer:
         writes = self.processes.writes
         board = TensorBoardLog(self.run.tensorboard, len(self.state.history)) if writes else None
         self.clock = time.perf_counter() - self.state.seconds
-        with stop_request() as self.stop, self.loader:
+        with stop_request(announced=self.processes.count == 1) as self.stop, self.loader:
             while not self.state.finished and not self.stopping:
                 row = self.train_epoch()
                 if row is None:
