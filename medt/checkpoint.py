@@ -197,7 +197,9 @@ def _is_dense(value: Any) -> bool:
         return False
     if value.layout is not torch.strided or value.is_quantized:
         return False
-    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise UserError("it holds a tensor that is larger than what is stored of it")
+    return True
 
 
 def _check_content(checkpoint: Checkpoint) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from command import run
+from command import plain, run
 from omegaconf import DictConfig, OmegaConf
 
 from medt.errors import UserError
@@ -77,14 +77,12 @@ def model_arguments(cfg: DictConfig) -> dict[str, Any]:
             f"the official code has no model={cfg.model.name}",
             f"choose one of {', '.join(OFFICIAL)}",
         )
-    arguments = OmegaConf.to_container(cfg.model, resolve=False)
-    assert isinstance(arguments, dict)
+    written = OmegaConf.to_container(cfg.model, resolve=False)
+    assert isinstance(written, dict)
     for key in ("image_size", "channels", "classes"):
-        if not str(arguments[key]).startswith("${"):
+        if not str(written[key]).startswith("${"):
             raise UserError(f"model.{key} is not read here", f"give {key}=...")
-    size = list(as_size(cfg.image_size))
-    given = {"image_size": size, "channels": cfg.channels, "classes": len(cfg.classes)}
-    return model_spec({str(key): value for key, value in arguments.items()} | given)
+    return model_spec({**plain(cfg.model), "image_size": list(as_size(cfg.image_size))})
 
 
 if __name__ == "__main__":

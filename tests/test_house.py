@@ -23,6 +23,8 @@ ORDER = (
     "plain",
     "signatures",
     "build",
+    "image_headers",
+    "tiff",
     "images",
     "drawing",
     "ops",
