@@ -74,7 +74,8 @@ def check_link(path: Path, folder: Path) -> None:
 def natural_key(name: str) -> tuple[tuple[int, str], ...]:
     """A sort key that orders the numbers in names by value."""
     parts = re.split(r"([0-9]+)", name)
-    ordered = ((int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts))
+    digits = (part.lstrip("0") for part in parts)  # int() refuses thousands of them
+    ordered = ((len(d), d) if i % 2 else (0, parts[i]) for i, d in enumerate(digits))
     return (*ordered, (0, name))
 
 

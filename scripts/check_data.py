@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING
 from command import plain, print_table, run, shown
 from omegaconf import DictConfig
 from training_data import check_of, new_preprocessing, training_set
+
+from medt.text import json_text
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ def check(cfg: DictConfig) -> int:
     found = check_of(settings, index)
     print_check(found)
     output = Path(cfg.output)
-    text = json.dumps(strict(report(found)), indent=2, allow_nan=False, ensure_ascii=False)
-    write_text(output / REPORT, text + "\n")
+    write_text(output / REPORT, json_text(strict(report(found))))
     written = [REPORT]
     pictures = {SHEET: draw_sheet(found, cfg.cases)}
     if cfg.preview:
@@ -72,8 +72,7 @@ def preview(cfg: DictConfig, found: Check) -> Picture | None:
 
 
 def print_check(found: Check) -> None:
-    from rich.console import Console
-
+    from medt.console import safe_console
     from medt.data.checks.report import lines, tables
 
     counts = ", ".join(f"{split} {count}" for split, count in found.index.counts().items())
@@ -81,7 +80,7 @@ def print_check(found: Check) -> None:
     for table in tables(found):
         print_table(table)
         print()
-    console = Console(soft_wrap=True)
+    console = safe_console(soft_wrap=True)
     for text in lines(found, min(max(console.width, 80), 100)):
         console.print(text)
     print(f"{_number(len(found.errors), 'error')}, {_number(len(found.warnings), 'warning')}\n")

@@ -29,6 +29,8 @@ from omegaconf.errors import OmegaConfBaseException
 from medt.config import register_schema
 from medt.config.ranges import check_ranges
 from medt.errors import UserError
+from medt.terminal import safe_output
+from medt.text import for_terminal, shortened
 
 # rich is imported where something is drawn: --help does not need it.
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 INTERRUPTED = 130
+LONGEST_LINE = 10_000  # of an error that names all cases at fault
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as the shell counts it
 # Of Hydra's command line.
 FLAGS = ("--help", "-h", "--multirun", "-m", "--resolve", "--hydra-help", "--version")
@@ -62,6 +65,7 @@ class _StoppedError(BaseException):
     """A run was stopped by a signal, and has said so; no other run follows it."""
 
 
+@safe_output()
 def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | None) -> int:
     """Compose configs/<config>.yaml with the overrides in `argv` and call `task` with it.
 
@@ -84,6 +88,7 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
         check_ranges(OmegaConf.to_container(cfg, resolve=False))
         return task(cfg)
 
+    @safe_output()  # of a launcher's process, too
     def job(cfg: DictConfig) -> None:
         if sweep := sweep_folder():
             sweeps.append(sweep)
@@ -131,11 +136,6 @@ def sweep_folder() -> Path | None:
     return Path(settings.sweep.dir) / name
 
 
-def one_line(text: str) -> str:
-    """The text with the line breaks that a file's name may have written as such."""
-    return text.replace("\n", "\\n").replace("\r", "\\r")
-
-
 def command_line(script: str) -> str:
     """What to type to run a script as it is being run."""
     return f"python scripts/{script}.py {shlex.join(HydraConfig.get().overrides.task)}".rstrip()
@@ -174,19 +174,23 @@ def checkpoint_files(cfg: DictConfig) -> list[str]:
 @contextmanager
 def progress(description: str) -> Iterator[Callable[[float, int], None]]:
     """A bar with the time left, on a terminal; yields what to call with (done, in all)."""
-    from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(description, total=None)
+    from medt.console import safe_console
+
+    console = safe_console(stderr=True)
+    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+    with bar, safe_output():
+        task = bar.add_task(escape(description), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def print_table(table: Table) -> None:
     """To the terminal; where that is too narrow its lines break, but no number is cut off."""
     from rich.cells import cell_len
-    from rich.console import Console
+
+    from medt.console import safe_console
 
     for column in table.columns:
         if column.no_wrap:  # rich would cut off behind a blank
@@ -194,7 +198,7 @@ def print_table(table: Table) -> None:
                 line for cell in (column.header, *column.cells) for line in str(cell).split("\n")
             ]
             column.min_width = max(map(cell_len, cells))
-    console = Console(soft_wrap=True)
+    console = safe_console(soft_wrap=True)
     unlimited = console.options.update(max_width=sys.maxsize)
     console.width = max(console.width, console.measure(table, options=unlimited).minimum)
     console.print(table)
@@ -218,8 +222,8 @@ def _guarded(action: Callable[[], int], config: str, overrides: list[str]) -> in
     except Exception as error:
         if os.environ.get("MEDT_DEBUG") == "1":
             traceback.print_exc()
-        line = one_line(_one_line(error, config, overrides))
-        print(f"error: {line}", file=sys.stderr)
+        line = for_terminal(_one_line(error, config, overrides))
+        print(f"error: {shortened(line, LONGEST_LINE)}", file=sys.stderr)
         return 1
 
 

@@ -81,13 +81,12 @@ def train_with(
     processes: Processes,
 ) -> int:
     """Train, or say what the training would be, in this process and those beside it."""
-    from rich.console import Console
-
+    from medt.console import safe_console
     from medt.training.determinism import make_deterministic
     from medt.training.dry_run import dry_run
     from medt.training.progress import log, logging_to, silence
 
-    console = Console(quiet=not processes.writes)
+    console = safe_console(quiet=not processes.writes)
     cost = make_deterministic() if config["trainer"]["deterministic"] else None
     model, fresh = build_network(config, resumed=checkpoint is not None)
     settings = config["dataset"]

@@ -15,6 +15,7 @@ from medt.data.labels import IDS, Labels
 from medt.data.splits import SPLITS, check_groups, read_splits
 from medt.errors import UserError
 from medt.files import list_images, natural_key, write_text
+from medt.text import for_terminal, is_folder_name, shortened
 
 CARD = "dataset.yaml"
 MOST_CLASSES = 255  # their ids fit 8 bit, with 255 left to mean ignored
@@ -228,8 +229,11 @@ def read_card(root: Path) -> DatasetCard:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         classes = [SegmentationClass.from_dict(c) for c in content["classes"]]
         check_classes(classes)
+        name = str(content["name"])
+        if not is_folder_name(name):
+            raise UserError(f"the name {shortened(ascii(name))} cannot be a folder's", "")
         return DatasetCard(
-            name=str(content["name"]),
+            name=name,
             classes=tuple(classes),
             channels=int(content["channels"]),
             licence=str(content["licence"]),
@@ -336,8 +340,8 @@ def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex
 
 
 def listed(items: Iterable[str], limit: int | None = 10) -> str:
-    """Items on one line; beyond ``limit`` the first ones and the count."""
-    every = sorted(items, key=natural_key)
+    """Items on one line, each as a terminal can show it; beyond ``limit`` the first and a count."""
+    every = [shortened(for_terminal(item)) for item in sorted(items, key=natural_key)]
     if limit is None or len(every) <= limit:
         return "; ".join(every)
     return "; ".join(every[:limit]) + f"; ... {len(every)} in all"

@@ -15,6 +15,7 @@ from medt.data.preprocessing import Preprocessing
 from medt.evaluation.detail_tables import between
 from medt.evaluation.tables import METRICS_FILE
 from medt.files import natural_key
+from medt.text import for_markdown, for_markdown_code
 
 LIMITS = """\
 - It has learned from the images named above. Other scanners, stains, organs, magnifications or \
@@ -38,12 +39,15 @@ def model_card(
         version: of medt.
     """
     steps = Preprocessing.from_dict(checkpoint.preprocessing)
-    names = [c["name"] for c in checkpoint.classes]
+    names = [for_markdown(c["name"]) for c in checkpoint.classes]
+    model = checkpoint.config.get("model", {}).get("name", "network")
+    target = str(checkpoint.model["_target_"])
     parameters = sum(value.numel() for value in checkpoint.build_model().parameters())
     parts = [
-        f"# {checkpoint.config.get('model', {}).get('name', 'network')}: {', '.join(names[1:])}",
-        f"`{file.name}` holds {checkpoint.model['_target_']} with {parameters:,} parameters, "
-        f"exported by medt {version} from `{Path(checkpoint.file).name}`. Its logits "
+        f"# {for_markdown(str(model))}: {', '.join(names[1:])}",
+        f"{for_markdown_code(file.name)} holds {for_markdown_code(target)} with {parameters:,} "
+        f"parameters, exported by medt {version} from "
+        f"{for_markdown_code(Path(checkpoint.file).name)}. Its logits "
         f"differ from the checkpoint's by at most {difference:.3g} on random images.",
         "## Input and output",
         "\n".join(_interface(steps, names)),
@@ -86,9 +90,12 @@ def _interface(steps: Preprocessing, names: Sequence[str]) -> Iterator[str]:
 def _training(checkpoint: Checkpoint) -> str:
     if not checkpoint.dataset:
         return "Imported weights: what they were trained on is not recorded."
-    seed = checkpoint.config.get("seed")
+    seed, dataset = (
+        for_markdown(str(value))
+        for value in (checkpoint.config.get("seed"), checkpoint.dataset["name"])
+    )
     return (
-        f"{len(checkpoint.training_cases)} cases of dataset {checkpoint.dataset['name']} "
+        f"{len(checkpoint.training_cases)} cases of dataset {dataset} "
         f"(split train), {checkpoint.epoch} epochs, seed {seed}. The weights are those of the best "
         "validation; the whole config stands in config.yaml and report.html."
     )
@@ -115,9 +122,10 @@ def _scores(checkpoint: Checkpoint, evaluations: Path) -> Iterator[str]:
             if interval and interval["foreground"][0] is not None:
                 text += f" ({between(interval['foreground'])})"
             texts.append(text)
-        yield (
-            f"- {file.parent.name}, {metrics['cases']} cases, protocol {metrics['protocol']}: "
-            f"foreground {', '.join(texts)}."
+        name, cases, protocol = (
+            for_markdown(str(value))
+            for value in (file.parent.name, metrics["cases"], metrics["protocol"])
         )
+        yield f"- {name}, {cases} cases, protocol {protocol}: foreground {', '.join(texts)}."
     if chosen is None and not files:
         yield "None is recorded: evaluate the checkpoint first."

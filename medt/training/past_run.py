@@ -18,10 +18,13 @@ from medt.errors import UserError
 from medt.evaluation.evaluate import PROTOCOLS
 from medt.evaluation.tables import CASES_FILE, METRICS_FILE
 from medt.files import natural_key
+from medt.text import from_csv_cell
 from medt.training.run_folder import GATE_PREFIX, RunFolder, without_circumstances
 
 CURVES = ("train_loss", "val_loss", "val_dice")
-EVALUATION_NAME = re.compile(rf"(.+-(?:{'|'.join(SPLITS)})-(?:{'|'.join(PROTOCOLS)}))(?:-(\d+))?")
+EVALUATION_NAME = re.compile(
+    rf"(.+-(?:{'|'.join(SPLITS)})-(?:{'|'.join(PROTOCOLS)}))(?:-(\d+))?", re.DOTALL
+)
 
 # A config as dotted keys.
 Settings = dict[str, Any]
@@ -232,8 +235,8 @@ def _read_cases(file: Path) -> tuple[dict[str, float], dict[str, str]]:
     try:
         rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
         scored = [row for row in rows if row["dice"]]
-        dice = {row["case"]: _finite(row["dice"]) for row in scored}
-        return dice, {row["case"]: row["group"] for row in scored}
+        dice = {from_csv_cell(row["case"]): _finite(row["dice"]) for row in scored}
+        return dice, {from_csv_cell(row["case"]): from_csv_cell(row["group"]) for row in scored}
     except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise _damaged(file) from error
 
