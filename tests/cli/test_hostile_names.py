@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import shutil
 import sys
@@ -18,16 +19,21 @@ import export
 import numpy as np
 import predict
 import pytest
+import torch
 import train
 import yaml
 from command import quoted
 from compare_runs import add_cases, make_run
 from conftest import tiny_dataset
 
+from medt.console import safe_console
 from medt.data.splits import SplitRow, read_splits, write_splits
+from medt.drawing import strip
 from medt.files import write_png
 from medt.training.past_run import read_run
+from medt.training.progress import logging_to
 from medt.training.run_folder import RunFolder
+from medt.training.tensorboard import hyperparameters
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="such names do not exist there")
 
@@ -104,8 +110,60 @@ def test_a_split_file_gives_its_names_back(folder: Path) -> None:
     assert [cell for cell in cells if cell[:1] in tuple("=+-@")] == []
 
 
-def test_a_training_logs_text(run: Path) -> None:
-    assert (run / "train.log").read_text().replace("\n", "").isprintable()
+def test_a_training_logs_text(run: Path, tmp_path: Path) -> None:
+    def fail() -> None:
+        with logging_to(safe_console(), tmp_path / "train.log"):
+            logging.getLogger("medt").info(f"{CLEAR}\n\udcff[/]")
+            raise ValueError(CLEAR)
+
+    with pytest.raises(ValueError, match="pwned"):
+        fail()
+    for log in (run / "train.log", tmp_path / "train.log"):
+        assert log.read_text().replace("\n", "").isprintable()
+    assert log.read_text().partition("INFO ")[2].startswith(r"\x1b[2J\x1b]0;pwned\x07")
+
+
+def test_tensorboard_lists_values_of_a_config_as_text() -> None:
+    config = {"dataset": {"name": f"{CLEAR}\udcff"}, "loss": {"_target_": f"a.{CLEAR}"}}
+    values = hyperparameters(config)
+    assert values["dataset.name"] == r"\x1b[2J\x1b]0;pwned\x07\udcff"
+    assert values["loss"] == r"\x1b[2J\x1b]0;pwned\x07"
+
+
+def test_captions_are_drawn_whatever_is_in_them() -> None:
+    tile = np.zeros((8, 400, 3), np.uint8)
+    shown = strip([(f"{CLEAR}\n\udcff腺", tile)])
+    np.testing.assert_array_equal(shown, strip([(r"\x1b[2J\x1b]0;pwned\x07\n\udcff?", tile)]))
+
+
+@pytest.mark.parametrize("name", [CLEAR, "a\nb", "\udcff", "", "a" * 10_000])
+def test_a_checkpoint_with_such_a_class_is_refused_in_one_line(
+    tiny_run: Path, shows: Callable[[], tuple[str, str]], tmp_path: Path, name: str
+) -> None:
+    content = torch.load(tiny_run / "checkpoints/best.pt", weights_only=True)
+    content["classes"][1]["name"] = name
+    torch.save(content, tmp_path / "best.pt")
+    given = [f"checkpoint={tmp_path}/best.pt"]
+    for main, more in {
+        evaluate.main: [],
+        export.main: ["format=onnx"],
+        predict.main: [f"input={tmp_path}", f"output={tmp_path}/out"],
+    }.items():
+        shows()
+        assert main([*given, *more]) == 1
+        _, err = shows()
+        assert err.count("\n") == 1
+        assert "of a class" in err
+        assert len(err) < 1000
+
+
+@pytest.mark.parametrize("given", [f"model={CLEAR}", f"{CLEAR}=1", CLEAR, f"run_dir={CLEAR}\n"])
+def test_what_is_typed_is_shown_as_it_is(
+    shows: Callable[[], tuple[str, str]], given: str, tmp_path: Path
+) -> None:
+    assert train.main([given, f"dataset.root={tmp_path}/{CLEAR}", "dataset=glas"]) == 1
+    _, err = shows()
+    assert err.count("\n") == 1
 
 
 def test_an_evaluation_shows_and_writes_names_as_they_are(
