@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from medt.errors import UserError
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
+LARGEST_FILE = 2**30  # bytes
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -72,10 +74,10 @@ def check_link(path: Path, folder: Path) -> None:
 
 
 def natural_key(name: str) -> tuple[tuple[int, str], ...]:
-    """A sort key that orders the numbers in names by value."""
+    """A sort key that orders the numbers in names by value, however long they are."""
     parts = re.split(r"([0-9]+)", name)
-    digits = (part.lstrip("0") for part in parts)  # int() refuses thousands of them
-    ordered = ((len(d), d) if i % 2 else (0, parts[i]) for i, d in enumerate(digits))
+    numbers = (part.lstrip("0") if i % 2 else part for i, part in enumerate(parts))
+    ordered = ((len(part) if i % 2 else 0, part) for i, part in enumerate(numbers))
     return (*ordered, (0, name))
 
 
@@ -277,22 +279,45 @@ def _check_claims(path: Path) -> None:
         )
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The content of a file.
+def read_bytes(path: str | Path, most: int | None = None) -> bytes:
+    """Read a whole file, which may come from anybody.
+
+    Args:
+        path: the file.
+        most: bytes; None is MEDT_MAX_FILE_BYTES of the environment, or 1 GiB.
 
     Raises:
-        UserError: it is missing or cannot be read.
+        UserError: it is missing, larger, not a regular file, or cannot be read.
     """
     path = Path(path)
+    limit = largest_file() if most is None else most
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for, a device not end
-            raise UserError(
-                f"{path} is no regular file", "give files, not folders, pipes or devices"
-            )
-        return path.read_bytes()
-    except FileNotFoundError:
+        with open(path, "rb", opener=_without_waiting) as file:
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):  # a pipe would be waited for, a device not end
+                raise UserError(
+                    f"{path} is no regular file", "give files, not folders, pipes or devices"
+                )
+            data = file.read(limit + 1) if facts.st_size <= limit else None
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"No file {path}", "check the path") from None
     except OSError as error:
         raise UserError(
             f"Cannot read {path}: {error.strerror or error}", "check that it is a readable file"
         ) from error
+    if data is None or len(data) > limit:
+        allow = "if it is right, set MEDT_MAX_FILE_BYTES in the environment to allow it"
+        raise UserError(
+            f"{path} has {facts.st_size / 1e6:,.1f} MB, more than {limit / 1e6:,.1f}",
+            allow if most is None else "no file of this kind is so large: check what it is",
+        )
+    return data
+
+
+def largest_file() -> int:
+    """The bytes that a file may have, or claim to have when it is unpacked."""
+    return environment_number("MEDT_MAX_FILE_BYTES", LARGEST_FILE)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

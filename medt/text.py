@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 LONGEST_NAME = 255  # of a file, in most file systems
-LONGEST_SHOWN = 200  # of a name in a message
+LONGEST_PATH = 4096
+LONGEST_SHOWN = 200  # of what is longer than any path
 # C0, C1, ends of lines and paragraphs, what turns the direction of text, halves of characters.
 CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # Where a cell begins as a formula, or what stands behind a semicolon, which splits cells in some
@@ -53,11 +54,17 @@ def for_terminal(text: str, keep: str = "") -> str:
     return _replaced(text, keep, _escape)
 
 
-def shortened(text: str, most: int = LONGEST_SHOWN) -> str:
+def abridged(text: str, most: int = LONGEST_SHOWN) -> str:
     """Text of more characters without its middle."""
     if len(text) <= most:
         return text
     return f"{text[: most - most // 2 - 1]}…{text[-(most // 2) :]}"
+
+
+def for_error(text: str) -> str:
+    """The text as the one line of an error; words longer than any path lose their middle."""
+    long = re.compile(rf"\S{{{LONGEST_PATH + 1},}}")
+    return long.sub(lambda word: abridged(word[0]), for_terminal(text))
 
 
 def for_markdown(text: str) -> str:

@@ -11,6 +11,7 @@ from command import plain, print_table, run, shown
 from omegaconf import DictConfig
 from training_data import check_of, new_preprocessing, training_set
 
+from medt.build import TARGET
 from medt.text import json_text
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
@@ -66,7 +67,8 @@ def preview(cfg: DictConfig, found: Check) -> Picture | None:
     if not cases:
         return None
     preprocessing = new_preprocessing(config["dataset"], cases)
-    dataset = training_set(config, found.index, cases, preprocessing)
+    allow = [config["augmentation"][TARGET] or ""]
+    dataset = training_set(config, found.index, cases, preprocessing, allow)
     colors = [c.color for c in found.index.classes]
     return draw_preview(dataset, cfg.versions, colors, tiles_of(found))
 

@@ -30,7 +30,7 @@ from medt.config import register_schema
 from medt.config.ranges import check_ranges
 from medt.errors import UserError
 from medt.terminal import safe_output
-from medt.text import for_terminal, shortened
+from medt.text import for_error
 
 # rich is imported where something is drawn: --help does not need it.
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 INTERRUPTED = 130
-LONGEST_LINE = 10_000  # of an error that names all cases at fault
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as the shell counts it
 # Of Hydra's command line.
 FLAGS = ("--help", "-h", "--multirun", "-m", "--resolve", "--hydra-help", "--version")
@@ -222,8 +221,7 @@ def _guarded(action: Callable[[], int], config: str, overrides: list[str]) -> in
     except Exception as error:
         if os.environ.get("MEDT_DEBUG") == "1":
             traceback.print_exc()
-        line = for_terminal(_one_line(error, config, overrides))
-        print(f"error: {shortened(line, LONGEST_LINE)}", file=sys.stderr)
+        print(f"error: {for_error(_one_line(error, config, overrides))}", file=sys.stderr)
         return 1
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from command import checkpoint_files, plain, progress, run
 from omegaconf import DictConfig
 
-from medt.text import for_terminal
+from medt.text import for_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def predict(cfg: DictConfig) -> int:
         outcome = predict_folder(predictor, inputs, output, outputs, rule, cfg.overwrite, advance)
     for kind, lines in (("warning", outcome.warnings), ("error", outcome.failures)):
         for line in lines:
-            print(f"{kind}: {for_terminal(line)}", file=sys.stderr)
+            print(f"{kind}: {for_error(line)}", file=sys.stderr)
     print(f"{outcome.written} of {len(inputs)} masks written to {output}")
     if outcome.kept:
         print(f"{outcome.kept} were there already and are kept (overwrite=true replaces them)")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from command import progress, quoted
 from hydra import compose
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from medt.build import TARGET, build
 from medt.errors import UserError
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
@@ -49,8 +49,9 @@ def training_set(
     index: DatasetIndex,
     cases: Sequence[Case],
     preprocessing: Preprocessing,
+    allow: Sequence[str],
 ) -> SegmentationDataset:
-    """The cases as a training with this resolved config gets them."""
+    """The cases as a training with this resolved config gets them; `allow` as for `build`."""
     from medt.data.crops import Crops
     from medt.data.dataset import SegmentationDataset
 
@@ -62,7 +63,7 @@ def training_set(
         cases,
         preprocessing,
         index.labels,
-        instantiate(drawn) if drawn["_target_"] else None,
+        build(drawn, "augmentation", allow) if drawn[TARGET] else None,
         config["seed"],
         dataset["cache"],
         crops,

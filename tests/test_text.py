@@ -20,8 +20,10 @@ from rich.text import Text
 from medt.console import safe_console
 from medt.terminal import safe_output
 from medt.text import (
+    abridged,
     csv_text,
     for_csv_cell,
+    for_error,
     for_markdown,
     for_markdown_code,
     for_terminal,
@@ -29,7 +31,6 @@ from medt.text import (
     is_folder_name,
     is_name,
     json_text,
-    shortened,
 )
 
 CLEAR = "\x1b[2J\x1b]0;pwned\x07"
@@ -68,9 +69,16 @@ def test_escapes_say_what_they_stand_for() -> None:
 
 
 def test_long_names_lose_their_middle() -> None:
-    assert shortened("a" * 200) == "a" * 200
-    assert shortened("a" * 500 + ".png") == "a" * 99 + "…" + "a" * 96 + ".png"
-    assert len(shortened("a" * 10**6, 33)) == 33
+    assert abridged("a" * 200) == "a" * 200
+    assert abridged("a" * 500 + ".png") == "a" * 99 + "…" + "a" * 96 + ".png"
+    assert len(abridged("a" * 10**6, 33)) == 33
+
+
+def test_an_error_is_one_line_without_endless_words() -> None:
+    assert for_error(f"{CLEAR}\nb") == r"\x1b[2J\x1b]0;pwned\x07\nb"
+    names = " ".join(f"{i}.png" for i in range(10_000))
+    assert for_error(names) == names
+    assert len(for_error("a b" + "c" * 10_000)) == 202
 
 
 @pytest.mark.parametrize("text", ["", "a" * 256, *HOSTILE])

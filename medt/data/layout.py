@@ -15,7 +15,9 @@ from medt.data.labels import IDS, Labels
 from medt.data.splits import SPLITS, check_groups, read_splits
 from medt.errors import UserError
 from medt.files import list_images, natural_key, write_text
-from medt.text import for_terminal, is_folder_name, shortened
+from medt.plain import read_yaml
+from medt.signatures import shortened
+from medt.text import abridged, for_terminal, is_folder_name
 
 CARD = "dataset.yaml"
 MOST_CLASSES = 255  # their ids fit 8 bit, with 255 left to mean ignored
@@ -226,12 +228,12 @@ def read_card(root: Path) -> DatasetCard:
     """
     path = root / CARD
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
         classes = [SegmentationClass.from_dict(c) for c in content["classes"]]
         check_classes(classes)
         name = str(content["name"])
         if not is_folder_name(name):
-            raise UserError(f"the name {shortened(ascii(name))} cannot be a folder's", "")
+            raise UserError(f"the name {shortened(name)} cannot be a folder's", "")
         return DatasetCard(
             name=name,
             classes=tuple(classes),
@@ -244,14 +246,11 @@ def read_card(root: Path) -> DatasetCard:
             ignore=content.get("ignore"),
             checksums=dict(content["sha256"]),
         )
-    except FileNotFoundError:
+    except (KeyError, TypeError, ValueError, UserError) as error:
+        said = f"{type(error).__name__}: {error}"
+        problem = error.message if isinstance(error, UserError) else said
         raise UserError(
-            f"No file {path}", "prepare the dataset first, see data/README.md"
-        ) from None
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, UserError) as error:
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        raise UserError(
-            f"{path} is not a valid dataset description: {kind}{' '.join(str(error).split())}",
+            f"{path} is not a valid dataset description: {abridged(problem)}",
             f"delete {root} and prepare the dataset again",
         ) from error
 
@@ -341,7 +340,7 @@ def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex
 
 def listed(items: Iterable[str], limit: int | None = 10) -> str:
     """Items on one line, each as a terminal can show it; beyond ``limit`` the first and a count."""
-    every = [shortened(for_terminal(item)) for item in sorted(items, key=natural_key)]
+    every = [for_terminal(item) for item in sorted(items, key=natural_key)]
     if limit is None or len(every) <= limit:
         return "; ".join(every)
     return "; ".join(every[:limit]) + f"; ... {len(every)} in all"

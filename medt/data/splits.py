@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +13,14 @@ from numpy.typing import NDArray
 from medt.data.duplicates import NearDuplicate, joined_groups
 from medt.errors import UserError
 from medt.files import natural_key, write_text
-from medt.text import csv_text, from_csv_cell, is_name, shortened
+from medt.plain import read_table
+from medt.signatures import shortened
+from medt.text import csv_text, from_csv_cell, is_name
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("case", "group", "split")
 EXHAUSTIVE_GROUPS = 16
+LONGEST_FOLD = 6  # digits
 
 
 @dataclass(frozen=True)
@@ -47,41 +48,30 @@ def read_splits(path: Path) -> list[SplitRow]:
         UserError: the file is absent or empty, lacks a column, names a case twice or an unknown
             split, a fold that is no number, or holds what is no name.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"No split file {path}", "check the path, or prepare the dataset") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read {path}: {error}", "it must be a UTF-8 text file") from error
-    reader = csv.DictReader(io.StringIO(text))
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if missing:
-        raise UserError(
-            f"{path} has no column {', '.join(missing)}",
-            f"its first line must be {','.join(COLUMNS)}",
-        )
+    if not path.exists():
+        raise UserError(f"No split file {path}", "check the path, or prepare the dataset")
+    records = read_table(path, COLUMNS)
     rows: dict[str, SplitRow] = {}
-    for number, record in enumerate(reader, start=2):
-        case, group, split = (from_csv_cell((record[name] or "").strip()) for name in COLUMNS)
+    for number, record in enumerate(records, start=2):
+        case, group, split = (from_csv_cell(record[column].strip()) for column in COLUMNS)
         for name in (case, group):
             if name and not is_name(name):
                 raise UserError(
-                    f"{path} line {number}: {shortened(ascii(name))} cannot be a name",
+                    f"{path} line {number}: {shortened(name)} cannot be a name",
                     "give 1 to 255 characters, no line breaks or other controls",
                 )
         if split not in SPLITS:
             raise UserError(
-                f"{path} line {number}: unknown split {shortened(ascii(split))}",
+                f"{path} line {number}: unknown split {shortened(split)}",
                 f"use one of {', '.join(SPLITS)}",
             )
         if not case or case in rows:
             problem = f"case {case} for the second time" if case else "a row without a case"
             raise UserError(f"{path} line {number}: {problem}", "one row per case")
-        fold = (record.get("fold") or "").strip()
-        if fold and not (fold.isascii() and fold.isdigit()):
-            raise UserError(
-                f"{path} line {number}: fold {shortened(ascii(fold))} is no number", "0, 1, 2, ..."
-            )
+        fold = record.get("fold", "").strip()
+        if fold and not (fold.isascii() and fold.isdigit() and len(fold) <= LONGEST_FOLD):
+            shown = shortened(fold)
+            raise UserError(f"{path} line {number}: fold {shown} is no number", "0, 1, 2, ...")
         rows[case] = SplitRow(case, group, split, int(fold) if fold else None)
     if not rows:
         raise UserError(f"{path} names no cases", "one row per case, or delete the file")

@@ -14,7 +14,7 @@ from medt.data.dataset import SegmentationDataset
 from medt.errors import UserError
 from medt.evaluation.case_scores import objects_of_truth, read_truth
 from medt.inference.instances import InstanceRule, find_objects
-from medt.inference.predictor import Predictor, most_probable
+from medt.inference.predictor import Predictor
 from medt.metrics.nuclei import nuclei_scores, nuclei_sums
 from medt.metrics.pixel import IGNORE_INDEX
 
@@ -99,11 +99,10 @@ class _Tuned:
     @classmethod
     def of(cls, predictor: Predictor, dataset: SegmentationDataset, index: int) -> _Tuned:
         case = dataset.cases[index]
-        image = predictor.preprocessing.original(case.image)
         truth, numbered = read_truth(dataset, case)
         ids = range(1, len(predictor.classes))
         return cls(
-            most_probable(predictor.probabilities_of(image)),
+            predictor.predict(case.image),
             truth != IGNORE_INDEX,
             [objects_of_truth(truth, class_id, numbered) for class_id in ids],
         )

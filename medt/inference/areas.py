@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from medt.data.layout import SegmentationClass
 from medt.errors import UserError
 from medt.files import append_text, natural_key, write_text
+from medt.plain import read_text
 from medt.text import csv_text, from_csv_cell
 
 SUMMARY_FILE = "summary.csv"
@@ -94,12 +95,12 @@ class Summary:
             "choose another output folder, or move the file away",
         )
         try:
-            text = self.path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
+            text = read_text(self.path)
+            whole = text[: text.rfind("\n") + 1]  # the last line is torn where power was lost
+            rows = list(csv.reader(io.StringIO(whole)))
+        except (UserError, csv.Error):
             raise refused from None
-        whole = text[: text.rfind("\n") + 1]  # the last line is torn where power was lost
-        rows = list(csv.reader(io.StringIO(whole)))
-        if not rows or tuple(rows[0]) != COLUMNS:
+        if not rows or tuple(rows[0]) != COLUMNS or {len(row) for row in rows} != {len(COLUMNS)}:
             raise refused
         for row in ([from_csv_cell(cell) for cell in cells] for cells in rows[1:]):
             known = self.rows.setdefault(row[0], [])

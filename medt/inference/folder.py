@@ -16,6 +16,7 @@ from medt.errors import UserError
 from medt.files import IMAGE_EXTENSIONS, check_link, natural_key
 from medt.images import read_image
 from medt.inference.areas import Summary, class_rows
+from medt.inference.averaging import NotFiniteError
 from medt.inference.instances import NO_RULE, InstanceRule, find_objects
 from medt.inference.outputs import LARGEST_VALUE, Outputs, Prediction, entropy, write_prediction
 from medt.inference.predictor import Predictor, most_probable
@@ -162,7 +163,10 @@ def _predict(
             "(multiply 12 bit images by 16, or train with dataset.normalize=percentile)"
         )
     del pixels
-    ids, maps = _predict_maps(predictor, image, due, progress)
+    try:
+        ids, maps = _predict_maps(predictor, image, due, progress)
+    except NotFiniteError as error:
+        return f"{one.path}: {error}"
     ids, objects = find_objects(ids, rule)
     if "instances" in due and objects.max() > LARGEST_VALUE:
         return (

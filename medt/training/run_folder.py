@@ -16,28 +16,15 @@ from torch import nn
 from medt.checkpoint import Checkpoint, load_checkpoint
 from medt.errors import UserError
 from medt.files import remove_torn, write_text
+from medt.plain import read_yaml
 from medt.text import csv_text
+from medt.training.settings import CIRCUMSTANCES
 from medt.training.state import Row, TrainingState
 
 log = logging.getLogger("medt")
 
 GATE_PREFIX = "gate."
 LOCK_FILE = ".lock"
-
-# Keys that say where and how a run is computed, not what: runs that differ in them are equal.
-_CIRCUMSTANCES: tuple[tuple[str, ...], ...] = (
-    ("run_dir",),
-    ("resume",),
-    ("resume_force",),
-    ("dry_run",),
-    ("check",),
-    ("allow",),
-    ("paths",),
-    ("trainer", "device"),
-    ("dataset", "workers"),
-    ("dataset", "cache"),
-    ("dataset", "timeout"),
-)
 
 
 class RunFolder:
@@ -124,10 +111,7 @@ class RunFolder:
         Raises:
             UserError: config.yaml is missing or damaged.
         """
-        try:
-            config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
-            config = None
+        config = read_yaml(self.config)
         if not isinstance(config, dict):
             raise UserError(f"{self.config} is missing or damaged", "start the run again")
         return config
@@ -245,13 +229,17 @@ def newest_unfinished(
 
 
 def without_circumstances(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a run's config without the keys that say only where and how it is computed."""
+    """A copy of a run's config without the keys that say only where and how it is computed.
+
+    What should be a group and is none, as in a file from elsewhere, stays as it is.
+    """
     copy = json.loads(json.dumps(dict(config)))
-    for *parents, key in _CIRCUMSTANCES:
+    for *parents, key in (one.split(".") for one in CIRCUMSTANCES):
         node = copy
         for parent in parents:
             node = node.get(parent, {})
-        node.pop(key, None)
+        if isinstance(node, dict):
+            node.pop(key, None)
     return dict(copy)
 
 

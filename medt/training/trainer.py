@@ -19,6 +19,7 @@ from medt.data.dataset import SegmentationDataset
 from medt.data.layout import SegmentationClass
 from medt.data.loader import EpochBatches, make_loader
 from medt.errors import UserError
+from medt.evaluation.evaluate import NotFiniteCaseError
 from medt.inference.predictor import Predictor
 from medt.metrics.pixel import IGNORE_INDEX, count_pixels
 from medt.models.synced_norms import synchronise_norms
@@ -313,7 +314,10 @@ class Trainer:
             row["norm_seconds"] = seconds
         self.processes.copy_from_first(network.state_dict().values())
         predictor = self.predictor(network)
-        row |= validation_row(predictor, self.val_set, self.loss, self.processes)
+        try:
+            row |= validation_row(predictor, self.val_set, self.loss, self.processes)
+        except NotFiniteCaseError as error:
+            self.stop_not_finite("output of a validation is not finite", error.message)
         if not np.isfinite(row["val_loss"]):
             self.stop_not_finite(f"validation loss is {row['val_loss']}", "validation cases")
         return network
