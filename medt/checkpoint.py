@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from medt.build import build
-from medt.data.layout import SegmentationClass
+from medt.data.layout import SegmentationClass, check_classes
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.files import atomic_write, read_tensors
@@ -206,7 +206,9 @@ def _check_content(checkpoint: Checkpoint) -> None:
     for values in checkpoint.classes:
         check_arguments(SegmentationClass, values, "classes")
     classes = [SegmentationClass.from_dict(values) for values in checkpoint.classes]
-
+    check_classes(classes)
+    if checkpoint.dataset and not isinstance(checkpoint.dataset.get("name"), str):
+        raise UserError("its dataset has no name")
     given = checkpoint.model
     size = given.get("image_size")
     agreeing = {

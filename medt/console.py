@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -14,15 +14,15 @@ from medt.terminal import innermost
 from medt.text import for_terminal
 
 
-def safe_console(stderr: bool = False, **settings: Any) -> Console:
+def safe_console(stream: TextIO | None = None, **settings: Any) -> Console:
     """A console on which text is seen as it is, whatever controls or markup are in it.
 
     Args:
-        stderr: whether it writes there, else to stdout.
+        stream: where it writes, by default stdout.
         settings: further ones of `rich.console.Console`.
     """
-    stream = innermost(sys.stderr if stderr else sys.stdout)
-    return _SafeConsole(file=stream, markup=False, emoji=False, **settings)
+    file = innermost(stream or sys.stdout)
+    return _SafeConsole(file=file, markup=False, emoji=False, **settings)
 
 
 class _SafeConsole(Console):

@@ -1,4 +1,4 @@
-"""What every bad input raises."""
+"""What every bad input raises, and what the other processes do then."""
 
 from __future__ import annotations
 
@@ -18,3 +18,15 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class FailedElsewhereError(Exception):
+    """Another process of this training has failed, and has said why.
+
+    Attributes:
+        code: what this one ends with, too.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code

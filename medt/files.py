@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import uuid
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 
 from medt.errors import UserError
 
+# Of what `atomic_write` has not brought to its end.
+TORN = re.compile(r"\..*\.(?=[0-9]*[a-f])[0-9a-f]{8}(\..*)?")
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 LARGEST_FILE = 2**30  # bytes
 
@@ -93,7 +96,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         UserError: the disk is full or the folder not writable.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{_mark()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -109,14 +112,15 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path, replace: bool = True) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path``; it takes that place when the block succeeds.
 
-    Where several processes make the same new folder at once, the first one stays and the others are
+    A folder that is there already is replaced or, without ``replace``, stays as it is. Where
+    several processes make the same new folder at once, the first one stays and the others are
     dropped.
     """
     path = Path(path)
-    existed = path.exists()
+    existed = replace and path.exists()
     temporary = temporary_beside(path)
     replaced = temporary.with_suffix(".old")
     try:
@@ -138,14 +142,27 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def remove_torn(folder: Path) -> None:
-    """Remove the temporary files of `atomic_write` that killed processes left in a folder.
+def remove_torn(folder: Path, in_use: str) -> None:
+    """Remove the temporary files of `atomic_write` that killed processes left below a folder.
 
-    Only for whoever knows that no other process is writing there.
+    Only for whoever knows that no other process is writing there. Hidden and linked folders are
+    passed over, and those that hold a file of the name `in_use`, as others write into them.
     """
-    for path in folder.iterdir():
-        if re.fullmatch(r"\..*\.[0-9a-f]{8}(\..*)?", path.name) and path.is_file():
-            path.unlink()
+    for root, below, files in os.walk(folder):
+        below[:] = [
+            name
+            for name in below
+            if not name.startswith(".") and not Path(root, name, in_use).exists()
+        ]
+        for path in (Path(root, name) for name in files if TORN.fullmatch(name)):
+            if path.is_file() and not path.is_symlink():
+                with suppress(OSError):  # somebody else's, which does no harm
+                    path.unlink()
+
+
+def _mark() -> str:
+    """Eight hexadecimal digits, of which one is a letter: no date of a file that somebody named."""
+    return f"{uuid.uuid4().hex[:7]}f"
 
 
 def _sync_folder(folder: Path) -> None:
@@ -258,7 +275,9 @@ def read_tensors(path: str | Path, kind: str) -> Any:
         raise UserError(f"there is no file {path}", f"give the path of a {kind}")
     _check_claims(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of what is refused anyway, such as sparse tensors
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes the reader raise whatever it comes across
         raise UserError(
             f"{path} is damaged or not a {kind}", "copy it again or use another"

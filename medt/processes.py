@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,14 +13,18 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from medt.errors import UserError
+from medt.errors import FailedElsewhereError, UserError
+from medt.interruption import exit_code, on_stop
 from medt.ops import Moments
 
 Item = TypeVar("Item")
 # How long a process waits for one that hangs; one that dies is noticed at once.
 TIMEOUT = timedelta(minutes=30)
+FAILED = "medt/failed"  # in the store: rank and exit code of the first process that failed
 
 
 class Processes:
@@ -168,24 +173,85 @@ def started_by_torchrun() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-@contextmanager
-def all_processes(device: torch.device) -> Iterator[Processes]:
-    """Join the others that torchrun has started, if any, and leave them together.
+class Meeting:
+    """Where the processes of one training meet, before they exchange anything; see `meeting`.
 
-    Gloo connects processes on CPUs, NCCL those on GPUs; torchrun says where the first one is.
+    Attributes:
+        store: what they all read and write; None for a single process.
+    """
+
+    def __init__(self, store: Store | None = None, rank: int = 0, count: int = 1) -> None:
+        self.store, self.rank, self.count = store, rank, count
+
+    @contextmanager
+    def join(self, device: torch.device) -> Iterator[Processes]:
+        """Connect the processes, by Gloo on CPUs and NCCL on GPUs, and leave them together."""
+        if self.store is None:
+            yield Processes()
+            return
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            store=self.store,
+            rank=self.rank,
+            world_size=self.count,
+            timeout=TIMEOUT,
+        )
+        yield Processes(self.rank, self.count)
+        dist.barrier()  # else the first to leave would break the others' last exchange
+
+
+@contextmanager
+def meeting() -> Iterator[Meeting]:
+    """Meet the others that torchrun has started, if any; of all that fail one says why.
+
+    An error that leaves the context is the first one's own. In any other process it becomes a
+    FailedElsewhereError with the first one's exit code, whatever it met itself: mostly that the
+    first one has gone.
+
+    Raises:
+        UserError: another process has gone and has not said why.
     """
     if not started_by_torchrun():
-        yield Processes()
+        yield Meeting()
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=TIMEOUT)
+    store, rank, count = next(rendezvous("env://", timeout=TIMEOUT))
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size())
-        dist.barrier()  # else the first to leave would break the others' last exchange
+        yield Meeting(store, rank, count)
+    except BaseException as error:
+        with on_stop(lambda _: None):  # torchrun ends the others as soon as one has gone
+            first = _first_to_fail(store, rank, exit_code(error))
+        if first is not None:
+            raise FailedElsewhereError(first) from error
+        if _is_lost_peer(error):
+            raise UserError(
+                "another process of the training failed",
+                "torchrun names it below; resume=RUN_DIR goes on from what was saved",
+            ) from error
+        raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _first_to_fail(store: Store, rank: int, code: int) -> int | None:
+    """None if no other process has failed before; else what that one ends with."""
+    try:
+        said = store.compare_set(FAILED, "", f"{rank} {code}").decode()
+    except RuntimeError:  # it was in the first process, which has gone
+        said = f"1 {code}"
+    by, _, its_code = said.partition(" ")
+    return None if int(by) == rank else int(its_code)
+
+
+def _is_lost_peer(error: BaseException) -> bool:
+    """Whether this is what Gloo, NCCL or the store say when another process has gone."""
+    if isinstance(error, dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and bool(
+        re.search(r"gloo|NCCL|closed by peer|reset by peer", str(error))
+    )
 
 
 def local_device(name: str) -> str:

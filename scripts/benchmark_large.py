@@ -74,7 +74,12 @@ def _peak_memory(arguments: list[str]) -> float:
         text=True,
     )
     assert child.stderr is not None
-    said = child.stderr.read()
+    try:
+        said = child.stderr.read()
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:

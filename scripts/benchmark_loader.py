@@ -25,7 +25,7 @@ def loader_overrides(folder: Path, sampling: str) -> list[str]:
 
     With sampling "crop" an epoch takes one crop of each image.
     """
-    from command import quoted
+    from arguments import quoted
 
     return [
         "experiment=quickstart",
@@ -61,7 +61,7 @@ def loader_work(job: LoaderJob) -> Work:
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     config = job.config
-    index = open_dataset(config["dataset"])
+    index = open_dataset(config["dataset"], draws=True)
     network, _ = build_network(config, resumed=False)
     run_folder = RunFolder(Path(config["run_dir"]))
     device = choose_device(config["trainer"]["device"])

@@ -13,7 +13,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from command import is_out_of_memory
+from error_lines import is_out_of_memory
+
+from medt.interruption import STOPPING
 
 # A process is started from its module's name: what it needs of torch it imports itself.
 if TYPE_CHECKING:
@@ -82,7 +84,8 @@ def serve(connection: Connection, prepare: Callable[[Any], Work], job: Any) -> N
     First comes the limit in bytes of what may be taken beyond the idle process, or None, then names
     of steps.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    for number in STOPPING:  # the parent decides when to stop
+        signal.signal(number, signal.SIG_IGN)
     if os.environ.get("MEDT_DEBUG") != "1":
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     work = attempt(lambda: prepare(job))

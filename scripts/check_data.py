@@ -33,23 +33,25 @@ def check(cfg: DictConfig) -> int:
     from medt.data.sources import open_dataset
     from medt.evaluation.tables import strict
     from medt.files import write_png, write_text
+    from medt.locks import locked
 
-    settings = plain(cfg.dataset)
-    index = open_dataset(settings)
-    found = check_of(settings, index)
-    print_check(found)
     output = Path(cfg.output)
-    write_text(output / REPORT, json_text(strict(report(found))))
-    written = [REPORT]
-    pictures = {SHEET: draw_sheet(found, cfg.cases)}
-    if cfg.preview:
-        pictures[PREVIEW] = preview(cfg, found)
-    for name, picture in pictures.items():
-        if picture is None:
-            print(f"{name} is not drawn: it needs cases without errors")
-        else:
-            write_png(output / name, picture)
-            written.append(name)
+    with locked(output, "check_data.py"):
+        settings = plain(cfg.dataset)
+        index = open_dataset(settings, draws=True)
+        found = check_of(settings, index)
+        print_check(found)
+        write_text(output / REPORT, json_text(strict(report(found))))
+        written = [REPORT]
+        pictures = {SHEET: draw_sheet(found, cfg.cases)}
+        if cfg.preview:
+            pictures[PREVIEW] = preview(cfg, found)
+        for name, picture in pictures.items():
+            if picture is None:
+                print(f"{name} is not drawn: it needs cases without errors")
+            else:
+                write_png(output / name, picture)
+                written.append(name)
     print(f"{', '.join(written)} written to {shown(output)}")
     return 1 if found.errors else 0
 

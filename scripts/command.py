@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
 import io
-import itertools
 import os
 import re
 import shlex
+import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import hydra
-from hydra import compose, initialize_config_dir
+from arguments import CONFIGS, flags_and_settings, quoted, quoted_path
+from error_lines import error_line
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, OverrideParseException
-from hydra.types import RunMode
-from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
+from sweeps import claimed_sweep, sweep_folder
 
 from medt.config import register_schema
 from medt.config.ranges import check_ranges
-from medt.errors import UserError
+from medt.errors import FailedElsewhereError, UserError
+from medt.interruption import STOPPING, Stopped, exit_code, is_gone, on_stop
 from medt.terminal import safe_output
 from medt.text import for_error
 
@@ -36,28 +35,7 @@ from medt.text import for_error
 if TYPE_CHECKING:
     from rich.table import Table
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-INTERRUPTED = 130
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as the shell counts it
-# Of Hydra's command line.
-FLAGS = ("--help", "-h", "--multirun", "-m", "--resolve", "--hydra-help", "--version")
-FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i")
-# What to do about too little memory, by script.
-LOWER_MEMORY = {
-    "train": "lower trainer.batch_size, with trainer.accumulate=N to keep the step's size, or "
-    "dataset.image_size; dry_run=true estimates the need",
-    "evaluate": "lower batch_size",
-    "predict": "give smaller images, or device=cpu",
-    "benchmark": "lower sizes or batches",
-}
-CLOSE_OTHERS = "close other programs"
-PATH_KEYS = {
-    *("source", "glas", "checkpoint", "input", "output", "run_dir", "resume"),
-    *("weights", "model.weights", "model.encoder_weights"),
-    *("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file"),
-    *("paths.root", "paths.data", "paths.runs", "hydra.sweep.dir"),
-}
-SEVERAL_PATHS = {"checkpoint"}
 
 
 class _StoppedError(BaseException):
@@ -72,27 +50,33 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
     does not keep the next one from starting; values that cannot be composed stop all of them.
 
     Returns:
-        The exit code: the task's, the highest of several, or 1 after an error, of which one line
-        went to stderr. With MEDT_DEBUG=1 in the environment its traceback goes there too.
+        The exit code: the task's, the highest of several, 128 and the number of a signal that ended
+        it, or 1 after an error; of these two one line went to stderr. With MEDT_DEBUG=1 in the
+        environment an error's traceback goes there too.
     """
     given = list(sys.argv[1:] if argv is None else argv)
     sweeping = not {"-m", "--multirun"}.isdisjoint(given)  # commas then part the values
-    overrides = [text if sweeping and "," in text else _quoted(text) for text in given]
+    overrides = [text if sweeping and "," in text else quoted_path(text) for text in given]
     register_schema()
     codes: list[int] = []
     sweeps: list[Path] = []
     started_by = os.getpid()
 
-    def checked(cfg: DictConfig) -> int:
+    # Of several processes all are given the same, and one says what is wrong with it.
+    speaks = os.environ.get("RANK", "0") == "0"
+
+    def check(cfg: DictConfig) -> int:
+        OmegaConf.to_container(cfg, resolve=True)  # a reference to nothing: before all else
         check_ranges(OmegaConf.to_container(cfg, resolve=False))
-        return task(cfg)
+        return 0
 
     @safe_output()  # of a launcher's process, too
     def job(cfg: DictConfig) -> None:
         if sweep := sweep_folder():
             sweeps.append(sweep)
             print(f"\nrun {len(sweeps)}: {sweep.name}", flush=True)
-        codes.append(_guarded(lambda: checked(cfg), config, overrides))
+        refused = _guarded(lambda: check(cfg), config, overrides, speaks=speaks)
+        codes.append(refused or _guarded(lambda: task(cfg), config, overrides))
         if os.getpid() != started_by:  # a launcher's process, whose code nobody would see
             if sweep and codes[-1]:
                 raise UserError(f"the run {sweep.name} failed", "what it said stands above")
@@ -100,14 +84,17 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
             raise _StoppedError
 
     def composed() -> int:
-        flags, settings = _flags_and_settings(overrides)
+        flags, settings = flags_and_settings(overrides)
         own = _hydra_settings(flags, settings, config)
         start = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config)(job)
-        with patch.object(sys, "argv", [f"{config}.py", *own, *settings, *flags]):
-            if {"-h", "--help"}.isdisjoint(flags):
-                start()
-            else:
-                _print_help(start)
+        trains = sweeping and {"-h", "--help"}.isdisjoint(flags)
+        with claimed_sweep(CONFIGS, config, settings) if trains else nullcontext() as folder:
+            own += [f"hydra.sweep.dir={quoted(str(folder))}"] if folder else []
+            with patch.object(sys, "argv", [f"{config}.py", *own, *settings, *flags]):
+                if {"-h", "--help"}.isdisjoint(flags):
+                    start()
+                else:
+                    _print_help(start)
         return max(codes, default=0)
 
     with (
@@ -115,24 +102,20 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
         patch.object(threading, "excepthook", _thread_failed),
     ):
         try:
-            code = _guarded(composed, config, overrides)
+            with on_stop(_stop, [number for number in STOPPING if number != signal.SIGINT]):
+                code = _guarded(composed, config, overrides, speaks, composing=True)
         except _StoppedError:
             code = codes[-1]
+        except (Stopped, KeyboardInterrupt) as error:  # while another error was being told
+            code = _say_stopped(error)
     if sweeps:
         folder = shlex.quote(str(shown(sweeps[0].parent)))
-        print(f"\n{codes.count(0)} of {len(codes)} runs ended well")
+        said = [f"\n{codes.count(0)} of {len(codes)} runs ended well"]
         if sum(code == 0 for code in codes) > 1:
-            print(f"to compare them: python scripts/compare.py {folder}")
-    return code
-
-
-def sweep_folder() -> Path | None:
-    """The folder of one run of a --multirun, named by what is varied; else None."""
-    settings = HydraConfig.get()
-    if settings.mode != RunMode.MULTIRUN:
-        return None
-    name = re.sub(r"[^\w.,=+-]+", "_", settings.job.override_dirname)
-    return Path(settings.sweep.dir) / name
+            said.append(f"to compare them: python scripts/compare.py {folder}")
+        with suppress(OSError):  # nobody may be left to read it
+            print(*said, sep="\n")
+    return _flushed(code)
 
 
 def command_line(script: str) -> str:
@@ -144,16 +127,6 @@ def shown(path: Path) -> Path:
     """The path as the user would type it: relative where it lies below the working folder."""
     path, here = path.absolute(), Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
-
-
-def quoted(text: str) -> str:
-    """`text` as a string of Hydra's override grammar, whatever characters it holds.
-
-    A backslash is itself, unless it stands before what is escaped.
-    """
-    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
-    return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"
 
 
 def plain(cfg: Any) -> Any:
@@ -178,7 +151,7 @@ def progress(description: str) -> Iterator[Callable[[float, int], None]]:
 
     from medt.console import safe_console
 
-    console = safe_console(stderr=True)
+    console = safe_console(sys.stderr)
     bar = Progress(console=console, transient=True, disable=not console.is_terminal)
     with bar, safe_output():
         task = bar.add_task(escape(description), total=None)
@@ -203,26 +176,62 @@ def print_table(table: Table) -> None:
     console.print(table)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Of Python and NumPy, of PyTorch on a GPU, on the CPU, or of OpenCV."""
-    said = ("can't allocate memory", "not enough memory", "Insufficient memory", "out of memory")
-    return isinstance(error, MemoryError) or any(text in str(error) for text in said)
+def _stop(number: int) -> None:
+    raise Stopped(number)
 
 
-def _guarded(action: Callable[[], int], config: str, overrides: list[str]) -> int:
+def _guarded(
+    action: Callable[[], int],
+    config: str,
+    overrides: list[str],
+    speaks: bool = True,
+    composing: bool = False,
+) -> int:
+    """The action's exit code, or that of the error that ended it, of which it says one line."""
     try:
         return action()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+    except FailedElsewhereError as error:
+        return error.code
+    except (Stopped, KeyboardInterrupt) as error:
+        return _say_stopped(error)
     except BrokenPipeError:  # whoever read the output, such as head, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except Exception as error:
+        if isinstance(error.__context__, (Stopped, KeyboardInterrupt)):
+            return _say_stopped(error.__context__)  # cleaning up after it failed, too
         if os.environ.get("MEDT_DEBUG") == "1":
             traceback.print_exc()
-        print(f"error: {for_error(_one_line(error, config, overrides))}", file=sys.stderr)
+        if speaks:
+            _say(f"error: {for_error(error_line(error, config, overrides, composing))}")
         return 1
+
+
+def _say_stopped(error: Stopped | KeyboardInterrupt) -> int:
+    stopped = isinstance(error, Stopped)
+    _say(f"stopped by {signal.Signals(error.signal).name}" if stopped else "interrupted")
+    return exit_code(error)
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # the terminal may have gone
+        print(line, file=sys.stderr, flush=True)
+
+
+def _flushed(code: int) -> int:
+    """Write out what was printed; the exit code, another one if that fails.
+
+    What cannot be written is given up, as Python would fail once more at the end.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if not is_gone(error):
+                _say(f"error: the output cannot be written: {error.strerror} (check free space)")
+            code = code or (BROKEN_PIPE if is_gone(error) else 1)
+    return code
 
 
 def _hydra_settings(flags: list[str], settings: list[str], config: str) -> list[str]:
@@ -242,72 +251,6 @@ def _hydra_settings(flags: list[str], settings: list[str], config: str) -> list[
     return [*own, f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]"]
 
 
-def _one_line(error: Exception, config: str, overrides: list[str]) -> str:
-    cause: BaseException | None = error
-    while cause is not None:  # Hydra wraps what it meets while it builds or resolves
-        if isinstance(cause, UserError):
-            return str(cause)
-        cause = cause.__cause__ or cause.__context__
-    if "Expected more than 1" in str(error):
-        return (
-            "a batch is too small for the network's norms: they see one value per channel (give a "
-            "larger dataset.image_size, or a trainer.batch_size that leaves no single image over)"
-        )
-    if is_out_of_memory(error):
-        hint = LOWER_MEMORY.get(config, CLOSE_OTHERS)
-        return f"out of memory: {' '.join(str(error).split())[:120]} ({hint})"
-    if isinstance(error, OSError) and error.strerror:
-        where = error.filename or "a file of the run"
-        return f"{where}: {error.strerror} (check the path, free space and permissions)"
-    if isinstance(error, MissingMandatoryValue):
-        key = error.full_key
-        return f"{key} has no value (give it as {key}=...)"
-    if isinstance(error, OverrideParseException):
-        reason = str(error).splitlines()[0]
-        return f"{error.override} cannot be read: {reason} (lists are key=[a,b], see --help)"
-    if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return _composition_error(error, config, overrides)
-    return (
-        f"{type(error).__name__}: {' '.join(str(error).split())} "
-        "(not foreseen: MEDT_DEBUG=1 shows the traceback)"
-    )
-
-
-def _composition_error(error: Exception, config: str, overrides: list[str]) -> str:
-    lines = f"{error}\n{error.__cause__ or ''}"
-    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", lines):
-        group, option = match.groups()
-        offered = re.findall(r"^\t(?!schema_)(\S+)$", lines, re.MULTILINE)
-        return f"{group}={option} is not known ({_nearest(option, offered)})"
-    text = " ".join(lines.split())
-    if match := re.search(r"Error locating target '([^']+)'", text):
-        return f"there is no class {match[1]} (check the _target_ that names it)"
-    if match := re.search(r"Error in call to target '([^']+)': \w+\((.+?)\) ", text):
-        return f"{match[1]} does not take its settings: {match[2]} (see its group in the config)"
-    if match := re.search(r"Could not override '([^']+)'", text):
-        keys = _keys(config, overrides)
-        return f"there is no key {match[1]} ({_nearest(match[1], keys)})"
-    if match := re.search(r"Key '([^']+)' (?:is )?not in '?\w+'?.*full_key: (\S+)", text):
-        return f"there is no key {match[2]} ({_nearest(match[2], _keys(config, overrides))})"
-    wrong_value = r"((?:Value '|Invalid value assigned: |Incompatible value ).*?) full_key: (\S+)"
-    if match := re.search(wrong_value, text):
-        kinds = "lists are key=[a,b], nothing is key=null, see --help"
-        return f"{match[2]}: {match[1].rstrip('.')} ({kinds})"
-    return text
-
-
-def _quoted(override: str) -> str:
-    """Quote the value of a key that is a path, so that any path can be given as it is."""
-    key, equals, value = override.partition("=")
-    plain_path = re.fullmatch(r"[\w./\\:@%+-]*", value, re.ASCII)
-    if not equals or key not in PATH_KEYS or plain_path or value[0] in "'\"":
-        return override
-    if key in SEVERAL_PATHS and value[0] + value[-1] == "[]" and not Path(value).exists():
-        paths = [part.strip() for part in value[1:-1].split(",")]
-        return f"{key}=[{','.join(_quoted(f'{key}={path}').partition('=')[2] for path in paths)}]"
-    return f"{key}={quoted(str(Path(value).expanduser()))}"
-
-
 def _print_help(start: Callable[[], None]) -> None:
     """Hydra's help without the schemas, which are no options of a group."""
     text = io.StringIO()
@@ -322,63 +265,3 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
     """TensorBoard's thread hands a full disk's error on to the next write, which reports it."""
     if os.environ.get("MEDT_DEBUG") == "1" or not isinstance(failure.exc_value, OSError):
         threading.__excepthook__(failure)
-
-
-def _flags_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Hydra's flags with their values, and the key=value.
-
-    Anything else Hydra would answer in its parser's terms; and its +key=value would add a key that
-    nothing reads, its ~key take one away that is needed.
-    """
-    flags: list[str] = []
-    settings: list[str] = []
-    for before, argument in zip(["", *arguments], arguments, strict=False):
-        if "\0" in argument:
-            raise UserError(f"{argument!r} holds a null character", "give text without it")
-        if argument.startswith("-"):
-            if argument.partition("=")[0] not in (*FLAGS, *FLAGS_WITH_VALUE):
-                raise UserError(
-                    f"there is no option {argument}", "settings are given as key=value, see --help"
-                )
-            flags.append(argument)
-        elif before in FLAGS_WITH_VALUE:
-            flags.append(argument)
-        elif argument.startswith(("+", "~")) or "=" not in argument:
-            raise UserError(f"{argument!r} is no setting", "give key=value, see --help")
-        else:
-            settings.append(argument)
-    return flags, settings
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    """A hint: the most similar of the known names, else all of them."""
-    similar = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    leaf = name.rpartition(".")[2]
-    similar += [key for key in known if key.rpartition(".")[2] == leaf and key not in similar]
-    if similar:
-        return f"did you mean {' or '.join(similar)}?"
-    return f"choose one of {', '.join(sorted(known))}"
-
-
-def _keys(config: str, overrides: list[str]) -> list[str]:
-    """All dotted keys of the config with the groups of `overrides` but none of its values.
-
-    Of several options of a group, as --multirun takes them, the keys that all of them have.
-    """
-    groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
-    chosen = [text.partition("=") for text in overrides]
-    options = [
-        [f"{group}={option}" for option in named.split(",")]
-        for group, _, named in chosen
-        if group in groups
-    ]
-    with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-        configs = [compose(config, list(combined)) for combined in itertools.product(*options)]
-    first, *others = [_dotted(OmegaConf.to_container(cfg, resolve=False), "") for cfg in configs]
-    return [key for key in first if all(key in other for other in others)]
-
-
-def _dotted(node: Any, prefix: str) -> list[str]:
-    if not isinstance(node, dict):
-        return [prefix.rstrip(".")]
-    return [key for name, child in node.items() for key in _dotted(child, f"{prefix}{name}.")]

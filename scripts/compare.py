@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command import FLAGS_WITH_VALUE, plain, print_table, quoted, run
+from arguments import FLAGS_WITH_VALUE, quoted
+from command import plain, print_table, run
 from omegaconf import DictConfig
 
 from medt.text import csv_text, json_text
@@ -34,19 +35,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def compare(cfg: DictConfig) -> int:
     from medt.files import atomic_write, write_text
+    from medt.locks import locked
     from medt.training.comparison import group_runs, report
     from medt.training.curves import draw_curves
     from medt.training.past_run import find_runs, read_run
 
-    folders = find_runs([Path(path) for path in plain(cfg)["runs"]])
-    groups = group_runs([read_run(folder) for folder in folders])
-    comparison = report(groups)
-    picture = draw_curves(groups)
     output = Path(cfg.output)
-    write_text(output / "comparison.csv", csv_of(comparison))
-    write_text(output / "comparison.json", json_text(comparison))
-    with atomic_write(output / "curves.png") as temporary:
-        temporary.write_bytes(picture)
+    with locked(output, "compare.py"):
+        folders = find_runs([Path(path) for path in plain(cfg)["runs"]])
+        groups = group_runs([read_run(folder) for folder in folders])
+        comparison = report(groups)
+        picture = draw_curves(groups)
+        write_text(output / "comparison.csv", csv_of(comparison))
+        write_text(output / "comparison.json", json_text(comparison))
+        with atomic_write(output / "curves.png") as temporary:
+            temporary.write_bytes(picture)
     print_table(table_of(comparison))
     for evaluation, pairs in comparison["pairs"].items():
         print()

@@ -96,10 +96,13 @@ def check_changes(changes: Mapping[str, tuple[Any, Any]], force: bool) -> None:
         )
 
 
-def check_position(changes: Mapping[str, tuple[Any, Any]], training: Mapping[str, Any]) -> None:
+def check_position(
+    epochs: int, changes: Mapping[str, tuple[Any, Any]], training: Mapping[str, Any]
+) -> None:
     """Refuse changes that do not fit where the run stands.
 
     Args:
+        epochs: that the run shall have.
         changes: as for `check_changes`.
         training: what the run's last.pt holds of it.
 
@@ -108,11 +111,10 @@ def check_position(changes: Mapping[str, tuple[Any, Any]], training: Mapping[str
     """
     epoch, in_epoch = training["epoch"], training["sums"] is not None
     least = epoch if in_epoch else epoch + 1
-    epochs = changes.get("trainer.epochs")
-    if epochs is not None and epochs[1] < least:
+    if epochs < least:
         place = "in" if in_epoch else "after"
         raise UserError(
-            f"trainer.epochs={epochs[1]}, but the run stands {place} epoch {epoch}",
+            f"trainer.epochs={epochs}, but the run stands {place} epoch {epoch}",
             f"give at least {least}; its best.pt and last.pt can be used as they are",
         )
     resized = [key for key in STEP_SIZE if key in changes]

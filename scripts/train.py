@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from command import plain, run, shown, sweep_folder
+from command import plain, run, shown
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import Container, DictConfig, OmegaConf
 from resume_rules import CIRCUMSTANCES, check_changes, check_position, differences
-from training_data import FOLDER_KEYS, new_preprocessing, training_set, warnings_before_training
+from sweeps import is_named_by_time, sweep_folder
+from training_data import (
+    FOLDER_KEYS,
+    located,
+    new_preprocessing,
+    training_set,
+    warnings_before_training,
+)
 
 from medt.build import GROUPS, TARGET, build
 from medt.errors import UserError
+from medt.interruption import Output
+from medt.terminal import innermost
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
 
     from medt.checkpoint import Checkpoint
     from medt.data.layout import DatasetIndex
-    from medt.processes import Processes
+    from medt.processes import Meeting, Processes
     from medt.training.memory import MemoryEstimate
     from medt.training.run_folder import RunFolder
     from medt.training.trainer import Trainer
@@ -40,28 +49,64 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(cfg: DictConfig) -> int:
+    from medt.processes import meeting
+
+    with meeting() as others:
+        return train_together(cfg, others)
+
+
+def train_together(cfg: DictConfig, others: Meeting) -> int:
+    """Train in this process, and in the others if there are any."""
     from medt.data.sources import open_dataset
     from medt.inference.device import choose_device
-    from medt.processes import all_processes, local_device
-    from medt.training.run_folder import is_finished
+    from medt.processes import local_device
+    from medt.training.run_folder import RunFolder, is_finished, run_to_resume
 
     if cfg.dry_run and cfg.resume is not None:
         raise UserError("dry_run=true says what a new run would be", "leave resume out")
     allow = allowed_targets(cfg)
     if cfg.resume not in (None, "auto"):
         config, run_folder, checkpoint = run_of_resume(cfg, allow)
-        settings = config["dataset"]
+        settings = config["dataset"] = located(
+            config["dataset"], cfg.paths.data, run_folder.config, "train"
+        )
         index = open_dataset(settings)
     else:
         settings = plain(cfg.dataset)
-        index = open_dataset(settings)
+        index = open_dataset(settings, draws=True)
         config, run_folder, checkpoint = run_of_config(cfg, index)
         if cfg.resume == "auto" and checkpoint is None and is_finished(run_folder.root, config):
-            print(f"finished already: {shown(run_folder.root)}")
+            if others.rank == 0:
+                print(f"finished already: {shown(run_folder.root)}")
             return 0
     device = choose_device(local_device(config["trainer"]["device"]))
-    with all_processes(device) as processes:
-        return train_with(cfg, config, index, checkpoint, run_folder, device, processes, allow)
+    with others.join(device) as processes:
+        writes = processes.writes and not cfg.dry_run
+        place = held(cfg, config, run_folder, checkpoint) if writes else nullcontext(run_folder)
+        with place as run_folder:
+            run_folder = RunFolder(processes.gather_items([run_folder.root])[0])
+            if checkpoint is not None:  # which another process may have trained on meanwhile
+                _, checkpoint = run_to_resume(run_folder.root, cfg.resume_force, allow)
+            return train_with(cfg, config, index, checkpoint, run_folder, device, processes, allow)
+
+
+@contextmanager
+def held(
+    cfg: DictConfig, config: dict[str, Any], run_folder: RunFolder, checkpoint: Checkpoint | None
+) -> Iterator[RunFolder]:
+    """Hold the run's folder; of two new runs that are named by the same second one gets another."""
+    from medt.locks import claimed_folder
+    from medt.training.run_folder import RunFolder
+
+    if checkpoint is None and sweep_folder() is None and is_named_by_time(cfg, "run_dir"):
+        with claimed_folder(run_folder.root, "train.py", other="run_dir=...") as root:
+            config["run_dir"] = str(root)
+            yield RunFolder(root)
+        return
+    with run_folder.locked():
+        if checkpoint is None and not (cfg.resume == "auto" and run_folder.was_given_up(config)):
+            run_folder.check_new()
+        yield run_folder
 
 
 def train_with(
@@ -76,11 +121,13 @@ def train_with(
 ) -> int:
     """Train, or say what the training would be, in this process and those beside it."""
     from medt.console import safe_console
+    from medt.locks import locked_beside
     from medt.training.determinism import make_deterministic
     from medt.training.dry_run import dry_run
     from medt.training.progress import log, logging_to, silence
 
-    console = safe_console(quiet=not processes.writes)
+    stream = cast(TextIO, Output(innermost(sys.stdout)))
+    console = safe_console(stream, quiet=not processes.writes)
     cost = make_deterministic() if config["trainer"]["deterministic"] else None
     model, fresh = build_network(config, checkpoint is not None, allow)
     settings = config["dataset"]
@@ -93,21 +140,22 @@ def train_with(
     if cfg.dry_run:
         name = f"{config['dataset']['name']}-{config['model']['name']}.png"
         picture = shown(Path(config["paths"]["runs"]) / "dry_run" / name)
-        print(dry_run(trainer, memory, picture), *warnings, sep="\n")
+        place = locked_beside(picture, "train.py dry_run=true", "paths.runs=...")
+        with place if processes.writes else nullcontext():
+            said = dry_run(trainer, memory, picture)
+        if processes.writes:
+            print(said, *warnings, sep="\n")
         return 0
     if processes.writes and checkpoint is None:
         if cfg.resume == "auto" and run_folder.was_given_up(config):
             run_folder.begin_again(config)
         else:
             run_folder.create(config)
-    with (
-        run_folder.locked() if processes.writes else nullcontext(),
-        logging_to(console, run_folder.log) if processes.writes else silence(),
-    ):
+    with logging_to(console, run_folder.log) if processes.writes else silence():
         if checkpoint is not None:
             rates = trainer.resume(checkpoint)
             if processes.writes:
-                run_folder.tidy(config)
+                run_folder.store_config(config)
             log.info(f"resumed {trainer.state.position(len(trainer.batches))}: {run_folder.root}")
             for line in rates:
                 log.info(line)
@@ -177,9 +225,10 @@ def run_of_resume(
     from medt.config.stored import check_stored
     from medt.training.run_folder import run_to_resume
 
-    run_folder, checkpoint = run_to_resume(Path(cfg.resume), ended=cfg.resume_force)
+    run_folder, checkpoint = run_to_resume(Path(cfg.resume), cfg.resume_force, allow)
     config = run_folder.read_config()
     check_stored(config, str(run_folder.config), allow)
+    check_stored(checkpoint.config, checkpoint.file, allow)
     given = [override.partition("=")[0] for override in HydraConfig.get().overrides.task]
     for name in ("channels", "num_classes", "image_size"):  # what the model follows
         if f"dataset.{name}" not in given:
@@ -192,12 +241,14 @@ def run_of_resume(
             node = node.setdefault(parent, {})
         before, after = node.get(name), OmegaConf.select(cfg, key)
         after = plain(after) if isinstance(after, Container) else after
+        if key == "dataset" and after["name"] == before["name"]:
+            continue  # it says which keys there are, not their values
         changes |= differences(key, before, after) if before != after else {}
         if parents or key not in CIRCUMSTANCES:
             node[name] = after
     check_changes(changes, cfg.resume_force)
-    check_position(changes, checkpoint.training or {})
     check_stored(config, str(run_folder.config), allow)
+    check_position(config["trainer"]["epochs"], changes, checkpoint.training or {})
     return config, run_folder, checkpoint
 
 
@@ -276,6 +327,7 @@ def build_trainer(
     """The trainer that a resolved config describes; a resumed run keeps its preprocessing."""
     from medt.data.dataset import SegmentationDataset
     from medt.data.preprocessing import Preprocessing
+    from medt.training.data_watch import DataWatch
     from medt.training.settings import TrainerSettings
     from medt.training.trainer import Trainer
 
@@ -307,6 +359,7 @@ def build_trainer(
         device=device,
         console=console,
         processes=processes,
+        watch=DataWatch(index.facts),
     )
 
 

@@ -177,7 +177,7 @@ class TestWhatScriptsPrint:
             print(text, file=sys.stderr)
             sys.stderr.writelines([text, "\n"])
             safe_console().print(text, Text(text, style="red"))
-            safe_console(stderr=True).print(Group(text, Text(text)))
+            safe_console(sys.stderr).print(Group(text, Text(text)))
         for stream in capsys.readouterr():
             assert stream.replace("\n", "").isprintable()
             assert for_terminal(text, keep="\n").split("\n")[0] in stream

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Collection, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from medt.build import GROUPS as BUILT
@@ -13,6 +13,7 @@ from medt.config.groups import DatasetConfig, FolderConfig, PreparedConfig, Synt
 from medt.config.ranges import check_ranges
 from medt.config.scripts import TrainConfig
 from medt.errors import UserError
+from medt.models.sizes import as_size
 from medt.signatures import check_arguments, fits
 from medt.training.settings import TrainerSettings
 
@@ -38,11 +39,12 @@ def check_stored(config: dict[str, Any], file: str, allow: Collection[str] = ())
         if not isinstance(config.get(name), dict):
             raise UserError(f"{file} has no group {name}", "restore it, or start the run again")
     try:
+        check_dataset(config["dataset"])
         for group, schema in {"dataset": DatasetConfig, "trainer": TrainerSettings}.items():
             for setting in fields(schema):
-                config[group].setdefault(setting.name, setting.default)
+                if setting.default is not MISSING:
+                    config[group].setdefault(setting.name, setting.default)
         _check_values(config)
-        check_dataset(config["dataset"])
         check_arguments(TrainerSettings, config["trainer"], "trainer")
         TrainerSettings(**config["trainer"])
         for group in BUILT:
@@ -58,12 +60,18 @@ def check_dataset(settings: Mapping[str, Any]) -> None:
     Raises:
         UserError: a value is of another type or out of its range.
     """
-    named = {"synthetic": SyntheticConfig, "folder": FolderConfig}
     name = settings.get("name")
-    schema = named.get(name, PreparedConfig) if isinstance(name, str) else DatasetConfig
+    if not isinstance(name, str):
+        raise UserError("dataset.name is missing", "restore the file")
+    schema = {"synthetic": SyntheticConfig, "folder": FolderConfig}.get(name, PreparedConfig)
     known = {field.name for field in fields(schema)}
     own = {key: value for key, value in settings.items() if key in known}
-    check_arguments(schema, own, "dataset", others=True)
+    check_arguments(schema, own, "dataset")
+    if "image_size" in own:
+        try:
+            as_size(own["image_size"])
+        except UserError as error:
+            raise UserError(f"dataset.{error.message}", error.hint) from error
     check_ranges({"dataset": own})
 
 

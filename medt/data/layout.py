@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from medt.data.changes import FileFacts
 from medt.data.labels import IDS, Labels
 from medt.data.splits import SPLITS, check_groups, read_splits
 from medt.errors import UserError
@@ -124,6 +125,8 @@ class DatasetIndex:
         official: the splits that the dataset's publisher has fixed; the others are ours.
         page: which image of stacks, from 0; None refuses them.
         pixel_size: micrometres per pixel of the images; None where it is not known.
+        splits_file: where the splits were read; None where they were not.
+        facts: of the files that a training uses, as they were when the dataset was opened.
     """
 
     name: str
@@ -134,6 +137,8 @@ class DatasetIndex:
     official: tuple[str, ...] = ()
     page: int | None = None
     pixel_size: float | None = None
+    splits_file: Path | None = None
+    facts: FileFacts = field(default_factory=FileFacts)
 
     def split(self, name: str) -> tuple[Case, ...]:
         """The cases of one split, in natural order of their names.
@@ -148,6 +153,12 @@ class DatasetIndex:
                 f"Dataset {self.name} has no cases in split {name!r}", f"there is: {there}"
             )
         return chosen
+
+    def training_files(self) -> list[Path]:
+        """Images and masks of train and val, and the split file."""
+        used = [case for case in self.cases if case.split != "test"]
+        files = [file for case in used for file in (case.image, case.mask) if file is not None]
+        return files if self.splits_file is None else [*files, self.splits_file]
 
     def counts(self) -> dict[str, int]:
         """Number of cases of each split that has any."""
@@ -227,8 +238,8 @@ def read_card(root: Path) -> DatasetCard:
         UserError: the file is absent, is no YAML, lacks a key, or lists impossible classes.
     """
     path = root / CARD
+    content = read_yaml(path)
     try:
-        content = read_yaml(path)
         classes = [SegmentationClass.from_dict(c) for c in content["classes"]]
         check_classes(classes)
         name = str(content["name"])
@@ -261,7 +272,7 @@ def existing_card(root: Path, name: str) -> DatasetCard | None:
     Raises:
         UserError: ``root`` holds anything else.
     """
-    if not root.is_dir() or not any(root.iterdir()):
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return None
     if not (root / CARD).is_file():
         raise UserError(
@@ -335,7 +346,9 @@ def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex
         for name, image in images.items()
     )
     labels = Labels({c.id: c.id for c in card.classes}, card.ignore)
-    return DatasetIndex(card.name, card.classes, card.channels, cases, labels)
+    return DatasetIndex(
+        card.name, card.classes, card.channels, cases, labels, splits_file=splits_file
+    )
 
 
 def listed(items: Iterable[str], limit: int | None = 10) -> str:

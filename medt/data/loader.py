@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from medt.data.dataset import Key, SegmentationDataset
 from medt.errors import UserError
+from medt.interruption import STOPPING
 
 IDLE = -1
 # What usually kills a worker, by signal.
@@ -221,5 +222,5 @@ class _Watched(Dataset[dict[str, Any]]):
 
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # workers are the parallelism
-    for number in (signal.SIGINT, signal.SIGTERM):  # the training process decides when to stop
+    for number in STOPPING:  # the training process decides when to stop
         signal.signal(number, signal.SIG_IGN)

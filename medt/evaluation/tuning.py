@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medt.data.dataset import SegmentationDataset
+from medt.data.dataset import SegmentationDataset, naming
 from medt.errors import UserError
 from medt.evaluation.case_scores import objects_of_truth, read_truth
 from medt.inference.instances import InstanceRule, find_objects
@@ -99,10 +99,12 @@ class _Tuned:
     @classmethod
     def of(cls, predictor: Predictor, dataset: SegmentationDataset, index: int) -> _Tuned:
         case = dataset.cases[index]
+        with naming(case):
+            predicted = predictor.predict(case.image)
         truth, numbered = read_truth(dataset, case)
         ids = range(1, len(predictor.classes))
         return cls(
-            predictor.predict(case.image),
+            predicted,
             truth != IGNORE_INDEX,
             [objects_of_truth(truth, class_id, numbered) for class_id in ids],
         )

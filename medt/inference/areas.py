@@ -74,6 +74,11 @@ class Summary:
         append_text(self.path, csv_text(rows if self.path.exists() else [COLUMNS, *rows]))
         self.rows[name] = rows
 
+    def lacks(self, name: str, classes: Sequence[SegmentationClass]) -> bool:
+        """Whether rows of an image are missing; those of other classes are another network's."""
+        known = {row[1] for row in self.rows.get(name, ())}
+        return known < {one.name for one in classes}
+
     def drop(self, name: str) -> None:
         """Forget the rows of an image whose mask could not be written."""
         del self.rows[name]

@@ -17,7 +17,7 @@ from medt.data.dataset import SegmentationDataset
 from medt.errors import UserError
 from medt.terminal import safe_output
 from medt.text import for_terminal
-from medt.training.state import Row, TrainingState
+from medt.training.state import EpochSums, Row, TrainingState
 
 log = logging.getLogger("medt")
 
@@ -107,9 +107,14 @@ class EpochBar:
             finally:
                 self._progress.remove_task(self._task)
 
-    def advance(self, done: int, state: str) -> None:
-        """`done` batches are worked off; `state` stands behind the bar."""
-        self._progress.update(self._task, completed=done, state=state)
+    def advance(self, sums: EpochSums, left: int, batch_size: int) -> None:
+        """Show what has been measured, and the time that the `left` batches of the run take."""
+        rate = sums.batches / sums.seconds
+        state = (
+            f"loss {sums.mean_loss:.4f}  dice {sums.dice:.4f}  "
+            f"{rate * batch_size:.1f} images/s  {duration(left / rate)} left"
+        )
+        self._progress.update(self._task, completed=sums.batches, state=state)
 
 
 def run_line(

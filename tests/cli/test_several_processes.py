@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from conftest import tiny, tiny_dataset
 
 from medt.checkpoint import load_checkpoint
 
+SCRIPTS = Path(train.__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
 # One step of plain gradient descent, so that weights tell the gradient; three images of which the
 # processes get two and one, and validation cases of which they get one each.
@@ -27,10 +29,10 @@ ONE_STEP = [
 ]
 
 
-def torchrun(*overrides: str) -> subprocess.Popen[str]:
+def torchrun(*overrides: str, script: str | Path = train.__file__) -> subprocess.Popen[str]:
     tiny_dataset()
     return subprocess.Popen(
-        [*TORCHRUN, train.__file__, *overrides],
+        [*TORCHRUN, str(script), *overrides],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -44,6 +46,12 @@ def finished(process: subprocess.Popen[str]) -> str:
     output, error = process.communicate(timeout=120)
     assert process.returncode == 0, error
     return output
+
+
+def our_lines(error: str) -> list[str]:
+    """What our processes said; torchrun's own lines begin with a letter and the date."""
+    ours, _, _ = re.split(r"^(E)\d{4} ", error, maxsplit=1, flags=re.MULTILINE)
+    return [line for line in ours.splitlines() if not re.match(r"W\d{4} ", line)]
 
 
 def last_row(run: Path) -> dict[str, float]:
@@ -83,6 +91,11 @@ def test_gradient_and_scores_are_those_of_one_process(tmp_path: Path, overrides:
     assert events[0] == events[1]
 
 
+def test_a_folder_that_nobody_named_is_one_for_both(tmp_path: Path) -> None:
+    finished(torchrun(*tiny(tmp_path, *ONE_STEP, "trainer.batch_size=3")))
+    assert len(list((tmp_path / "runs/synthetic").glob("*/*"))) == 1
+
+
 @pytest.fixture
 def running(tmp_path: Path) -> subprocess.Popen[str]:
     """A long training of two processes that has come to its second epoch."""
@@ -102,13 +115,19 @@ def ranks(process: subprocess.Popen[str]) -> list[int]:
     return [int(number) for number in children.read_text().split()]
 
 
-def test_a_process_that_dies_ends_the_training(running: subprocess.Popen[str]) -> None:
+def test_a_process_that_dies_ends_the_training_in_one_line(
+    running: subprocess.Popen[str],
+) -> None:
     started = time.monotonic()
     os.kill(ranks(running)[1], signal.SIGKILL)
     _, error = running.communicate(timeout=90)
     assert time.monotonic() - started < 60
     assert running.returncode != 0
     assert "Signal 9 (SIGKILL)" in error
+    assert our_lines(error) == [
+        "error: another process of the training failed (torchrun names it below; resume=RUN_DIR "
+        "goes on from what was saved)"
+    ]
 
 
 def test_sigterm_saves_and_two_processes_go_on(
@@ -129,6 +148,55 @@ def test_a_batch_with_fewer_images_than_processes_is_refused(tmp_path: Path) -> 
     given = tiny(tmp_path, f"run_dir={tmp_path}/run", "trainer.batch_size=5", "check=false")
     process = torchrun(*given)
     _, error = process.communicate(timeout=90)
-    assert process.returncode != 0
-    assert "leaves 1 of 6 images for the last batch, but there are 2 processes" in error
+    assert process.returncode == 1
+    (line,) = our_lines(error)
+    assert "leaves 1 of 6 images for the last batch, but there are 2 processes" in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("trainer.epoch=3", "there is no key trainer.epoch "),  # while the config is composed
+        ("seed=-1", "seed=-1 is out of range"),
+        (f"dataset.root={__file__}", "exists and is no prepared dataset"),  # as each reads the data
+        ("run_dir=tests", "the run folder tests is not empty"),  # by the first one alone
+    ],
+)
+def test_what_is_refused_is_one_line_of_all_processes(
+    tmp_path: Path, override: str, line: str
+) -> None:
+    process = torchrun(*tiny(tmp_path, "trainer.batch_size=2", "check=false", override))
+    output, error = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert output == ""
+    (said,) = our_lines(error)
+    assert said.startswith("error: ")
+    assert line in said
+
+
+SECOND_FAILS = """
+import os, sys, train
+from medt.data.dataset import SegmentationDataset
+from medt.errors import UserError
+
+sample = SegmentationDataset.sample
+
+def failing(self, epoch, index):
+    if os.environ["RANK"] == "1" and epoch == 2:
+        raise UserError("its disk is gone", "look at the second machine")
+    return sample(self, epoch, index)
+
+SegmentationDataset.sample = failing
+sys.exit(train.main())
+"""
+
+
+def test_the_process_that_fails_says_why_and_the_others_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "second_fails.py"
+    script.write_text(f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n{SECOND_FAILS}")
+    given = tiny(tmp_path, f"run_dir={tmp_path}/run", "trainer.batch_size=2", "check=false")
+    output, error = torchrun(*given, script=script).communicate(timeout=90)
+    assert "epoch 1/2" in output
+    (said,) = our_lines(error)
+    assert "its disk is gone (look at the second machine)" in said

@@ -1,0 +1,154 @@
+"""The command line: Hydra's flags, and key=value with paths as they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import yaml
+
+from medt.errors import UserError
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+# Of Hydra's command line.
+FLAGS = ("--help", "-h", "--multirun", "-m", "--resolve", "--hydra-help", "--version")
+FOLDER_FLAGS = ("--config-dir", "-cd")
+FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", *FOLDER_FLAGS)
+PATH_KEYS = {
+    *("source", "glas", "checkpoint", "input", "output", "run_dir", "resume"),
+    *("weights", "model.weights", "model.encoder_weights"),
+    *("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file"),
+    *("paths.root", "paths.data", "paths.runs", "hydra.sweep.dir"),
+}
+SEVERAL_PATHS = {"checkpoint"}
+# Of a folder of one's own configs. An alias stands for all that it names, so that few lines can
+# unfold to more than the memory holds.
+MOST_ENTRIES = 10_000
+MOST_BYTES = 200_000
+MOST_VALUES = 10_000
+DEEPEST = 20
+
+
+def flags_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags with their values, and the key=value.
+
+    Anything else Hydra would answer in its parser's terms; and its +key=value would add a key that
+    nothing reads, its ~key take one away that is needed.
+
+    Raises:
+        UserError: anything else is given, or a folder of configs that cannot be.
+    """
+    flags: list[str] = []
+    settings: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if "\0" in argument:
+            raise UserError(f"{argument!r} holds a null character", "give text without it")
+        if argument.startswith("-"):
+            if argument.partition("=")[0] not in (*FLAGS, *FLAGS_WITH_VALUE):
+                raise UserError(
+                    f"there is no option {argument}", "settings are given as key=value, see --help"
+                )
+            flags.append(argument)
+        elif before in FLAGS_WITH_VALUE:
+            flags.append(argument)
+        elif argument.startswith(("+", "~")) or "=" not in argument:
+            raise UserError(f"{argument!r} is no setting", "give key=value, see --help")
+        elif argument.startswith("hydra.searchpath="):
+            raise UserError("hydra.searchpath is not for the command line", "give --config-dir=...")
+        else:
+            settings.append(argument)
+    if arguments and arguments[-1] in FLAGS_WITH_VALUE:
+        raise UserError(f"{arguments[-1]} has no value", f"give {arguments[-1]}=...")
+    if (folder := configs_given(arguments)) is not None:
+        _check_configs(folder)
+    return flags, settings
+
+
+def configs_given(arguments: Sequence[str]) -> Path | None:
+    """The folder of the user's own configs that --config-dir names."""
+    found = None
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        flag, equals, value = argument.partition("=")
+        if before in FOLDER_FLAGS:
+            found = argument
+        elif flag in FOLDER_FLAGS and equals:
+            found = value
+    return None if found is None else Path(found)
+
+
+def quoted(text: str) -> str:
+    """`text` as a string of Hydra's override grammar, whatever characters it holds.
+
+    A backslash is itself, unless it stands before what is escaped.
+    """
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"
+
+
+def quoted_path(override: str) -> str:
+    """Quote the value of a key that is a path, so that any path can be given as it is."""
+    key, equals, value = override.partition("=")
+    plain_path = re.fullmatch(r"[\w./\\:@%+-]*", value, re.ASCII)
+    if not equals or key not in PATH_KEYS or plain_path or value[0] in "'\"":
+        return override
+    if key in SEVERAL_PATHS and value[0] + value[-1] == "[]" and not Path(value).exists():
+        paths = [part.strip() for part in value[1:-1].split(",")]
+        parts = [quoted_path(f"{key}={path}").partition("=")[2] for path in paths]
+        return f"{key}=[{','.join(parts)}]"
+    return f"{key}={quoted(str(Path(value).expanduser()))}"
+
+
+def _check_configs(folder: Path) -> None:
+    """Hydra reads these files whole; what is broken otherwise it tells, if it is used."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}", "--config-dir names one with configs")
+    entries = list(islice(folder.rglob("*"), MOST_ENTRIES + 1))
+    if len(entries) > MOST_ENTRIES:
+        raise UserError(
+            f"{folder} holds more than {MOST_ENTRIES} files", "give a folder of configs only"
+        )
+    for path in entries:
+        if path.suffix == ".yaml" and not path.is_dir():
+            _check_config(path)
+
+
+def _check_config(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} is no regular file", "remove it from the folder of configs")
+    if path.stat().st_size > MOST_BYTES:
+        raise UserError(f"{path} is larger than {MOST_BYTES} bytes", "a config is a short file")
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+    except RecursionError:
+        size, depth = 0, DEEPEST + 1
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return
+    else:
+        size, depth = (0, 0) if root is None else _unfolded(root, {}, set())
+    if depth > DEEPEST:
+        raise UserError(f"{path} is nested deeper than {DEEPEST}", "make it flatter")
+    if size > MOST_VALUES:
+        raise UserError(f"{path} unfolds to more than {MOST_VALUES} values", "use fewer aliases")
+
+
+def _unfolded(
+    node: yaml.Node, known: dict[int, tuple[int, int]], above: set[int]
+) -> tuple[int, int]:
+    """How many values there are with every alias replaced by what it names, and how deep."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1, 0
+    if id(node) in above:  # it holds itself
+        return 1, DEEPEST + 1
+    if id(node) not in known:
+        above.add(id(node))
+        parts = node.value
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in parts for part in pair]
+        below = [_unfolded(part, known, above) for part in parts]
+        above.discard(id(node))
+        size = 1 + sum(size for size, _ in below)
+        known[id(node)] = size, 1 + max((depth for _, depth in below), default=0)
+    return known[id(node)]

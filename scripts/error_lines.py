@@ -1,0 +1,252 @@
+"""What an error says: one line that names the culprit and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+import yaml
+from arguments import CONFIGS, configs_given
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import MissingMandatoryValue
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from medt.config.groups import GROUPS
+from medt.config.scripts import SCRIPTS
+from medt.errors import UserError
+
+# What to do about too little memory, by script.
+LOWER_MEMORY = {
+    "train": "lower trainer.batch_size, with trainer.accumulate=N to keep the step's size, or "
+    "dataset.image_size; dry_run=true estimates the need",
+    "evaluate": "lower batch_size",
+    "predict": "give smaller images, or device=cpu",
+    "benchmark": "lower sizes or batches",
+}
+CLOSE_OTHERS = "close other programs"
+KINDS = "lists are key=[a,b], nothing is key=null, see --help"
+LONGEST = 1000  # characters of a line; what a file holds may be in it
+MOST_CAUSES = 20
+MOST_NAMES = 30  # of longer lists a hint shows the parts before the dot
+
+
+def error_line(error: Exception, script: str, arguments: Sequence[str], composing: bool) -> str:
+    """One line about an error; to find it raises nothing, whatever has been raised.
+
+    Args:
+        error: what ended the script, or a run of it.
+        script: whose config was composed.
+        arguments: of the command line.
+        composing: whether that went wrong while the config was composed, so that only what was
+            given can be at fault.
+    """
+    try:
+        line = _line(error, script, arguments, composing)
+    except Exception:  # Hydra's and OmegaConf's errors are theirs, and so is what they say
+        line = f"{type(error).__name__} (not foreseen: MEDT_DEBUG=1 shows the traceback)"
+    if len(line) <= LONGEST:
+        return line
+    return f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Of Python and NumPy, of PyTorch on a GPU, on the CPU, or of OpenCV."""
+    said = ("can't allocate memory", "not enough memory", "Insufficient memory", "out of memory")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in said)
+
+
+def _line(error: Exception, script: str, arguments: Sequence[str], composing: bool) -> str:
+    causes = _causes(error)
+    for cause in causes:  # Hydra wraps what it meets while it builds or resolves
+        if isinstance(cause, UserError):
+            return str(cause)
+    if "Expected more than 1" in str(error):
+        return (
+            "a batch is too small for the network's norms: they see one value per channel (give a "
+            "larger dataset.image_size, or a trainer.batch_size that leaves no single image over)"
+        )
+    if is_out_of_memory(error):
+        hint = LOWER_MEMORY.get(script, CLOSE_OTHERS)
+        return f"out of memory: {' '.join(str(error).split())[:120]} ({hint})"
+    if isinstance(error, OSError) and error.strerror:
+        where = error.filename or "a file of the run"
+        return f"{where}: {error.strerror} (check the path, free space and permissions)"
+    if isinstance(error, MissingMandatoryValue):
+        key = error.full_key
+        return f"{key} has no value (give it as {key}=...)"
+    if isinstance(error, OverrideParseException):
+        reason = str(error).splitlines()[0]
+        return f"{error.override} cannot be read: {reason} (lists are key=[a,b], see --help)"
+    if composing or isinstance(error, (HydraException, OmegaConfBaseException)):
+        return _composition_line(causes, script, arguments)
+    return (
+        f"{type(error).__name__}: {' '.join(str(error).split())} "
+        "(not foreseen: MEDT_DEBUG=1 shows the traceback)"
+    )
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error and what led to it, the last one first."""
+    found: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in found and len(found) < MOST_CAUSES:
+        found.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return found
+
+
+def _composition_line(
+    causes: Sequence[BaseException], script: str, arguments: Sequence[str]
+) -> str:
+    text = "\n".join(str(cause)[: 100 * LONGEST] for cause in causes)
+    named = re.search(r"In '([^']+)': ", text)
+    where = "" if named is None or named[1] == script else f"{_file(named[1], arguments)}: "
+    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        group, option = match.groups()
+        offered = re.findall(r"^\t(?!schema_)(\S+)$", text, re.MULTILINE)
+        return f"{where}{group}={option} is not known ({_nearest(option, offered)})"
+    if match := re.search(r"Could not override '([^']*)'\. No match in the defaults list", text):
+        groups = [name for name, _ in _members(SCRIPTS[script]) if name in GROUPS]
+        return f"{where}there is no group {match[1]} ({_nearest(match[1], groups)})"
+    flat = " ".join(text.split())
+    if match := re.search(r"Error locating target '([^']+)'", flat):
+        return f"there is no class {match[1]} (check the _target_ that names it)"
+    if match := re.search(r"Error in call to target '([^']+)': \w+\((.+?)\) ", flat):
+        return f"{match[1]} does not take its settings: {match[2]} (see its group in the config)"
+    for cause in causes:
+        if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+            return where + _key_line(cause, script)
+    for cause in causes:
+        if isinstance(cause, yaml.YAMLError):
+            return _yaml_line(cause)
+    for argument in arguments:
+        if line := _argument_line(argument):
+            return line
+    if any(isinstance(cause, RecursionError) for cause in causes):
+        reason = "a file names or holds itself, or is nested too deep"
+    else:
+        innermost = str(causes[-1]).partition("\n    full_key:")[0]
+        reason = " ".join(innermost.split()) or type(causes[0]).__name__
+    return f"{where}the config cannot be composed: {reason} ({_chosen(arguments)})"
+
+
+def _key_line(error: OmegaConfBaseException, script: str) -> str:
+    """What is wrong about a key or its value."""
+    key = str(error.full_key)
+    said = str(error).partition("\n    full_key:")[0]
+    unknown = isinstance(error, (ConfigAttributeError, ConfigKeyError))
+    if unknown and re.search(r"Key '.*' (is )?not in", said, re.DOTALL):
+        return f"there is no key {key} ({_key_hint(key, error.object_type, script)})"
+    kinds = KINDS if "nterpolation" not in said else "check what stands in its ${...}"
+    return f"{key}: {' '.join(said.split()).rstrip('.')} ({kinds})"
+
+
+def _key_hint(key: str, owner: Any, script: str) -> str:
+    """Which option of the key's group has it, else the keys like it."""
+    group, _, name = key.partition(".")
+    if key == "experiment":
+        return "the first line of an experiment is: # @package _global_"
+    options = [
+        path.stem
+        for path in sorted((CONFIGS / group).glob("*.yaml"))
+        for schema in re.findall(r"- schema_(\w+)", path.read_text(encoding="utf-8"))
+        if name in dict(_members(GROUPS[group][schema]))
+    ]
+    if options:
+        return f"it is a key of {', '.join(f'{group}={option}' for option in options)}"
+    prefix = key.rpartition(".")[0]
+    every = _keys(SCRIPTS[script])
+    if not (prefix and is_dataclass(owner)):
+        groups = [name for name, _ in _members(SCRIPTS[script]) if name in GROUPS]
+        return _nearest(key, [*every, *groups])
+    own = [f"{prefix}.{name}" for name, _ in _members(owner)]
+    others = [known for known in every if not known.startswith(f"{prefix}.")]
+    return _nearest(key, own, others)
+
+
+def _yaml_line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    file = getattr(mark, "name", None) or getattr(error, "name", None) or "a config"
+    line = "" if mark is None else f", line {mark.line + 1}"
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it is broken"
+    return f"{file}{line}: {problem} (correct this YAML)"
+
+
+def _argument_line(argument: str) -> str | None:
+    """What is wrong with an argument that Hydra refuses without naming it; None if nothing is."""
+    key, equals, value = argument.partition("=")
+    if not equals or argument.startswith("-"):
+        return None
+    try:
+        parsed = OverridesParser.create().parse_override(argument).value()
+    except ValueError as error:
+        return f"{key}={value[:40]}... cannot be read: {error} (see --help)"
+    folder = CONFIGS / key
+    if not key or (folder.is_dir() and not isinstance(parsed, (str, list))):
+        options = [path.stem for path in folder.glob("*.yaml")] if key else []
+        hint = f"choose one of {', '.join(sorted(options))}" if options else "give key=value"
+        return f"{argument} is no choice ({hint})"
+    return None
+
+
+def _file(name: str, arguments: Sequence[str]) -> str:
+    """Where the config of this name lies, as far as it can be told."""
+    for folder in (configs_given(arguments), CONFIGS):
+        if folder is not None and (folder / f"{name}.yaml").is_file():
+            return str(folder / f"{name}.yaml")
+    return name
+
+
+def _chosen(arguments: Sequence[str]) -> str:
+    """What to look at, where nothing says more."""
+    folder = configs_given(arguments)
+    choices = [text for text in arguments if (CONFIGS / text.partition("=")[0]).is_dir()]
+    parts = [*([] if folder is None else [f"the files in {folder}"]), *choices]
+    return f"check {', '.join(parts) or 'the files in configs'}"
+
+
+def _nearest(name: str, known: Sequence[str], others: Sequence[str] = ()) -> str:
+    """A hint: the most similar of the names, else all that are known.
+
+    Args:
+        name: what was given.
+        known: what could stand in its place.
+        others: what stands elsewhere, of which only those count whose last part is the same.
+    """
+    similar = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    leaf = name.rpartition(".")[2]
+    same = (key for key in (*known, *others) if key.rpartition(".")[2] == leaf)
+    similar += [key for key in same if key not in similar]
+    if similar:
+        return f"did you mean {' or '.join(similar)}?"
+    if len(known) > MOST_NAMES:
+        known = list({key.partition(".")[0] for key in known})
+    return f"choose one of {', '.join(sorted(known))}"
+
+
+@cache
+def _keys(schema: type) -> list[str]:
+    """All dotted keys below a schema, with those of every option of its groups."""
+    found: dict[str, None] = {}
+    for name, kind in _members(schema):
+        below = [kind] if is_dataclass(kind) else []
+        if schema in SCRIPTS.values():
+            below += GROUPS.get(name, {}).values()
+        for part in below:
+            found |= {f"{name}.{key}": None for key in _keys(part)}
+        if not below:
+            found[name] = None
+    return list(found)
+
+
+def _members(schema: Any) -> Iterator[tuple[str, Any]]:
+    """Names and types of a schema's keys; of `X | None` it is X."""
+    hints = get_type_hints(schema)
+    for each in fields(schema):
+        kinds = [kind for kind in get_args(hints[each.name]) if is_dataclass(kind)]
+        yield each.name, kinds[0] if kinds else hints[each.name]
