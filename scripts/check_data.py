@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from omegaconf import DictConfig
 from training_data import check_of, new_preprocessing, training_set
 
 from medt.build import TARGET
+from medt.text import json_text
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def check(cfg: DictConfig) -> int:
         index = open_dataset(settings, draws=True)
         found = check_of(settings, index)
         print_check(found)
-        text = json.dumps(strict(report(found)), indent=2, allow_nan=False, ensure_ascii=False)
-        write_text(output / REPORT, text + "\n")
+        write_text(output / REPORT, json_text(strict(report(found))))
         written = [REPORT]
         pictures = {SHEET: draw_sheet(found, cfg.cases)}
         if cfg.preview:
@@ -77,8 +76,7 @@ def preview(cfg: DictConfig, found: Check) -> Picture | None:
 
 
 def print_check(found: Check) -> None:
-    from rich.console import Console
-
+    from medt.console import safe_console
     from medt.data.checks.report import lines, tables
 
     counts = ", ".join(f"{split} {count}" for split, count in found.index.counts().items())
@@ -86,7 +84,7 @@ def print_check(found: Check) -> None:
     for table in tables(found):
         print_table(table)
         print()
-    console = Console(soft_wrap=True)
+    console = safe_console(soft_wrap=True)
     for text in lines(found, min(max(console.width, 80), 100)):
         console.print(text)
     print(f"{_number(len(found.errors), 'error')}, {_number(len(found.warnings), 'warning')}\n")

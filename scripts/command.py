@@ -28,6 +28,8 @@ from medt.config import register_schema
 from medt.config.ranges import check_ranges
 from medt.errors import FailedElsewhereError, UserError
 from medt.interruption import STOPPING, Stopped, exit_code, is_gone, on_stop
+from medt.terminal import safe_output
+from medt.text import for_error
 
 # rich is imported where something is drawn: --help does not need it.
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class _StoppedError(BaseException):
     """A run was stopped by a signal, and has said so; no other run follows it."""
 
 
+@safe_output()
 def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | None) -> int:
     """Compose configs/<config>.yaml with the overrides in `argv` and call `task` with it.
 
@@ -67,6 +70,7 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
         check_ranges(OmegaConf.to_container(cfg, resolve=False))
         return 0
 
+    @safe_output()  # of a launcher's process, too
     def job(cfg: DictConfig) -> None:
         if sweep := sweep_folder():
             sweeps.append(sweep)
@@ -114,11 +118,6 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
     return _flushed(code)
 
 
-def one_line(text: str) -> str:
-    """The text with the line breaks that a file's name may have written as such."""
-    return text.replace("\n", "\\n").replace("\r", "\\r")
-
-
 def command_line(script: str) -> str:
     """What to type to run a script as it is being run."""
     return f"python scripts/{script}.py {shlex.join(HydraConfig.get().overrides.task)}".rstrip()
@@ -147,19 +146,23 @@ def checkpoint_files(cfg: DictConfig) -> list[str]:
 @contextmanager
 def progress(description: str) -> Iterator[Callable[[float, int], None]]:
     """A bar with the time left, on a terminal; yields what to call with (done, in all)."""
-    from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(description, total=None)
+    from medt.console import safe_console
+
+    console = safe_console(sys.stderr)
+    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+    with bar, safe_output():
+        task = bar.add_task(escape(description), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def print_table(table: Table) -> None:
     """To the terminal; where that is too narrow its lines break, but no number is cut off."""
     from rich.cells import cell_len
-    from rich.console import Console
+
+    from medt.console import safe_console
 
     for column in table.columns:
         if column.no_wrap:  # rich would cut off behind a blank
@@ -167,7 +170,7 @@ def print_table(table: Table) -> None:
                 line for cell in (column.header, *column.cells) for line in str(cell).split("\n")
             ]
             column.min_width = max(map(cell_len, cells))
-    console = Console(soft_wrap=True)
+    console = safe_console(soft_wrap=True)
     unlimited = console.options.update(max_width=sys.maxsize)
     console.width = max(console.width, console.measure(table, options=unlimited).minimum)
     console.print(table)
@@ -199,7 +202,7 @@ def _guarded(
         if os.environ.get("MEDT_DEBUG") == "1":
             traceback.print_exc()
         if speaks:
-            _say(f"error: {one_line(error_line(error, config, overrides, composing))}")
+            _say(f"error: {for_error(error_line(error, config, overrides, composing))}")
         return 1
 
 

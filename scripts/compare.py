@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from arguments import FLAGS_WITH_VALUE, quoted
 from command import plain, print_table, run
 from omegaconf import DictConfig
+
+from medt.text import csv_text, json_text
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
@@ -48,8 +47,7 @@ def compare(cfg: DictConfig) -> int:
         comparison = report(groups)
         picture = draw_curves(groups)
         write_text(output / "comparison.csv", csv_of(comparison))
-        text = json.dumps(comparison, indent=2, ensure_ascii=False)
-        write_text(output / "comparison.json", text + "\n")
+        write_text(output / "comparison.json", json_text(comparison))
         with atomic_write(output / "curves.png") as temporary:
             temporary.write_bytes(picture)
     print_table(table_of(comparison))
@@ -136,11 +134,9 @@ def pair_table(evaluation: str, pairs: Sequence[dict[str, Any]]) -> Table:
 
 def csv_of(comparison: dict[str, Any]) -> str:
     """A line a group; what is not known is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = [*SCORES, "seconds", *comparison["evaluations"]]
     pairs = [f"{column}_{part}" for column in columns for part in ("mean", "deviation")]
-    writer.writerow(["group", "runs", "unfinished", "epochs_least", "epochs_most", *pairs])
+    lines = [["group", "runs", "unfinished", "epochs_least", "epochs_most", *pairs]]
     for group in comparison["groups"]:
         summaries = [group[name] for name in (*SCORES, "seconds")]
         summaries += group["evaluations"].values()
@@ -148,8 +144,8 @@ def csv_of(comparison: dict[str, Any]) -> str:
         line += [group["epochs"][0], group["epochs"][-1]]
         for summary in summaries:
             line += [None, None] if summary is None else [summary["mean"], summary["deviation"]]
-        writer.writerow([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in line])
-    return text.getvalue()
+        lines.append([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in line])
+    return csv_text(lines)
 
 
 def _title(evaluation: str) -> str:

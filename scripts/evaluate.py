@@ -34,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def evaluate(cfg: DictConfig) -> int:
     from evaluation_report import report_of
-    from rich.console import Console
 
     from medt.checkpoint import load_checkpoint
+    from medt.console import safe_console
     from medt.data.dataset import SegmentationDataset
     from medt.evaluation.evaluate import evaluate as score
     from medt.evaluation.tables import claimed_result, render, write_evaluation
@@ -89,7 +89,7 @@ def evaluate(cfg: DictConfig) -> int:
             "mode": predictor.mode,
             "tta": cfg.tta,
         }
-        Console(soft_wrap=True).print(render(evaluation))
+        safe_console(soft_wrap=True).print(render(evaluation))
         report = report_of(cfg, evaluation, checkpoints, predictor, index, dataset, curves)
         write_evaluation(evaluation, folder, report)
     if seen := cases_trained_on(cfg, checkpoints, dataset):

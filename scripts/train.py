@@ -25,6 +25,7 @@ from training_data import (
 from medt.build import GROUPS, TARGET, build
 from medt.errors import UserError
 from medt.interruption import Output
+from medt.terminal import innermost
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
@@ -119,14 +120,14 @@ def train_with(
     allow: Sequence[str],
 ) -> int:
     """Train, or say what the training would be, in this process and those beside it."""
-    from rich.console import Console
-
+    from medt.console import safe_console
     from medt.locks import locked_beside
     from medt.training.determinism import make_deterministic
     from medt.training.dry_run import dry_run
     from medt.training.progress import log, logging_to, silence
 
-    console = Console(file=cast(TextIO, Output(sys.stdout)), quiet=not processes.writes)
+    stream = cast(TextIO, Output(innermost(sys.stdout)))
+    console = safe_console(stream, quiet=not processes.writes)
     cost = make_deterministic() if config["trainer"]["deterministic"] else None
     model, fresh = build_network(config, checkpoint is not None, allow)
     settings = config["dataset"]

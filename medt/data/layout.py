@@ -17,6 +17,8 @@ from medt.data.splits import SPLITS, check_groups, read_splits
 from medt.errors import UserError
 from medt.files import list_images, natural_key, write_text
 from medt.plain import read_yaml
+from medt.signatures import shortened
+from medt.text import abridged, for_terminal, is_folder_name
 
 CARD = "dataset.yaml"
 MOST_CLASSES = 255  # their ids fit 8 bit, with 255 left to mean ignored
@@ -240,8 +242,11 @@ def read_card(root: Path) -> DatasetCard:
     try:
         classes = [SegmentationClass.from_dict(c) for c in content["classes"]]
         check_classes(classes)
+        name = str(content["name"])
+        if not is_folder_name(name):
+            raise UserError(f"the name {shortened(name)} cannot be a folder's", "")
         return DatasetCard(
-            name=str(content["name"]),
+            name=name,
             classes=tuple(classes),
             channels=int(content["channels"]),
             licence=str(content["licence"]),
@@ -253,9 +258,10 @@ def read_card(root: Path) -> DatasetCard:
             checksums=dict(content["sha256"]),
         )
     except (KeyError, TypeError, ValueError, UserError) as error:
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        said = f"{type(error).__name__}: {error}"
+        problem = error.message if isinstance(error, UserError) else said
         raise UserError(
-            f"{path} is not a valid dataset description: {kind}{' '.join(str(error).split())}",
+            f"{path} is not a valid dataset description: {abridged(problem)}",
             f"delete {root} and prepare the dataset again",
         ) from error
 
@@ -346,8 +352,8 @@ def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex
 
 
 def listed(items: Iterable[str], limit: int | None = 10) -> str:
-    """Items on one line; beyond ``limit`` the first ones and the count."""
-    every = sorted(items, key=natural_key)
+    """Items on one line, each as a terminal can show it; beyond ``limit`` the first and a count."""
+    every = [for_terminal(item) for item in sorted(items, key=natural_key)]
     if limit is None or len(every) <= limit:
         return "; ".join(every)
     return "; ".join(every[:limit]) + f"; ... {len(every)} in all"

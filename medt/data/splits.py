@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from medt.errors import UserError
 from medt.files import natural_key, write_text
 from medt.plain import read_table
 from medt.signatures import shortened
+from medt.text import csv_text, from_csv_cell, is_name
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("case", "group", "split")
@@ -43,16 +42,24 @@ class SplitRow:
 def read_splits(path: Path) -> list[SplitRow]:
     """Read a split file; columns other than ``COLUMNS`` and ``fold`` are ignored.
 
+    The apostrophe that :func:`write_splits` puts before what would be a formula is none of a name.
+
     Raises:
         UserError: the file is absent or empty, lacks a column, names a case twice or an unknown
-            split, or a fold that is no number.
+            split, a fold that is no number, or holds what is no name.
     """
     if not path.exists():
         raise UserError(f"No split file {path}", "check the path, or prepare the dataset")
     records = read_table(path, COLUMNS)
     rows: dict[str, SplitRow] = {}
     for number, record in enumerate(records, start=2):
-        case, group, split = (record[column].strip() for column in COLUMNS)
+        case, group, split = (from_csv_cell(record[column].strip()) for column in COLUMNS)
+        for name in (case, group):
+            if name and not is_name(name):
+                raise UserError(
+                    f"{path} line {number}: {shortened(name)} cannot be a name",
+                    "give 1 to 255 characters, no line breaks or other controls",
+                )
         if split not in SPLITS:
             raise UserError(
                 f"{path} line {number}: unknown split {shortened(split)}",
@@ -75,13 +82,11 @@ def write_splits(path: Path, rows: Iterable[SplitRow]) -> None:
     """Write a split file, ordered naturally by case; with the column fold where one is known."""
     ordered = sorted(rows, key=lambda row: natural_key(row.case))
     folded = any(row.fold is not None for row in ordered)
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow((*COLUMNS, "fold") if folded else COLUMNS)
+    lines: list[tuple[str | int, ...]] = [(*COLUMNS, "fold") if folded else COLUMNS]
     for row in ordered:
         fold = ("" if row.fold is None else row.fold,) if folded else ()
-        writer.writerow((row.case, row.group, row.split, *fold))
-    write_text(path, buffer.getvalue())
+        lines.append((row.case, row.group, row.split, *fold))
+    write_text(path, csv_text(lines))
 
 
 def check_groups(rows: Iterable[SplitRow], source: Path | str) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -20,6 +17,7 @@ from medt.evaluation.evaluate import Evaluation
 from medt.files import write_text
 from medt.inference.instances import METHODS, InstanceRule
 from medt.locks import claimed_folder
+from medt.text import csv_text, json_text
 
 METRICS_FILE = "metrics.json"
 CASES_FILE = "per_case.csv"
@@ -56,9 +54,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path, report: str) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    summary = json.dumps(strict(evaluation.summary), indent=2, allow_nan=False, ensure_ascii=False)
     texts = {CASES_FILE: _per_case_csv(evaluation), REPORT_FILE: report}
-    texts[METRICS_FILE] = summary + "\n"
+    texts[METRICS_FILE] = json_text(strict(evaluation.summary))
     try:
         for name, text in texts.items():
             write_text(folder / name, text)
@@ -126,14 +123,12 @@ def _per_case_csv(evaluation: Evaluation) -> str:
     facts = [name for name in CASE_FACTS if name in first]
     scores = list(first["foreground"])
     keys = [(name, key) for name in evaluation.class_names for key in first["classes"][name]]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(facts + scores + [f"{key}_{name}" for name, key in keys])
+    lines = [facts + scores + [f"{key}_{name}" for name, key in keys]]
     for row in evaluation.rows:
         line = [row[fact] for fact in facts] + [row["foreground"][score] for score in scores]
         line += [row["classes"][name][key] for name, key in keys]
-        writer.writerow([_cell(value) for value in line])
-    return text.getvalue()
+        lines.append([_cell(value) for value in line])
+    return csv_text(lines)
 
 
 def _cell(value: Any) -> Any:

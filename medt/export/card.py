@@ -16,6 +16,7 @@ from medt.evaluation.detail_tables import between
 from medt.evaluation.tables import METRICS_FILE
 from medt.files import natural_key
 from medt.plain import read_json
+from medt.text import for_markdown, for_markdown_code
 
 LIMITS = """\
 - It has learned from the images named above. Other scanners, stains, organs, magnifications or \
@@ -39,14 +40,15 @@ def model_card(
         version: of medt.
     """
     steps = Preprocessing.from_dict(checkpoint.preprocessing)
-    names = [c["name"] for c in checkpoint.classes]
+    names = [for_markdown(c["name"]) for c in checkpoint.classes]
     parameters = sum(value.numel() for value in checkpoint.build_model().parameters())
     config = checkpoint.config.get("model")
     title = config.get("name", "network") if isinstance(config, dict) else "network"
     parts = [
-        f"# {title}: {', '.join(names[1:])}",
-        f"`{file.name}` holds {checkpoint.model['_target_']} with {parameters:,} parameters, "
-        f"exported by medt {version} from `{Path(checkpoint.file).name}`. Its logits "
+        f"# {for_markdown(str(title))}: {', '.join(names[1:])}",
+        f"{for_markdown_code(file.name)} holds {for_markdown_code(checkpoint.model['_target_'])} "
+        f"with {parameters:,} parameters, exported by medt {version} from "
+        f"{for_markdown_code(Path(checkpoint.file).name)}. Its logits "
         f"differ from the checkpoint's by at most {difference:.3g} on random images.",
         "## Input and output",
         "\n".join(_interface(steps, names)),
@@ -89,9 +91,12 @@ def _interface(steps: Preprocessing, names: Sequence[str]) -> Iterator[str]:
 def _training(checkpoint: Checkpoint) -> str:
     if not checkpoint.dataset:
         return "Imported weights: what they were trained on is not recorded."
-    seed = checkpoint.config.get("seed")
+    seed, dataset = (
+        for_markdown(str(value))
+        for value in (checkpoint.config.get("seed"), checkpoint.dataset["name"])
+    )
     return (
-        f"{len(checkpoint.training_cases)} cases of dataset {checkpoint.dataset['name']} "
+        f"{len(checkpoint.training_cases)} cases of dataset {dataset} "
         f"(split train), {checkpoint.epoch} epochs, seed {seed}. The weights are those of the best "
         "validation; the whole config stands in config.yaml and report.html."
     )
@@ -135,6 +140,6 @@ def _evaluation(name: str, metrics: dict[str, Any]) -> Iterator[str]:
             text += f" ({between(interval['foreground'])})"
         texts.append(text)
     yield (
-        f"- {name}, {int(metrics['cases'])} cases, protocol {metrics['protocol']}: "
-        f"foreground {', '.join(texts)}."
+        f"- {for_markdown(name)}, {int(metrics['cases'])} cases, "
+        f"protocol {for_markdown(str(metrics['protocol']))}: foreground {', '.join(texts)}."
     )

@@ -14,6 +14,7 @@ from medt.data.layout import SegmentationClass
 from medt.errors import UserError
 from medt.files import append_text, natural_key, write_text
 from medt.plain import read_text
+from medt.text import csv_text, from_csv_cell
 
 SUMMARY_FILE = "summary.csv"
 COLUMNS = ("image", "class", "pixels", "fraction", "objects")
@@ -70,8 +71,7 @@ class Summary:
 
     def add(self, name: str, rows: list[Row]) -> None:
         """Replace the rows of one image."""
-        text = _csv(rows)
-        append_text(self.path, text if self.path.exists() else _csv([COLUMNS]) + text)
+        append_text(self.path, csv_text(rows if self.path.exists() else [COLUMNS, *rows]))
         self.rows[name] = rows
 
     def lacks(self, name: str, classes: Sequence[SegmentationClass]) -> bool:
@@ -90,7 +90,8 @@ class Summary:
         else:
             ordered = sorted(self.rows, key=natural_key)
             write_text(
-                self.path, _csv([COLUMNS, *(row for name in ordered for row in self.rows[name])])
+                self.path,
+                csv_text([COLUMNS, *(row for name in ordered for row in self.rows[name])]),
             )
 
     def _read(self) -> None:
@@ -106,14 +107,8 @@ class Summary:
             raise refused from None
         if not rows or tuple(rows[0]) != COLUMNS or {len(row) for row in rows} != {len(COLUMNS)}:
             raise refused
-        for row in rows[1:]:
+        for row in ([from_csv_cell(cell) for cell in cells] for cells in rows[1:]):
             known = self.rows.setdefault(row[0], [])
             known[:] = [*(other for other in known if other[1] != row[1]), row]
         if whole != text:  # else the next row would be appended to the torn line
             self.close()
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

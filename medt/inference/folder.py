@@ -21,6 +21,7 @@ from medt.inference.instances import NO_RULE, InstanceRule, find_objects
 from medt.inference.outputs import LARGEST_VALUE, Outputs, Prediction, entropy, write_prediction
 from medt.inference.predictor import Predictor, most_probable
 from medt.locks import locked
+from medt.text import CONTROLS
 
 TWELVE_BITS = 4095
 
@@ -168,6 +169,9 @@ def _predict(
 ) -> str | None:
     """Write the files of one image that are due; returns what is wrong with the image, if so."""
     steps = predictor.preprocessing
+    name = one.name.as_posix()
+    if CONTROLS.search(name):
+        return f"{one.path}: its name holds control characters, or is no UTF-8 (rename it)"
     try:
         pixels = read_image(one.path, steps.page)
         image = steps.original(pixels, str(one.path))
@@ -189,7 +193,6 @@ def _predict(
             f"{one.path}: {objects.max()} objects do not fit a mask of 16 bit "
             "(postprocess=components postprocess.smallest=N removes small ones)"
         )
-    name = one.name.as_posix()
     if "mask" in due:  # before the mask, so that a mask without rows is none of ours
         summary.add(name, class_rows(name, ids, objects, predictor.classes))
     prediction = Prediction(image, ids, objects, maps.get("probabilities"), maps.get("uncertainty"))

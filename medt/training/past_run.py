@@ -17,10 +17,13 @@ from medt.evaluation.tables import CASES_FILE, METRICS_FILE
 from medt.files import natural_key
 from medt.plain import read_json, read_table
 from medt.signatures import fits
+from medt.text import from_csv_cell
 from medt.training.run_folder import GATE_PREFIX, RunFolder, without_circumstances
 
 CURVES = ("train_loss", "val_loss", "val_dice")
-EVALUATION_NAME = re.compile(rf"(.+-(?:{'|'.join(SPLITS)})-(?:{'|'.join(PROTOCOLS)}))(?:-(\d+))?")
+EVALUATION_NAME = re.compile(
+    rf"(.+-(?:{'|'.join(SPLITS)})-(?:{'|'.join(PROTOCOLS)}))(?:-(\d+))?", re.DOTALL
+)
 
 # A config as dotted keys.
 Settings = dict[str, Any]
@@ -234,8 +237,8 @@ def _read_cases(file: Path) -> tuple[dict[str, float], dict[str, str]]:
         return {}, {}
     try:
         scored = [row for row in read_table(file, ("case", "group", "dice")) if row["dice"]]
-        dice = {row["case"]: _finite(row["dice"]) for row in scored}
-        return dice, {row["case"]: row["group"] for row in scored}
+        dice = {from_csv_cell(row["case"]): _finite(row["dice"]) for row in scored}
+        return dice, {from_csv_cell(row["case"]): from_csv_cell(row["group"]) for row in scored}
     except ValueError as error:
         raise _damaged(file) from error
 

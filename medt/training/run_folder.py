@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,6 +16,7 @@ from medt.errors import UserError
 from medt.files import write_text
 from medt.locks import LOCK_FILE, locked
 from medt.plain import read_yaml
+from medt.text import csv_text
 from medt.training.settings import CIRCUMSTANCES
 from medt.training.state import Row, TrainingState, check_saved
 
@@ -113,11 +112,8 @@ class RunFolder:
         rows = state.history
         logged = dict.fromkeys(key for row in rows for key in row)
         columns = sorted(logged, key=lambda name: name.startswith(GATE_PREFIX))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
-        write_text(self.history, text.getvalue())
+        lines = [[f"{row[name]:.6g}" if name in row else "" for name in columns] for row in rows]
+        write_text(self.history, csv_text([columns, *lines]))
         metrics = {
             "epoch": state.epoch,
             "finished": state.finished,
