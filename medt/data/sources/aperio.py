@@ -67,8 +67,8 @@ def read_outlines(data: bytes, name: str) -> list[Outline]:
         name: what an error calls it.
 
     Raises:
-        UserError: it is too large, no XML, has a DOCTYPE, is nested deeply, or a vertex lacks a number or is
-            absurdly far away.
+        UserError: it is too large, no XML, has a DOCTYPE, is nested deeply, or a vertex lacks a
+            number or is absurdly far away.
     """
     if len(data) > LARGEST:
         raise UserError(
