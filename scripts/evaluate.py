@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command import checkpoint_files, plain, progress, run, shown
+from command import checkpoint_files, plain, print_table, progress, run, shown
 from omegaconf import DictConfig
 
 from medt.errors import UserError
@@ -33,7 +33,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def evaluate(cfg: DictConfig) -> int:
     from evaluation_report import report_of
-    from rich.console import Console
 
     from medt.checkpoint import load_checkpoint
     from medt.data.dataset import SegmentationDataset
@@ -83,7 +82,7 @@ def evaluate(cfg: DictConfig) -> int:
         "mode": predictor.mode,
         "tta": cfg.tta,
     }
-    Console(soft_wrap=True).print(render(evaluation))
+    print_table(render(evaluation))
     report = report_of(cfg, evaluation, checkpoints, predictor, index, dataset, curves)
     name = f"{index.name}-{cfg.split}-{cfg.protocol.name}{variant(cfg, len(checkpoints))}"
     folder = write_evaluation(evaluation, home / "evaluation" / name, report)
