@@ -161,14 +161,11 @@ def table_of(records: Sequence[Record]) -> Table:
 
     heads = ("network", "backend", "parameters", "train\nms", "images\n/s", "memory\nMB")
     heads += ("% of\nlimit", "infer\nms", "images\n/s", "memory\nMB")
-    columns = list(zip(*(row_of(record) for record in records), strict=True))
     table = Table(box=box.ASCII_DOUBLE_HEAD, show_edge=False, pad_edge=False)
-    for index, (head, cells) in enumerate(zip(heads, columns, strict=True)):
-        lines = "\n".join([head, *cells]).split("\n")
-        justify = "left" if index < 2 else "right"
-        table.add_column(head, justify=justify, min_width=max(map(len, lines)))
-    for row in zip(*columns, strict=True):
-        table.add_row(*row)
+    for index, head in enumerate(heads):
+        table.add_column(head, justify="left" if index < 2 else "right", no_wrap=True)
+    for record in records:
+        table.add_row(*row_of(record))
     return table
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command import plain, print_table, run, shown
+from command import plain, print_table, run, shown, terminal_width
 from omegaconf import DictConfig
 from training_data import check_of, new_preprocessing, training_set
 
@@ -76,7 +76,6 @@ def preview(cfg: DictConfig, found: Check) -> Picture | None:
 
 
 def print_check(found: Check) -> None:
-    from medt.console import safe_console
     from medt.data.checks.report import lines, tables
 
     counts = ", ".join(f"{split} {count}" for split, count in found.index.counts().items())
@@ -84,9 +83,8 @@ def print_check(found: Check) -> None:
     for table in tables(found):
         print_table(table)
         print()
-    console = safe_console(soft_wrap=True)
-    for text in lines(found, min(max(console.width, 80), 100)):
-        console.print(text)
+    for text in lines(found, min(max(terminal_width(), 80), 100)):
+        print_table(text)
     print(f"{_number(len(found.errors), 'error')}, {_number(len(found.warnings), 'warning')}\n")
 
 

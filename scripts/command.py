@@ -33,8 +33,9 @@ from medt.text import for_error
 
 # rich is imported where something is drawn: --help does not need it.
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
+LONGEST_NAME = 40  # longer ones are folded where the terminal is too narrow
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as the shell counts it
 
 
@@ -158,22 +159,39 @@ def progress(description: str) -> Iterator[Callable[[float, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def print_table(table: Table) -> None:
-    """To the terminal; where that is too narrow its lines break, but no number is cut off."""
+def print_table(shown: RenderableType) -> None:
+    """A table or a text, or a group of them, to the terminal; the only way to print a table.
+
+    Where the terminal is too narrow their lines break there, but nothing is cut off.
+    """
     from rich.cells import cell_len
+    from rich.console import Group
+    from rich.table import Table
 
     from medt.console import safe_console
 
-    for column in table.columns:
-        if column.no_wrap:  # rich would cut off behind a blank
-            cells = [
-                line for cell in (column.header, *column.cells) for line in str(cell).split("\n")
-            ]
-            column.min_width = max(map(cell_len, cells))
+    if isinstance(shown, Group):
+        for part in shown.renderables:
+            print_table(part)
+        return
     console = safe_console(soft_wrap=True)
-    unlimited = console.options.update(max_width=sys.maxsize)
-    console.width = max(console.width, console.measure(table, options=unlimited).minimum)
-    console.print(table)
+    if isinstance(shown, Table):
+        for column in shown.columns:
+            cells = "\n".join(map(str, (column.header, *column.cells))).split("\n")
+            widest = max(map(cell_len, cells))
+            column.min_width = min(widest, column.max_width or LONGEST_NAME)
+            if column.no_wrap:  # rich would cut off behind a blank
+                column.min_width = widest
+        unlimited = console.options.update(max_width=sys.maxsize)
+        console.width = max(console.width, console.measure(shown, options=unlimited).minimum)
+    console.print(shown)
+
+
+def terminal_width() -> int:
+    """In characters; 80 where there is no terminal."""
+    from rich.console import Console
+
+    return Console().width
 
 
 def _stop(number: int) -> None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 OWN_KEYS = ("runs", "output")
-NAME_WIDTH = 40  # longer names are folded on a narrow terminal
 SCORES = {"val_dice": "val Dice", "val_iou": "val IoU"}
 
 
@@ -98,11 +97,9 @@ def table_of(comparison: dict[str, Any]) -> Table:
         for group in comparison["groups"]
     ]
     table = Table(box=box.ASCII_DOUBLE_HEAD, show_edge=False, pad_edge=False)
-    longest = max(len(group["name"]) for group in comparison["groups"])
-    table.add_column("", overflow="fold", min_width=min(longest, NAME_WIDTH))
-    for head, *cells in zip(heads, *rows, strict=True):
-        lines = [*head.split("\n"), *cells]
-        table.add_column(head, justify="right", min_width=max(map(len, lines)))
+    table.add_column("", overflow="fold")
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
     for group, cells in zip(comparison["groups"], rows, strict=True):
         table.add_row(Text(group["name"]), *cells)
     return table
@@ -117,7 +114,7 @@ def pair_table(evaluation: str, pairs: Sequence[dict[str, Any]]) -> Table:
     dataset, split, protocol = evaluation.rsplit("-", 2)
     table = Table(box=box.ASCII_DOUBLE_HEAD, show_edge=False, pad_edge=False)
     first = f"{dataset} {split} {protocol}, against {pairs[0]['reference']}"
-    table.add_column(Text(first), overflow="fold", min_width=min(len(first), NAME_WIDTH))
+    table.add_column(Text(first), overflow="fold")
     for head in ("cases", "difference", "95% interval", "p", "p (Holm)"):
         table.add_column(head, justify="right", no_wrap=True)
     for pair in pairs:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command import checkpoint_files, plain, progress, run, shown
+from command import checkpoint_files, plain, print_table, progress, run, shown
 from omegaconf import DictConfig
 from training_data import located
 
@@ -36,7 +36,6 @@ def evaluate(cfg: DictConfig) -> int:
     from evaluation_report import report_of
 
     from medt.checkpoint import load_checkpoint
-    from medt.console import safe_console
     from medt.data.dataset import SegmentationDataset
     from medt.evaluation.evaluate import evaluate as score
     from medt.evaluation.tables import claimed_result, render, write_evaluation
@@ -89,7 +88,7 @@ def evaluate(cfg: DictConfig) -> int:
             "mode": predictor.mode,
             "tta": cfg.tta,
         }
-        safe_console(soft_wrap=True).print(render(evaluation))
+        print_table(render(evaluation))
         report = report_of(cfg, evaluation, checkpoints, predictor, index, dataset, curves)
         write_evaluation(evaluation, folder, report)
     if seen := cases_trained_on(cfg, checkpoints, dataset):
