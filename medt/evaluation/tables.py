@@ -14,7 +14,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from medt.errors import UserError
 from medt.evaluation.detail_tables import detail_tables, new_table, shown
 from medt.evaluation.evaluate import Evaluation
 from medt.files import write_text
@@ -54,7 +53,7 @@ def write_evaluation(evaluation: Evaluation, folder: str | Path, report: str) ->
     try:
         for name, text in texts.items():
             write_text(folder / name, text)
-    except UserError:  # all files or none
+    except BaseException:  # all files or none
         for name in texts:
             (folder / name).unlink(missing_ok=True)
         if not existed and folder.exists():
