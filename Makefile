@@ -1,13 +1,15 @@
 # make train   trains and tests MedT on synthetic glands; ARGS="seed=1" adds overrides
 # make test    runs the tests
 # make test-faults  kills, fills disks and cuts power, 50 times and at every file operation
-# make lint    runs ruff and mypy
+# make lint    runs ruff and mypy, and asks pip whether the installed versions fit together
+# make constraints  writes the versions of constraints/; commit them when make test has passed
+# make audit   asks for known faults of the tested versions; needs the network
 PYTHON ?= python3
 BIN := .venv/bin
 BUILD := pyproject.toml setup.py $(wildcard medt/ops/kernel/*)
 RUN := runs/synthetic/medt/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: train test test-faults lint
+.PHONY: train test test-faults lint constraints audit
 .DELETE_ON_ERROR:
 
 train: .venv/installed
@@ -26,6 +28,23 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pip check
+
+# Which CUDA packages fit is PyTorch's own business; elsewhere there are none.
+constraints: .venv/installed-dev
+	{ echo "# The lower bounds of pyproject.toml, for Python 3.10 and 3.11: make constraints"; \
+	  sed -nE "s/^ +\"([A-Za-z0-9_-]+)[>=]=([0-9.]+)[^;\"]*(;[^\"]*)?\".*/\1==\2\3/p" pyproject.toml | \
+	  LC_ALL=C sort -f; } > constraints/lowest.txt
+	{ echo "# What the tests passed with, for Python 3.11 and newer: make constraints"; \
+	  $(BIN)/pip freeze --exclude-editable | grep -vE '^(cuda|nvidia|triton)' | \
+	  sed 's/+.*//'; } > constraints/tested.txt
+
+audit: .venv/audit/bin/pip-audit
+	$< --strict --no-deps --disable-pip --requirement constraints/tested.txt $(ARGS)
+
+.venv/audit/bin/pip-audit: | .venv/bin/python
+	$(BIN)/python -m venv .venv/audit
+	.venv/audit/bin/pip install --quiet pip-audit
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medt.data.layout import SegmentationClass
+from medt.build import build
+from medt.data.layout import SegmentationClass, check_classes
+from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.files import atomic_write, read_tensors
+from medt.models.sizes import as_size
+from medt.plain import check_plain
+from medt.signatures import check_arguments
 
 FORMAT = "medt-checkpoint-1"
-OWN_MODELS = "medt.models."
+MOST_PARTS = 50  # layers and parameters that are built for one entry of the weights
 # Keys of the model's config that say what it starts from or is called, not what it is.
 NOT_ARGUMENTS = ("name", "weights", "encoder_weights")
 
@@ -61,7 +67,8 @@ class Checkpoint:
             UserError: the network's class is not allowed, or the weights do not fit it.
         """
         try:
-            with torch.device("meta"):  # takes no memory, whatever size the file claims
+            # Memory and time are those of the weights, whatever size the file claims.
+            with torch.device("meta"), _parts_at_most(MOST_PARTS * len(self.weights) + MOST_PARTS):
                 self._load(build_model(self.model, self.allow), assign=True)
             model = build_model(self.model, self.allow)
         except UserError as error:
@@ -86,7 +93,7 @@ def model_spec(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_model(spec: Mapping[str, Any], allow: Sequence[str] = ()) -> nn.Module:
-    """Build the network that `spec` names: `_target_` and keyword arguments.
+    """Build the network that `spec` names, see `medt.build.build`.
 
     Args:
         spec: as in `Checkpoint.model`.
@@ -96,31 +103,42 @@ def build_model(spec: Mapping[str, Any], allow: Sequence[str] = ()) -> nn.Module
     Raises:
         UserError: the name is not allowed or does not exist, or the arguments do not fit.
     """
-    target = str(spec["_target_"])
-    module, _, name = target.rpartition(".")
-    if target != OWN_MODELS + name and target not in allow:
-        raise UserError(
-            f"the model {target} is none of medt.models",
-            f"if you trust it, allow this very name: allow={target}",
-        )
-    try:
-        network = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"there is no model {target}: {error}",
-            "give the full name of a class",
-        ) from error
-    arguments = {key: value for key, value in spec.items() if key != "_target_"}
     for key, least in (("channels", 1), ("classes", 2)):
-        if isinstance(value := arguments.get(key), int) and value < least:
+        if isinstance(value := spec.get(key), int) and value < least:
             raise UserError(f"model.{key}={value} is out of range", f"give at least {least}")
-    try:
-        built = network(**arguments)
-    except (TypeError, ValueError, ArithmeticError, IndexError, RuntimeError) as error:
-        raise UserError(f"{target} cannot be built: {error}", "see the model's config") from error
+    built = build(dict(spec), "model", allow)
     if not isinstance(built, nn.Module):
-        raise UserError(f"{target} is not a network", "name a subclass of torch.nn.Module")
+        raise UserError(
+            f"{spec['_target_']} is not a network", "name a subclass of torch.nn.Module"
+        )
     return built
+
+
+@contextmanager
+def _parts_at_most(most: int) -> Iterator[None]:
+    """Within the context a network of more layers and parameters than this is not built."""
+    left = most
+
+    def count(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise UserError(
+                "its network has far more layers than there are weights", "do not trust this file"
+            )
+
+    hooks = [
+        register(count)
+        for register in (
+            torch.nn.modules.module.register_module_module_registration_hook,
+            torch.nn.modules.module.register_module_parameter_registration_hook,
+        )
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -160,33 +178,72 @@ def load_checkpoint(path: str | Path, allow: str | Sequence[str] = ()) -> Checkp
     del content["format"]
     names = (allow,) if isinstance(allow, str) else tuple(allow)
     try:
+        check_plain(content, str(path), _is_dense)
+        check_arguments(Checkpoint, content, "checkpoint", given=("allow", "file"))
         checkpoint = Checkpoint(**content, allow=names, file=str(path))
         _check_content(checkpoint)
-    except (KeyError, TypeError, ValueError) as error:
+    except UserError as error:
         raise UserError(
-            f"{path} is not a whole checkpoint of this version of medt: {error}",
+            f"{path} is not a whole checkpoint of this version of medt: {error.message}",
             "use the version that wrote it, or another file",
         ) from error
+    check_finite_weights(checkpoint.weights, str(path))
     return checkpoint
 
 
+def _is_dense(value: Any) -> bool:
+    """Whether a value is a plain tensor that takes no more memory than the file stores of it."""
+    if not isinstance(value, Tensor) or value.device.type != "cpu" or value.is_nested:
+        return False
+    if value.layout is not torch.strided or value.is_quantized:
+        return False
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise UserError("it holds a tensor that is larger than what is stored of it")
+    return True
+
+
 def _check_content(checkpoint: Checkpoint) -> None:
-    """Raises KeyError, TypeError or ValueError unless the values are what `Checkpoint` says."""
-    for name in ("model", "weights", "preprocessing", "dataset", "config", "scores"):
-        if not isinstance(getattr(checkpoint, name), dict):
-            raise TypeError(f"{name} is no dict")
-    if not all(isinstance(value, Tensor) for value in checkpoint.weights.values()):
-        raise TypeError("weights holds other things than tensors")
-    for name, value in checkpoint.weights.items():
-        stored = value.untyped_storage().nbytes()
-        if value.numel() * value.element_size() > stored:
-            raise ValueError(f"{name} is larger than what is stored of it")
-    if not isinstance(checkpoint.model["_target_"], str):
-        raise TypeError("the model's _target_ is no name")
+    """Raises UserError unless the values are what `Checkpoint` says, and agree."""
+    steps = Preprocessing.from_dict(checkpoint.preprocessing)
+    for values in checkpoint.classes:
+        check_arguments(SegmentationClass, values, "classes")
     classes = [SegmentationClass.from_dict(values) for values in checkpoint.classes]
-    count = checkpoint.model.get("classes", len(classes))
-    if count != len(classes):
-        raise ValueError(f"the network has {count} classes, but {len(classes)} are named")
+    check_classes(classes)
+    if checkpoint.dataset and not isinstance(checkpoint.dataset.get("name"), str):
+        raise UserError("its dataset has no name")
+    given = checkpoint.model
+    size = given.get("image_size")
+    agreeing = {
+        "classes": (given.get("classes", len(classes)), len(classes)),
+        "channels": (given.get("channels", steps.channels), steps.channels),
+        "image_size": (steps.image_size if size is None else as_size(size), steps.image_size),
+    }
+    for name, (of_model, of_data) in agreeing.items():
+        if of_model != of_data:
+            raise UserError(f"its network has {name}={of_model}, its images {of_data}")
+    if checkpoint.epoch < 0 or not all(map(math.isfinite, checkpoint.scores.values())):
+        raise UserError("its epoch or a score is not a possible number")
+
+
+def check_finite_weights(weights: Mapping[str, Tensor], file: str) -> None:
+    """Refuse weights that can only give NaN.
+
+    Raises:
+        UserError: a value is NaN or infinite, or a running variance is negative.
+    """
+    for name, value in weights.items():
+        if not value.is_floating_point():
+            continue
+        if not value.isfinite().all():
+            fault = "NaN or infinite values"
+        elif name.endswith("running_var") and (value < 0).any():
+            fault = "a negative variance"
+        else:
+            continue
+        raise UserError(
+            f"{file}: its weights {name} hold {fault}",
+            "its training diverged, or the file is damaged: take another checkpoint",
+        )
 
 
 def load_weights(model: nn.Module, path: Path) -> list[str]:

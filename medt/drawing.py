@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from medt.text import for_terminal
+
 Color = tuple[int, int, int]
 Picture = NDArray[np.uint8]
 
@@ -286,7 +288,8 @@ def _with_caption(picture: Picture, text: str) -> Picture:
 
 def _text_line(text: str, width: int) -> Picture:
     line = np.full((LINE, width, 3), PAGE_COLOR, dtype=np.uint8)
-    text = text.encode("ascii", "replace").decode()  # the font has no other characters
+    # The font has no other characters.
+    text = for_terminal(text).encode("ascii", "replace").decode()
     shown = text
     while shown and cv2.getTextSize(shown, FONT, FONT_SCALE, 1)[0][0] > width - 4:
         text = text[:-1]

@@ -6,7 +6,9 @@ import errno
 import os
 import re
 import shutil
+import stat
 import uuid
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,7 +22,10 @@ from numpy.typing import NDArray
 
 from medt.errors import UserError
 
+# Of what `atomic_write` has not brought to its end.
+TORN = re.compile(r"\..*\.(?=[0-9]*[a-f])[0-9a-f]{8}(\..*)?")
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
+LARGEST_FILE = 2**30  # bytes
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -72,9 +77,10 @@ def check_link(path: Path, folder: Path) -> None:
 
 
 def natural_key(name: str) -> tuple[tuple[int, str], ...]:
-    """A sort key that orders the numbers in names by value."""
+    """A sort key that orders the numbers in names by value, however long they are."""
     parts = re.split(r"([0-9]+)", name)
-    ordered = ((int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts))
+    numbers = (part.lstrip("0") if i % 2 else part for i, part in enumerate(parts))
+    ordered = ((len(part) if i % 2 else 0, part) for i, part in enumerate(numbers))
     return (*ordered, (0, name))
 
 
@@ -90,7 +96,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         UserError: the disk is full or the folder not writable.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{_mark()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -106,14 +112,15 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path, replace: bool = True) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path``; it takes that place when the block succeeds.
 
-    Where several processes make the same new folder at once, the first one stays and the others are
+    A folder that is there already is replaced or, without ``replace``, stays as it is. Where
+    several processes make the same new folder at once, the first one stays and the others are
     dropped.
     """
     path = Path(path)
-    existed = path.exists()
+    existed = replace and path.exists()
     temporary = temporary_beside(path)
     replaced = temporary.with_suffix(".old")
     try:
@@ -135,14 +142,27 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def remove_torn(folder: Path) -> None:
-    """Remove the temporary files of `atomic_write` that killed processes left in a folder.
+def remove_torn(folder: Path, in_use: str) -> None:
+    """Remove the temporary files of `atomic_write` that killed processes left below a folder.
 
-    Only for whoever knows that no other process is writing there.
+    Only for whoever knows that no other process is writing there. Hidden and linked folders are
+    passed over, and those that hold a file of the name `in_use`, as others write into them.
     """
-    for path in folder.iterdir():
-        if re.fullmatch(r"\..*\.[0-9a-f]{8}(\..*)?", path.name) and path.is_file():
-            path.unlink()
+    for root, below, files in os.walk(folder):
+        below[:] = [
+            name
+            for name in below
+            if not name.startswith(".") and not Path(root, name, in_use).exists()
+        ]
+        for path in (Path(root, name) for name in files if TORN.fullmatch(name)):
+            if path.is_file() and not path.is_symlink():
+                with suppress(OSError):  # somebody else's, which does no harm
+                    path.unlink()
+
+
+def _mark() -> str:
+    """Eight hexadecimal digits, of which one is a letter: no date of a file that somebody named."""
+    return f"{uuid.uuid4().hex[:7]}f"
 
 
 def _sync_folder(folder: Path) -> None:
@@ -255,7 +275,9 @@ def read_tensors(path: str | Path, kind: str) -> Any:
         raise UserError(f"there is no file {path}", f"give the path of a {kind}")
     _check_claims(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of what is refused anyway, such as sparse tensors
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes the reader raise whatever it comes across
         raise UserError(
             f"{path} is damaged or not a {kind}", "copy it again or use another"
@@ -276,22 +298,45 @@ def _check_claims(path: Path) -> None:
         )
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The content of a file.
+def read_bytes(path: str | Path, most: int | None = None) -> bytes:
+    """Read a whole file, which may come from anybody.
+
+    Args:
+        path: the file.
+        most: bytes; None is MEDT_MAX_FILE_BYTES of the environment, or 1 GiB.
 
     Raises:
-        UserError: it is missing or cannot be read.
+        UserError: it is missing, larger, not a regular file, or cannot be read.
     """
     path = Path(path)
+    limit = largest_file() if most is None else most
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for, a device not end
-            raise UserError(
-                f"{path} is no regular file", "give files, not folders, pipes or devices"
-            )
-        return path.read_bytes()
-    except FileNotFoundError:
+        with open(path, "rb", opener=_without_waiting) as file:
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):  # a pipe would be waited for, a device not end
+                raise UserError(
+                    f"{path} is no regular file", "give files, not folders, pipes or devices"
+                )
+            data = file.read(limit + 1) if facts.st_size <= limit else None
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"No file {path}", "check the path") from None
     except OSError as error:
         raise UserError(
             f"Cannot read {path}: {error.strerror or error}", "check that it is a readable file"
         ) from error
+    if data is None or len(data) > limit:
+        allow = "if it is right, set MEDT_MAX_FILE_BYTES in the environment to allow it"
+        raise UserError(
+            f"{path} has {facts.st_size / 1e6:,.1f} MB, more than {limit / 1e6:,.1f}",
+            allow if most is None else "no file of this kind is so large: check what it is",
+        )
+    return data
+
+
+def largest_file() -> int:
+    """The bytes that a file may have, or claim to have when it is unpacked."""
+    return environment_number("MEDT_MAX_FILE_BYTES", LARGEST_FILE)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import io
 import logging
-import math
 import warnings
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from medt import tiff
 from medt.errors import UserError
 from medt.files import environment_number, read_bytes
+from medt.image_headers import (
+    JPEG,
+    MOST_FRAMES,
+    PNG,
+    Header,
+    HeaderError,
+    needed_chunks,
+    png_chunks,
+    read_header,
+)
+from medt.tiff import ORIENTATION_TAG, decode_with_opencv, oriented, pillow
 
 
 class PaintedMaskError(UserError):
@@ -33,10 +44,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 MOST_PIXELS = 2**28
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-ORIENTATION_TAG = 0x0112
-WHITE_IS_ZERO, YCBCR = 0, 6  # of a TIFF's photometric interpretation
-UNCOMPRESSED, DEFLATED = 1, (8, 32946)  # of a TIFF's compression
+PIXEL_BYTES = 4  # that the limit takes a pixel for: 8 bit RGBA
 
 
 def read_image(path: str | Path, page: int | None = None) -> NDArray[Any]:
@@ -107,7 +115,7 @@ def read_values(path: str | Path, page: int | None = None) -> tuple[NDArray[Any]
 def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
     """``read_image`` for the content of a file; ``name`` is what an error calls it."""
     _check_end(data, name)
-    _check_size(data, name)
+    data = needed_chunks(data) if data.startswith(PNG) else data
     pages = _pages(data, name)
     if len(pages) > 1 and (page is None or not 0 <= page < len(pages)):
         raise UserError(
@@ -115,30 +123,16 @@ def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any
             f"choose one with dataset.page=0 to {len(pages) - 1}, or save one image per file",
         )
     number = pages[page or 0 if len(pages) > 1 else 0]
-    if data[:4] in TIFF_STARTS:
-        plane = _decode_tiff(data, name, number)
-        if plane is not None:
-            return plane
-    elif len(pages) > 1:
-        return _frame(data, name, number)
-    pixels: NDArray[Any] | None
-    try:
-        pixels = _decode(data, number)
-    except cv2.error:
-        pixels = None
-    if (pixels is None or pixels.size == 0) and data[:4] in TIFF_STARTS:
-        return _with_tifffile(data, name, number)
-    if pixels is None or pixels.size == 0:
+    header = _checked_header(data, name, number)
+    pixels = _decode(data, name, number, animated=len(pages) > 1)
+    if sorted(pixels.shape[:2]) != sorted((header.height, header.width)):
         raise _undecodable(name)
-    if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
-        order = (2, 1, 0, 3)[: pixels.shape[2]]  # from BGR; cvtColor knows fewer types
-        pixels = np.ascontiguousarray(pixels[..., order])
-    # OpenCV follows the tag of a TIFF, but of nothing else when it leaves values unchanged.
-    return pixels if data[:4] in TIFF_STARTS else oriented(pixels, orientation(data))
+    return pixels
 
 
 def decode_mask(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
     """``read_mask`` for the content of a file; arguments as those of ``decode_image``."""
+    data = needed_chunks(data) if data.startswith(PNG) else data
     mask = decode_image(data, name, page)
     if mask.ndim == 3:
         pages = _pages(data, name)
@@ -158,7 +152,7 @@ def count_pages(data: bytes, name: str) -> int:
     """The number of images in the content of a file: of a TIFF stack or an animation, else 1.
 
     Raises:
-        UserError: the file is a damaged TIFF.
+        UserError: the file is damaged, or not an image.
     """
     return len(_pages(data, name))
 
@@ -168,10 +162,13 @@ def orientation(data: bytes) -> int:
 
     Numbers: Exif 2.32, section 4.6.4, tag 274.
     """
-    if data[:3] != b"\xff\xd8\xff" and data[:4] != b"\x89PNG":
+    if data.startswith(PNG):
+        if not any(kind == b"eXIf" for kind, _, _ in png_chunks(data)):
+            return 1
+    elif not data.startswith(JPEG):
         return 1
     try:
-        with _pillow().open(io.BytesIO(data)) as image:
+        with pillow().open(io.BytesIO(data)) as image:
             found = image.getexif().get(ORIENTATION_TAG, 1)
     except (OSError, ValueError, SyntaxError):
         return 1
@@ -187,54 +184,87 @@ def has_orientation(path: str | Path) -> bool:
         return False
 
 
-def oriented(pixels: NDArray[Any], tag: int) -> NDArray[Any]:
-    """An image (H, W) or (H, W, C) as its orientation tag (1 to 8) says that it is to be seen."""
-    if tag >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    if tag in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if tag in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
-
-
 def _pages(data: bytes, name: str) -> list[int]:
-    """Where the images of a file stand in it; previews of another size are none."""
-    if data[:4] in TIFF_STARTS:
-        import tifffile
+    """Where the images of a file stand in it."""
+    if data[:4] in tiff.STARTS:
+        with _readable(name):
+            return tiff.page_numbers(data)
+    header = _header(data, name)
+    if header.frames > MOST_FRAMES:
+        raise UserError(
+            f"{name} has more than {MOST_FRAMES:,} images", "save those that count on their own"
+        )
+    if header.frames == 1:
+        return [0]
+    try:
+        with pillow().open(io.BytesIO(data)) as image:
+            return list(range(getattr(image, "n_frames", 1)))
+    except (OSError, ValueError, SyntaxError):
+        return [0]  # the decoder says what is wrong with it
 
-        try:
-            with tifffile.TiffFile(io.BytesIO(data)) as file:
-                first = file.pages.first.shape
-                # Their number ends where a damaged file leads in a circle; going through them not.
-                return [i for i in range(len(file.pages)) if file.pages[i].shape == first]
-        except Exception:  # a broken file makes the reader raise whatever it comes across
-            raise _undecodable(name) from None
-    if data[:3] == b"GIF" or (data[:4] == b"\x89PNG" and b"acTL" in data[:4096]):
-        try:
-            with _pillow().open(io.BytesIO(data)) as image:
-                return list(range(getattr(image, "n_frames", 1)))
-        except (OSError, ValueError, SyntaxError):
-            return [0]  # the decoder says what is wrong with it
-    return [0]
+
+def _header(data: bytes, name: str) -> Header:
+    with _readable(name):
+        return read_header(data)
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except HeaderError:
+        raise _undecodable(name) from None
+
+
+def _checked_header(data: bytes, name: str, number: int) -> Header:
+    """What an image announces; a small file can claim one that fills the memory."""
+    if data[:4] in tiff.STARTS:
+        with _readable(name):
+            header = tiff.read_page_header(data, number)
+    else:
+        header = _header(data, name)
+    pixels = header.width * header.height * header.depth
+    most = environment_number("MEDT_MAX_PIXELS", MOST_PIXELS)
+    allow = "if it is right, set MEDT_MAX_PIXELS in the environment to allow it"
+    if pixels > most:
+        slices = f" x {header.depth}" if header.depth > 1 else ""
+        raise UserError(
+            f"{name} claims {header.width} x {header.height}{slices} pixels, more than {most:,}",
+            allow,
+        )
+    if pixels * header.sample_bytes > PIXEL_BYTES * most:
+        raise UserError(
+            f"{name} claims {pixels * header.sample_bytes / 1e6:,.1f} MB of pixels, "
+            f"more than {PIXEL_BYTES * most / 1e6:,.1f}",
+            allow,
+        )
+    if header.depth != 1:
+        raise UserError(
+            f"{name} is a volume of {header.depth} slices", "save each slice as an image"
+        )
+    return header
+
+
+def _decode(data: bytes, name: str, number: int, animated: bool) -> NDArray[Any]:
+    if data[:4] in tiff.STARTS:
+        with _readable(name):
+            return tiff.decode_page(data, number)
+    if animated:
+        return _frame(data, name, number)
+    pixels = decode_with_opencv(data)
+    if pixels is None:
+        raise _undecodable(name)
+    return oriented(pixels, orientation(data))  # OpenCV does not when it leaves values unchanged
 
 
 def _frame(data: bytes, name: str, number: int) -> NDArray[np.uint8]:
     """One image of an animation, as it is to be seen: (H, W, 3)."""
     try:
-        with _pillow().open(io.BytesIO(data)) as image:
+        with pillow().open(io.BytesIO(data)) as image:
             image.seek(number)
             return np.array(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, EOFError):
         raise _undecodable(name) from None
-
-
-def _decode(data: bytes, number: int) -> NDArray[Any] | None:
-    content = np.frombuffer(data, np.uint8)
-    if number == 0:
-        return cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
-    _, found = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED, range=(number, number + 1))
-    return np.asarray(found[0]) if found else None
 
 
 def _undecodable(name: str) -> UserError:
@@ -255,122 +285,13 @@ def _check_end(data: bytes, name: str) -> None:
         raise _undecodable(name)
 
 
-def _check_size(data: bytes, name: str) -> None:
-    """A small file can claim an image that fills the memory."""
-    if data[:4] in TIFF_STARTS:
-        import tifffile
-
-        try:
-            with tifffile.TiffFile(io.BytesIO(data)) as file:
-                height, width = file.pages.first.imagelength, file.pages.first.imagewidth
-                planes = max(1, file.pages.first.samplesperpixel // 4)
-        except Exception:  # a broken file makes the reader raise whatever it comes across
-            raise _undecodable(name) from None
-    else:
-        try:
-            with _pillow().open(io.BytesIO(data)) as image:
-                width, height = image.size
-        except (OSError, ValueError, SyntaxError):
-            return  # the decoder says what is wrong with it, or reads what Pillow does not
-        planes = 1
-    most = environment_number("MEDT_MAX_PIXELS", MOST_PIXELS)
-    if height * width * planes > most:
-        raise UserError(
-            f"{name} claims {width} x {height} pixels, more than {most:,}",
-            "if it is right, set MEDT_MAX_PIXELS in the environment to allow it",
-        )
-
-
-def _pillow() -> ModuleType:
-    """Pillow without its own limit, which warns from 89 million pixels on: we have one."""
-    from PIL import Image
-
-    Image.MAX_IMAGE_PIXELS = None
-    return Image
-
-
-def _with_tifffile(data: bytes, name: str, number: int) -> NDArray[Any]:
-    """Kinds of TIFF that OpenCV does not read, such as half precision or small tiles."""
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages[number]
-            tag = page.tags.get(ORIENTATION_TAG)
-            return oriented(np.asarray(page.asarray()), tag.value if tag else 1)
-    except Exception:  # a broken file makes the reader raise whatever it comes across
-        raise _undecodable(name) from None
-
-
-def _decode_tiff(data: bytes, name: str, number: int) -> NDArray[Any] | None:
-    """One page, or None where OpenCV does as well.
-
-    OpenCV inverts 1 bit TIFFs, multiplies colours by alpha, and reads but one of separate planes,
-    two channels as 8 bit, and no more than four channels.
-    """
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages[number]
-            bits, samples = page.bitspersample, page.samplesperpixel
-            if not _is_whole(data, page):
-                raise _undecodable(name)
-            if bits == 1 or (bits == 8 and samples == 4 and page.planarconfig == 1):
-                with _pillow().open(io.BytesIO(data)) as image:
-                    image.seek(number)
-                    modes = {1: "L", 4: "RGB" if image.mode == "CMYK" else image.mode}
-                    return np.array(image.convert(modes[samples] if bits == 8 else "L"))
-            if bits == 8 and samples == 1 and page.photometric == WHITE_IS_ZERO:
-                inverted = _decode(data, number)  # as OpenCV does with 8 bits, but no others
-                return None if inverted is None else 255 - inverted
-            if samples > 4 or samples == 2 or (samples > 1 and page.planarconfig == 2):
-                pixels = np.asarray(page.asarray())
-                if page.planarconfig == 2:
-                    pixels = np.moveaxis(pixels, 0, -1)
-                tag = page.tags.get(ORIENTATION_TAG)
-                return oriented(pixels, tag.value if tag else 1)
-            return None
-    except Exception:  # a broken file makes these readers raise whatever they come across
-        raise _undecodable(name) from None
-
-
-def _is_whole(data: bytes, page: Any) -> bool:
-    """Whether a TIFF page holds what it claims: OpenCV fills what is missing with zeros."""
-    bits = page.bitspersample  # a tuple where the samples differ
-    sample = sum(bits) if isinstance(bits, tuple) else bits * page.samplesperpixel
-    claimed: int = page.imagelength * page.imagewidth * sample
-    if len(page.dataoffsets) < math.prod(page.chunked):
-        return False
-    if page.photometric == YCBCR:  # colours may be stored at half the resolution
-        claimed = 0
-    if page.compression in DEFLATED:
-        return claimed <= 8 * _inflated_bytes(data, page)
-    return page.compression != UNCOMPRESSED or claimed <= 8 * len(data)
-
-
-def _inflated_bytes(data: bytes, page: Any) -> int:
-    """The bytes in a deflated page; an EOFError or zlib.error where it is damaged."""
-    most = 8 * math.prod(page.chunks)  # of a strip or tile, whatever its type
-    found = 0
-    for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
-        if size == 0:  # a part that is not stored: zeros
-            found += most
-            continue
-        stream = zlib.decompressobj()
-        found += len(stream.decompress(data[start : start + size], most))
-        if not stream.eof:
-            raise EOFError
-    return found
-
-
 def _palette_indices(data: bytes, number: int) -> NDArray[np.uint8] | None:
     """(H, W) indices of a palette image in colours, else None.
 
     A palette of greys, and that of a GIF, is arbitrary: there the shown values count.
     """
     try:
-        with _pillow().open(io.BytesIO(data)) as image:
+        with pillow().open(io.BytesIO(data)) as image:
             if image.mode != "P" or image.format == "GIF":
                 return None
             image.seek(number)

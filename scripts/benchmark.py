@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def benchmark(cfg: DictConfig) -> int:
     from medt.files import atomic_write
+    from medt.locks import locked
 
     settings = plain(cfg)
     check_names("networks", settings["networks"], model_names())
@@ -49,12 +50,12 @@ def benchmark(cfg: DictConfig) -> int:
         raise UserError("large=... without a network to predict with", "give checkpoint=FILE, too")
     groups, skipped = plan(settings)
     output = Path(settings["output"])
-    output.mkdir(parents=True, exist_ok=True)
-    report = measure(settings, groups, skipped, output / "benchmark.json")
-    from benchmark_plot import draw
+    with locked(output, "benchmark.py"):
+        report = measure(settings, groups, skipped, output / "benchmark.json")
+        from benchmark_plot import draw
 
-    with atomic_write(output / "benchmark.png") as temporary:
-        temporary.write_bytes(draw(report["variants"]))
+        with atomic_write(output / "benchmark.png") as temporary:
+            temporary.write_bytes(draw(report["variants"]))
     show(report)
     print(f"\nbenchmark.json and benchmark.png written to {shown(output)}")
     return 0

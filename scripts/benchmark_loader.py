@@ -49,9 +49,9 @@ def loader_work(job: LoaderJob) -> Work:
     "loader" augments the images that the loader keeps decoded, "memory" finds the batches ready.
     """
     import torch
-    from rich.console import Console
     from train import build_network, build_trainer
 
+    from medt.console import safe_console
     from medt.data.sources import open_dataset
     from medt.inference.device import choose_device
     from medt.processes import Processes
@@ -61,12 +61,12 @@ def loader_work(job: LoaderJob) -> Work:
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     config = job.config
-    index = open_dataset(config["dataset"])
+    index = open_dataset(config["dataset"], draws=True)
     network, _ = build_network(config, resumed=False)
     run_folder = RunFolder(Path(config["run_dir"]))
     device = choose_device(config["trainer"]["device"])
     trainer = build_trainer(
-        config, index, network, None, run_folder, Console(quiet=True), device, Processes()
+        config, index, network, None, run_folder, safe_console(quiet=True), device, Processes()
     )
     trainer.batches.set_epoch(1)
     batches = {"loader": trainer.loader, "memory": list(trainer.loader)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,9 @@ from typing import TYPE_CHECKING
 from command import plain, print_table, run, shown, terminal_width
 from omegaconf import DictConfig
 from training_data import check_of, new_preprocessing, training_set
+
+from medt.build import TARGET
+from medt.text import json_text
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
@@ -31,24 +33,25 @@ def check(cfg: DictConfig) -> int:
     from medt.data.sources import open_dataset
     from medt.evaluation.tables import strict
     from medt.files import write_png, write_text
+    from medt.locks import locked
 
-    settings = plain(cfg.dataset)
-    index = open_dataset(settings)
-    found = check_of(settings, index)
-    print_check(found)
     output = Path(cfg.output)
-    text = json.dumps(strict(report(found)), indent=2, allow_nan=False, ensure_ascii=False)
-    write_text(output / REPORT, text + "\n")
-    written = [REPORT]
-    pictures = {SHEET: draw_sheet(found, cfg.cases)}
-    if cfg.preview:
-        pictures[PREVIEW] = preview(cfg, found)
-    for name, picture in pictures.items():
-        if picture is None:
-            print(f"{name} is not drawn: it needs cases without errors")
-        else:
-            write_png(output / name, picture)
-            written.append(name)
+    with locked(output, "check_data.py"):
+        settings = plain(cfg.dataset)
+        index = open_dataset(settings, draws=True)
+        found = check_of(settings, index)
+        print_check(found)
+        write_text(output / REPORT, json_text(strict(report(found))))
+        written = [REPORT]
+        pictures = {SHEET: draw_sheet(found, cfg.cases)}
+        if cfg.preview:
+            pictures[PREVIEW] = preview(cfg, found)
+        for name, picture in pictures.items():
+            if picture is None:
+                print(f"{name} is not drawn: it needs cases without errors")
+            else:
+                write_png(output / name, picture)
+                written.append(name)
     print(f"{', '.join(written)} written to {shown(output)}")
     return 1 if found.errors else 0
 
@@ -66,7 +69,8 @@ def preview(cfg: DictConfig, found: Check) -> Picture | None:
     if not cases:
         return None
     preprocessing = new_preprocessing(config["dataset"], cases)
-    dataset = training_set(config, found.index, cases, preprocessing)
+    allow = [config["augmentation"][TARGET] or ""]
+    dataset = training_set(config, found.index, cases, preprocessing, allow)
     colors = [c.color for c in found.index.classes]
     return draw_preview(dataset, cfg.versions, colors, tiles_of(found))
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -21,13 +21,15 @@ from arguments import CONFIGS, flags_and_settings, quoted, quoted_path
 from error_lines import error_line
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from sweeps import claimed_sweep, sweep_folder
 
 from medt.config import register_schema
 from medt.config.ranges import check_ranges
 from medt.errors import FailedElsewhereError, UserError
 from medt.interruption import STOPPING, Stopped, exit_code, is_gone, on_stop
+from medt.terminal import safe_output
+from medt.text import for_error
 
 # rich is imported where something is drawn: --help does not need it.
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class _StoppedError(BaseException):
     """A run was stopped by a signal, and has said so; no other run follows it."""
 
 
+@safe_output()
 def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | None) -> int:
     """Compose configs/<config>.yaml with the overrides in `argv` and call `task` with it.
 
@@ -68,6 +71,7 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
         check_ranges(OmegaConf.to_container(cfg, resolve=False))
         return 0
 
+    @safe_output()  # of a launcher's process, too
     def job(cfg: DictConfig) -> None:
         if sweep := sweep_folder():
             sweeps.append(sweep)
@@ -84,11 +88,14 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
         flags, settings = flags_and_settings(overrides)
         own = _hydra_settings(flags, settings, config)
         start = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config)(job)
-        with patch.object(sys, "argv", [f"{config}.py", *own, *settings, *flags]):
-            if {"-h", "--help"}.isdisjoint(flags):
-                start()
-            else:
-                _print_help(start)
+        trains = sweeping and {"-h", "--help"}.isdisjoint(flags)
+        with claimed_sweep(CONFIGS, config, settings) if trains else nullcontext() as folder:
+            own += [f"hydra.sweep.dir={quoted(str(folder))}"] if folder else []
+            with patch.object(sys, "argv", [f"{config}.py", *own, *settings, *flags]):
+                if {"-h", "--help"}.isdisjoint(flags):
+                    start()
+                else:
+                    _print_help(start)
         return max(codes, default=0)
 
     with (
@@ -110,20 +117,6 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
         with suppress(OSError):  # nobody may be left to read it
             print(*said, sep="\n")
     return _flushed(code)
-
-
-def sweep_folder() -> Path | None:
-    """The folder of one run of a --multirun, named by what is varied; else None."""
-    settings = HydraConfig.get()
-    if settings.mode != RunMode.MULTIRUN:
-        return None
-    name = re.sub(r"[^\w.,=+-]+", "_", settings.job.override_dirname)
-    return Path(settings.sweep.dir) / name
-
-
-def one_line(text: str) -> str:
-    """The text with the line breaks that a file's name may have written as such."""
-    return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
 def command_line(script: str) -> str:
@@ -154,12 +147,15 @@ def checkpoint_files(cfg: DictConfig) -> list[str]:
 @contextmanager
 def progress(description: str) -> Iterator[Callable[[float, int], None]]:
     """A bar with the time left, on a terminal; yields what to call with (done, in all)."""
-    from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(description, total=None)
+    from medt.console import safe_console
+
+    console = safe_console(sys.stderr)
+    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+    with bar, safe_output():
+        task = bar.add_task(escape(description), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -169,14 +165,16 @@ def print_table(shown: RenderableType) -> None:
     Where the terminal is too narrow their lines break there, but nothing is cut off.
     """
     from rich.cells import cell_len
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.table import Table
+
+    from medt.console import safe_console
 
     if isinstance(shown, Group):
         for part in shown.renderables:
             print_table(part)
         return
-    console = Console(soft_wrap=True)
+    console = safe_console(soft_wrap=True)
     if isinstance(shown, Table):
         for column in shown.columns:
             cells = "\n".join(map(str, (column.header, *column.cells))).split("\n")
@@ -222,7 +220,7 @@ def _guarded(
         if os.environ.get("MEDT_DEBUG") == "1":
             traceback.print_exc()
         if speaks:
-            _say(f"error: {one_line(error_line(error, config, overrides, composing))}")
+            _say(f"error: {for_error(error_line(error, config, overrides, composing))}")
         return 1
 
 

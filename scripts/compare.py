@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from arguments import FLAGS_WITH_VALUE, quoted
 from command import plain, print_table, run
 from omegaconf import DictConfig
+
+from medt.text import csv_text, json_text
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
@@ -35,20 +34,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def compare(cfg: DictConfig) -> int:
     from medt.files import atomic_write, write_text
+    from medt.locks import locked
     from medt.training.comparison import group_runs, report
     from medt.training.curves import draw_curves
     from medt.training.past_run import find_runs, read_run
 
-    folders = find_runs([Path(path) for path in plain(cfg)["runs"]])
-    groups = group_runs([read_run(folder) for folder in folders])
-    comparison = report(groups)
-    picture = draw_curves(groups)
     output = Path(cfg.output)
-    write_text(output / "comparison.csv", csv_of(comparison))
-    text = json.dumps(comparison, indent=2, ensure_ascii=False)
-    write_text(output / "comparison.json", text + "\n")
-    with atomic_write(output / "curves.png") as temporary:
-        temporary.write_bytes(picture)
+    with locked(output, "compare.py"):
+        folders = find_runs([Path(path) for path in plain(cfg)["runs"]])
+        groups = group_runs([read_run(folder) for folder in folders])
+        comparison = report(groups)
+        picture = draw_curves(groups)
+        write_text(output / "comparison.csv", csv_of(comparison))
+        write_text(output / "comparison.json", json_text(comparison))
+        with atomic_write(output / "curves.png") as temporary:
+            temporary.write_bytes(picture)
     print_table(table_of(comparison))
     for evaluation, pairs in comparison["pairs"].items():
         print()
@@ -131,11 +131,9 @@ def pair_table(evaluation: str, pairs: Sequence[dict[str, Any]]) -> Table:
 
 def csv_of(comparison: dict[str, Any]) -> str:
     """A line a group; what is not known is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = [*SCORES, "seconds", *comparison["evaluations"]]
     pairs = [f"{column}_{part}" for column in columns for part in ("mean", "deviation")]
-    writer.writerow(["group", "runs", "unfinished", "epochs_least", "epochs_most", *pairs])
+    lines = [["group", "runs", "unfinished", "epochs_least", "epochs_most", *pairs]]
     for group in comparison["groups"]:
         summaries = [group[name] for name in (*SCORES, "seconds")]
         summaries += group["evaluations"].values()
@@ -143,8 +141,8 @@ def csv_of(comparison: dict[str, Any]) -> str:
         line += [group["epochs"][0], group["epochs"][-1]]
         for summary in summaries:
             line += [None, None] if summary is None else [summary["mean"], summary["deviation"]]
-        writer.writerow([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in line])
-    return text.getvalue()
+        lines.append([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in line])
+    return csv_text(lines)
 
 
 def _title(evaluation: str) -> str:

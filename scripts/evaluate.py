@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from command import checkpoint_files, plain, print_table, progress, run, shown
 from omegaconf import DictConfig
+from training_data import located
 
 from medt.errors import UserError
 
@@ -37,7 +38,7 @@ def evaluate(cfg: DictConfig) -> int:
     from medt.checkpoint import load_checkpoint
     from medt.data.dataset import SegmentationDataset
     from medt.evaluation.evaluate import evaluate as score
-    from medt.evaluation.tables import render, write_evaluation
+    from medt.evaluation.tables import claimed_result, render, write_evaluation
     from medt.inference.device import choose_device
     from medt.inference.instances import InstanceRule
     from medt.inference.predictor import Predictor
@@ -49,6 +50,8 @@ def evaluate(cfg: DictConfig) -> int:
             f"tune=true with split={cfg.split} would choose on other cases than the validation's",
             "give split=val",
         )
+    if cfg.tune and cfg.output is not None:
+        raise UserError("tune=true writes no results", "leave output out")
     device = choose_device(cfg.device)
     checkpoints = [load_checkpoint(file, cfg.allow or ()) for file in checkpoint_files(cfg)]
     path = Path(checkpoints[0].file)  # of an ensemble the first says where results go
@@ -64,28 +67,30 @@ def evaluate(cfg: DictConfig) -> int:
         return tune_postprocessing(cfg, predictor, dataset)
     home = home_of(path)
     history = RunFolder(home).history
-    curves = read_curves(history) if history.exists() else None
-    with progress(f"evaluating {index.name} {cfg.split}") as advance:
-        evaluation = score(
-            predictor,
-            dataset,
-            cfg.protocol.name,
-            cfg.batch_size,
-            advance,
-            rule=InstanceRule(**plain(cfg.postprocess)),
-            detail=True,
-            tolerance=cfg.tolerance,
-            pixel_size=index.pixel_size,
-        )
-    evaluation.summary["prediction"] = {
-        "checkpoints": [one.file for one in checkpoints],
-        "mode": predictor.mode,
-        "tta": cfg.tta,
-    }
-    print_table(render(evaluation))
-    report = report_of(cfg, evaluation, checkpoints, predictor, index, dataset, curves)
     name = f"{index.name}-{cfg.split}-{cfg.protocol.name}{variant(cfg, len(checkpoints))}"
-    folder = write_evaluation(evaluation, home / "evaluation" / name, report)
+    asked = home / "evaluation" / name if cfg.output is None else Path(cfg.output)
+    with claimed_result(asked) as folder:
+        curves = read_curves(history) if history.exists() else None
+        with progress(f"evaluating {index.name} {cfg.split}") as advance:
+            evaluation = score(
+                predictor,
+                dataset,
+                cfg.protocol.name,
+                cfg.batch_size,
+                advance,
+                rule=InstanceRule(**plain(cfg.postprocess)),
+                detail=True,
+                tolerance=cfg.tolerance,
+                pixel_size=index.pixel_size,
+            )
+        evaluation.summary["prediction"] = {
+            "checkpoints": [one.file for one in checkpoints],
+            "mode": predictor.mode,
+            "tta": cfg.tta,
+        }
+        print_table(render(evaluation))
+        report = report_of(cfg, evaluation, checkpoints, predictor, index, dataset, curves)
+        write_evaluation(evaluation, folder, report)
     if seen := cases_trained_on(cfg, checkpoints, dataset):
         print(f"\nwarning: {len(seen)} of these cases were trained on, such as {min(seen)}")
     trained = f"trained for {checkpoints[0].epoch} epochs" if checkpoints[0].dataset else "imported"
@@ -98,13 +103,17 @@ def open_index(cfg: DictConfig, checkpoint: Checkpoint, predictor: Predictor) ->
     """The dataset asked for, else the one trained on; its classes must be the network's."""
     from medt.data.sources import open_dataset
 
-    settings = checkpoint.dataset if cfg.dataset is None else plain(cfg.dataset)
-    if not settings:
+    if cfg.dataset is not None:
+        index = open_dataset(plain(cfg.dataset), draws=True)
+    elif checkpoint.dataset:
+        index = open_dataset(
+            located(checkpoint.dataset, cfg.paths.data, checkpoint.file, "evaluate")
+        )
+    else:
         raise UserError(
             f"{checkpoint.file} was imported and names no dataset",
             "give one: dataset=glas, or another",
         )
-    index = open_dataset(settings)
     trained, present = ([c.name for c in owner.classes] for owner in (predictor, index))
     if trained != present:
         raise UserError(

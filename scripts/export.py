@@ -18,9 +18,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def export(cfg: DictConfig) -> int:
     import medt
     from medt.checkpoint import load_checkpoint
-    from medt.export.card import model_card
+    from medt.export.card import model_card, recorded_scores
     from medt.export.formats import FORMATS, export_network
     from medt.files import write_text
+    from medt.locks import locked
     from medt.training.run_folder import home_of
 
     checkpoint = load_checkpoint(cfg.checkpoint, cfg.allow or ())
@@ -29,10 +30,12 @@ def export(cfg: DictConfig) -> int:
     folder = home / "export" if cfg.output is None else Path(cfg.output)
     file = folder / f"{source.stem}{FORMATS[cfg.format][0]}"
     print(f"exporting {shown(source)} as {cfg.format}", flush=True)
-    difference = export_network(checkpoint, file, cfg.format)
-    card = file.with_name(f"{file.name}.md")
-    facts = model_card(checkpoint, file, difference, home / "evaluation", medt.__version__)
-    write_text(card, facts)
+    scores = recorded_scores(checkpoint, home / "evaluation")
+    with locked(folder, "export.py"):
+        difference = export_network(checkpoint, file, cfg.format)
+        card = file.with_name(f"{file.name}.md")
+        facts = model_card(checkpoint, file, difference, scores, medt.__version__)
+        write_text(card, facts)
     print(f"largest difference of the logits to the checkpoint's: {difference:.3g}")
     print(f"written to {shown(file)}, with the model card {card.name}")
     return 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from command import run
+from command import plain, run
 from omegaconf import DictConfig, OmegaConf
 
 from medt.errors import UserError
@@ -24,38 +24,40 @@ def import_official(cfg: DictConfig) -> int:
     from medt.checkpoint import Checkpoint, build_model, save_checkpoint
     from medt.data.layout import default_classes
     from medt.data.preprocessing import Preprocessing
+    from medt.locks import locked_beside
     from medt.models.official_weights import load_official
     from medt.models.state_dicts import read_state_dict
 
     weights, output, names = Path(cfg.weights), Path(cfg.output), list(cfg.classes)
-    if output.exists():
-        raise UserError(f"{output} exists already", "give another output, or move it away")
     if len(set(names)) != len(names) or len(names) < 2:
         raise UserError(
             f"classes={names} is out of range", "give two or more different names, background first"
         )
-    spec = model_arguments(cfg)
-    official = read_state_dict(weights)
-    model = build_model(spec)
-    load_official(model, official, str(weights))
-    height, width = spec["image_size"]
-    channels = int(cfg.channels)
-    order = "bgr" if channels == 3 else "rgb"
-    unit = Preprocessing((height, width), channels, (0.0,) * channels, (1.0,) * channels, order)
-    save_checkpoint(
-        Checkpoint(
-            model=spec,
-            weights=model.state_dict(),
-            preprocessing=unit.to_dict(),
-            classes=[c.to_dict() for c in default_classes(names)],
-            dataset={},
-            config={},
-            epoch=0,
-            scores={},
-            training_cases=[],
-        ),
-        output,
-    )
+    with locked_beside(output, "import_official.py"):
+        if output.exists():
+            raise UserError(f"{output} exists already", "give another output, or move it away")
+        spec = model_arguments(cfg)
+        official = read_state_dict(weights)
+        model = build_model(spec)
+        load_official(model, official, str(weights))
+        height, width = spec["image_size"]
+        channels = int(cfg.channels)
+        order = "bgr" if channels == 3 else "rgb"
+        unit = Preprocessing((height, width), channels, (0.0,) * channels, (1.0,) * channels, order)
+        save_checkpoint(
+            Checkpoint(
+                model=spec,
+                weights=model.state_dict(),
+                preprocessing=unit.to_dict(),
+                classes=[c.to_dict() for c in default_classes(names)],
+                dataset={},
+                config={},
+                epoch=0,
+                scores={},
+                training_cases=[],
+            ),
+            output,
+        )
     count = sum(parameter.numel() for parameter in model.parameters())
     print(
         f"{cfg.model.name}, {count:,} parameters, {height} x {width}, "
@@ -75,14 +77,12 @@ def model_arguments(cfg: DictConfig) -> dict[str, Any]:
             f"the official code has no model={cfg.model.name}",
             f"choose one of {', '.join(OFFICIAL)}",
         )
-    arguments = OmegaConf.to_container(cfg.model, resolve=False)
-    assert isinstance(arguments, dict)
+    written = OmegaConf.to_container(cfg.model, resolve=False)
+    assert isinstance(written, dict)
     for key in ("image_size", "channels", "classes"):
-        if not str(arguments[key]).startswith("${"):
+        if not str(written[key]).startswith("${"):
             raise UserError(f"model.{key} is not read here", f"give {key}=...")
-    size = list(as_size(cfg.image_size))
-    given = {"image_size": size, "channels": cfg.channels, "classes": len(cfg.classes)}
-    return model_spec({str(key): value for key, value in arguments.items()} | given)
+    return model_spec({**plain(cfg.model), "image_size": list(as_size(cfg.image_size))})
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from command import checkpoint_files, one_line, plain, progress, run
+from command import checkpoint_files, plain, progress, run
 from omegaconf import DictConfig
+
+from medt.text import for_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +37,7 @@ def predict(cfg: DictConfig) -> int:
         outcome = predict_folder(predictor, inputs, output, outputs, rule, cfg.overwrite, advance)
     for kind, lines in (("warning", outcome.warnings), ("error", outcome.failures)):
         for line in lines:
-            print(f"{kind}: {one_line(line)}", file=sys.stderr)
+            print(f"{kind}: {for_error(line)}", file=sys.stderr)
     print(f"{outcome.written} of {len(inputs)} masks written to {output}")
     if outcome.kept:
         print(f"{outcome.kept} were there already and are kept (overwrite=true replaces them)")

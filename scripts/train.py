@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from command import plain, run, shown, sweep_folder
+from command import plain, run, shown
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import Container, DictConfig, OmegaConf
-from training_data import FOLDER_KEYS, new_preprocessing, training_set, warnings_before_training
+from resume_rules import CIRCUMSTANCES, check_changes, check_position, differences
+from sweeps import is_named_by_time, sweep_folder
+from training_data import (
+    FOLDER_KEYS,
+    located,
+    new_preprocessing,
+    training_set,
+    warnings_before_training,
+)
 
-from medt.config.groups import DatasetConfig
+from medt.build import GROUPS, TARGET, build
 from medt.errors import UserError
 from medt.interruption import Output
+from medt.terminal import innermost
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
@@ -33,14 +40,7 @@ if TYPE_CHECKING:
     from medt.training.run_folder import RunFolder
     from medt.training.trainer import Trainer
 
-# With resume=PATH the run's own config counts; these keys say only where and how it is computed.
-LOADING = ("workers", "cache", "timeout")
-FREE_ON_RESUME = ("resume", "resume_force", "check", "allow", "trainer.device")
-FREE_ON_RESUME += tuple(f"dataset.{key}" for key in LOADING)
-FREE_ON_RESUME += ("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file")
-# Modules whose classes a run's config may name.
-BUILT_FROM = ("medt.models", "medt.losses", "medt.training.schedules", "medt.data.augmentation")
-BUILT_FROM += ("torch.optim",)
+LOADING = ("workers", "cache", "timeout")  # how images are loaded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,17 +60,20 @@ def train_together(cfg: DictConfig, others: Meeting) -> int:
     from medt.data.sources import open_dataset
     from medt.inference.device import choose_device
     from medt.processes import local_device
-    from medt.training.run_folder import is_finished
+    from medt.training.run_folder import RunFolder, is_finished, run_to_resume
 
     if cfg.dry_run and cfg.resume is not None:
         raise UserError("dry_run=true says what a new run would be", "leave resume out")
+    allow = allowed_targets(cfg)
     if cfg.resume not in (None, "auto"):
-        config, run_folder, checkpoint = run_of_resume(cfg)
-        settings = config["dataset"]
+        config, run_folder, checkpoint = run_of_resume(cfg, allow)
+        settings = config["dataset"] = located(
+            config["dataset"], cfg.paths.data, run_folder.config, "train"
+        )
         index = open_dataset(settings)
     else:
         settings = plain(cfg.dataset)
-        index = open_dataset(settings)
+        index = open_dataset(settings, draws=True)
         config, run_folder, checkpoint = run_of_config(cfg, index)
         if cfg.resume == "auto" and checkpoint is None and is_finished(run_folder.root, config):
             if others.rank == 0:
@@ -78,7 +81,32 @@ def train_together(cfg: DictConfig, others: Meeting) -> int:
             return 0
     device = choose_device(local_device(config["trainer"]["device"]))
     with others.join(device) as processes:
-        return train_with(cfg, config, index, checkpoint, run_folder, device, processes)
+        writes = processes.writes and not cfg.dry_run
+        place = held(cfg, config, run_folder, checkpoint) if writes else nullcontext(run_folder)
+        with place as run_folder:
+            run_folder = RunFolder(processes.gather_items([run_folder.root])[0])
+            if checkpoint is not None:  # which another process may have trained on meanwhile
+                _, checkpoint = run_to_resume(run_folder.root, cfg.resume_force, allow)
+            return train_with(cfg, config, index, checkpoint, run_folder, device, processes, allow)
+
+
+@contextmanager
+def held(
+    cfg: DictConfig, config: dict[str, Any], run_folder: RunFolder, checkpoint: Checkpoint | None
+) -> Iterator[RunFolder]:
+    """Hold the run's folder; of two new runs that are named by the same second one gets another."""
+    from medt.locks import claimed_folder
+    from medt.training.run_folder import RunFolder
+
+    if checkpoint is None and sweep_folder() is None and is_named_by_time(cfg, "run_dir"):
+        with claimed_folder(run_folder.root, "train.py", other="run_dir=...") as root:
+            config["run_dir"] = str(root)
+            yield RunFolder(root)
+        return
+    with run_folder.locked():
+        if checkpoint is None and not (cfg.resume == "auto" and run_folder.was_given_up(config)):
+            run_folder.check_new()
+        yield run_folder
 
 
 def train_with(
@@ -89,28 +117,32 @@ def train_with(
     run_folder: RunFolder,
     device: torch.device,
     processes: Processes,
+    allow: Sequence[str],
 ) -> int:
     """Train, or say what the training would be, in this process and those beside it."""
-    from rich.console import Console
-
+    from medt.console import safe_console
+    from medt.locks import locked_beside
     from medt.training.determinism import make_deterministic
     from medt.training.dry_run import dry_run
     from medt.training.progress import log, logging_to, silence
 
-    console = Console(file=cast(TextIO, Output(sys.stdout)), quiet=not processes.writes)
+    stream = cast(TextIO, Output(innermost(sys.stdout)))
+    console = safe_console(stream, quiet=not processes.writes)
     cost = make_deterministic() if config["trainer"]["deterministic"] else None
-    model, fresh = build_network(config, resumed=checkpoint is not None)
+    model, fresh = build_network(config, checkpoint is not None, allow)
     settings = config["dataset"]
     checked = cfg.check and processes.writes
     warnings = warnings_before_training(settings, index) if checked else []
     trainer = build_trainer(
-        config, index, model, checkpoint, run_folder, console, device, processes
+        config, index, model, checkpoint, run_folder, console, device, processes, allow
     )
     memory = memory_of(trainer)
     if cfg.dry_run:
         name = f"{config['dataset']['name']}-{config['model']['name']}.png"
         picture = shown(Path(config["paths"]["runs"]) / "dry_run" / name)
-        said = dry_run(trainer, memory, picture)
+        place = locked_beside(picture, "train.py dry_run=true", "paths.runs=...")
+        with place if processes.writes else nullcontext():
+            said = dry_run(trainer, memory, picture)
         if processes.writes:
             print(said, *warnings, sep="\n")
         return 0
@@ -119,14 +151,11 @@ def train_with(
             run_folder.begin_again(config)
         else:
             run_folder.create(config)
-    with (
-        run_folder.locked() if processes.writes else nullcontext(),
-        logging_to(console, run_folder.log) if processes.writes else silence(),
-    ):
+    with logging_to(console, run_folder.log) if processes.writes else silence():
         if checkpoint is not None:
             rates = trainer.resume(checkpoint)
             if processes.writes:
-                run_folder.tidy(config)
+                run_folder.store_config(config)
             log.info(f"resumed {trainer.state.position(len(trainer.batches))}: {run_folder.root}")
             for line in rates:
                 log.info(line)
@@ -189,61 +218,44 @@ def memory_of(trainer: Trainer) -> MemoryEstimate:
     return estimate
 
 
-def run_of_resume(cfg: DictConfig) -> tuple[dict[str, Any], RunFolder, Checkpoint]:
-    """The run that resume=PATH names, with its own config."""
+def run_of_resume(
+    cfg: DictConfig, allow: Sequence[str]
+) -> tuple[dict[str, Any], RunFolder, Checkpoint]:
+    """The run that resume=PATH names, with its own config, which may come from anybody."""
+    from medt.config.stored import check_stored
     from medt.training.run_folder import run_to_resume
-    from medt.training.settings import TrainerSettings
 
-    run_folder, checkpoint = run_to_resume(Path(cfg.resume), ended=cfg.resume_force)
+    run_folder, checkpoint = run_to_resume(Path(cfg.resume), cfg.resume_force, allow)
     config = run_folder.read_config()
-    for part, schema in {"dataset": DatasetConfig, "trainer": TrainerSettings}.items():
-        for setting in fields(schema):  # of a run that an earlier version began
-            config[part].setdefault(setting.name, setting.default)
-    check_targets(config, cfg.allow)
+    check_stored(config, str(run_folder.config), allow)
+    check_stored(checkpoint.config, checkpoint.file, allow)
     given = [override.partition("=")[0] for override in HydraConfig.get().overrides.task]
     for name in ("channels", "num_classes", "image_size"):  # what the model follows
         if f"dataset.{name}" not in given:
             cfg.dataset[name] = config["dataset"][name]
-    changes = []
-    for override in HydraConfig.get().overrides.task:
-        key = override.partition("=")[0]
+    changes: dict[str, tuple[Any, Any]] = {}
+    for key in given:
         *parents, name = key.split(".")
         node = config
         for parent in parents:
             node = node.setdefault(parent, {})
         before, after = node.get(name), OmegaConf.select(cfg, key)
         after = plain(after) if isinstance(after, Container) else after
-        if key not in FREE_ON_RESUME and before != after:
-            changes += differences(key, before, after)
-        if parents or key not in FREE_ON_RESUME:
+        if key == "dataset" and after["name"] == before["name"]:
+            continue  # it says which keys there are, not their values
+        changes |= differences(key, before, after) if before != after else {}
+        if parents or key not in CIRCUMSTANCES:
             node[name] = after
-    if changes and not cfg.resume_force:
-        raise UserError(
-            f"the run's config.yaml differs: {'; '.join(changes)}",
-            "leave these out, or go on with them by resume_force=true",
-        )
-    check_targets(config, cfg.allow)
+    check_changes(changes, cfg.resume_force)
+    check_stored(config, str(run_folder.config), allow)
+    check_position(config["trainer"]["epochs"], changes, checkpoint.training or {})
     return config, run_folder, checkpoint
 
 
-def differences(key: str, before: Any, after: Any) -> list[str]:
-    """The values below a key that differ, such as: trainer.epochs 80 -> 120."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        below = [(f"{key}.{k}", before.get(k), after.get(k)) for k in {**before, **after}]
-        return [line for one in below if one[1] != one[2] for line in differences(*one)]
-    return [f"{key} {before} -> {after}"]
-
-
-def check_targets(config: dict[str, Any], allow: str | None) -> None:
-    """A run's config is a file that may come from anybody, and what it names would run."""
-    for group in config.values():
-        target = str((group.get("_target_") if isinstance(group, dict) else None) or "")
-        module, _, name = target.rpartition(".")
-        if name and module not in BUILT_FROM and target != allow:
-            raise UserError(
-                f"the run's config.yaml names {target}, which is not part of medt",
-                f"if you trust it, allow this very name: allow={target}",
-            )
+def allowed_targets(cfg: DictConfig) -> tuple[str, ...]:
+    """The classes that the user names: by allow=, or in a config that is not a run's."""
+    named = [OmegaConf.select(cfg, f"{group}.{TARGET}") for group in GROUPS]
+    return tuple(str(name) for name in (cfg.allow, *named) if name)
 
 
 def run_of_config(
@@ -258,9 +270,9 @@ def run_of_config(
     for key in FOLDER_KEYS:
         if config["dataset"].get(key):
             config["dataset"][key] = str(Path(config["dataset"][key]).resolve())
-    for key in ("channels", "classes"):
+    for key in ("channels", "classes", "image_size"):
         wanted = config["dataset"]["num_classes" if key == "classes" else key]
-        if config["model"][key] != wanted:
+        if key in config["model"] and config["model"][key] != wanted:
             raise UserError(
                 f"model.{key}={config['model'][key]} differs from the dataset's {wanted}",
                 "leave it out: the model follows the dataset",
@@ -279,7 +291,9 @@ def run_of_config(
     return config, RunFolder(run_dir), None
 
 
-def build_network(config: dict[str, Any], resumed: bool) -> tuple[nn.Module, list[str]]:
+def build_network(
+    config: dict[str, Any], resumed: bool, allow: Sequence[str]
+) -> tuple[nn.Module, list[str]]:
     """The network that a resolved config describes, and what of it does not start from weights.
 
     A resumed run has its own weights and does not need those it once started from.
@@ -290,8 +304,7 @@ def build_network(config: dict[str, Any], resumed: bool) -> tuple[nn.Module, lis
     from medt.models.baselines import load_encoder
 
     torch.manual_seed(config["seed"])
-    spec = model_spec(config["model"])
-    model = build_model(spec, allow=(spec["_target_"],))
+    model = build_model(model_spec(config["model"]), allow)
     if resumed:
         return model, []
     if encoder_weights := config["model"].get("encoder_weights"):
@@ -309,10 +322,12 @@ def build_trainer(
     console: Console,
     device: torch.device,
     processes: Processes,
+    allow: Sequence[str],
 ) -> Trainer:
     """The trainer that a resolved config describes; a resumed run keeps its preprocessing."""
     from medt.data.dataset import SegmentationDataset
     from medt.data.preprocessing import Preprocessing
+    from medt.training.data_watch import DataWatch
     from medt.training.settings import TrainerSettings
     from medt.training.trainer import Trainer
 
@@ -332,10 +347,10 @@ def build_trainer(
     cache = config["dataset"]["cache"]
     return Trainer(
         model=model,
-        loss=instantiate(config["loss"]),
-        optimizer=instantiate(config["optimizer"], params=model.parameters()),
-        schedule=instantiate(config["scheduler"]),
-        train_set=training_set(config, index, train_cases, preprocessing),
+        loss=build(config["loss"], "loss", allow),
+        optimizer=build(config["optimizer"], "optimizer", allow, params=model.parameters()),
+        schedule=build(config["scheduler"], "scheduler", allow),
+        train_set=training_set(config, index, train_cases, preprocessing, allow),
         val_set=SegmentationDataset(val_cases, preprocessing, index.labels, cache_megabytes=cache),
         classes=index.classes,
         settings=settings,
@@ -344,6 +359,7 @@ def build_trainer(
         device=device,
         console=console,
         processes=processes,
+        watch=DataWatch(index.facts),
     )
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arguments import quoted
-from command import progress
+from command import command_line, progress
 from hydra import compose
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from medt.build import TARGET, build
 from medt.errors import UserError
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 WARNINGS_SHOWN = 5
 FOLDER_KEYS = ("root", "images", "masks", "splits_file")
 # Of the dataset, but of no concern to its check.
-UNCHECKED = ("name", "num_classes", "cache", "workers", "timeout", "pixel_size")
+UNCHECKED = ("name", "num_classes", "cache", "workers", "timeout")
 KEYWORDS = ("null", "true", "false", "nan", "inf")  # of Hydra's override grammar
 
 
@@ -50,8 +51,9 @@ def training_set(
     index: DatasetIndex,
     cases: Sequence[Case],
     preprocessing: Preprocessing,
+    allow: Sequence[str],
 ) -> SegmentationDataset:
-    """The cases as a training with this resolved config gets them."""
+    """The cases as a training with this resolved config gets them; `allow` as for `build`."""
     from medt.data.crops import Crops
     from medt.data.dataset import SegmentationDataset
 
@@ -63,7 +65,7 @@ def training_set(
         cases,
         preprocessing,
         index.labels,
-        instantiate(drawn) if drawn["_target_"] else None,
+        build(drawn, "augmentation", allow) if drawn[TARGET] else None,
         config["seed"],
         dataset["cache"],
         crops,
@@ -95,7 +97,7 @@ def warnings_before_training(settings: Mapping[str, Any], index: DatasetIndex) -
         UserError: it has errors; all of them in one line.
     """
     check = check_of(settings, index)
-    command = f"python scripts/check_data.py {check_arguments(settings)}"
+    command = f"python scripts/check_data.py {dataset_arguments(settings)}"
     if errors := check.errors:
         hint = f"{errors[0].hint}; more" if len(errors) == 1 else "what to do about each"
         raise UserError(
@@ -107,18 +109,62 @@ def warnings_before_training(settings: Mapping[str, Any], index: DatasetIndex) -
     return [*lines, f"and {more} more: {command}"] if more else lines
 
 
-def check_arguments(settings: Mapping[str, Any]) -> str:
-    """The overrides that name a dataset, for the shell: all that differs from its defaults."""
+def located(
+    settings: Mapping[str, Any], data: str, owner: Path | str, script: str
+) -> dict[str, Any]:
+    """The dataset settings of a file with the paths of what is there; see `locate`.
+
+    Only evaluate draws what synthetic images are absent: a resumed run may yet be refused.
+
+    Args:
+        settings: resolved, as the file has them.
+        data: the user's own data folder.
+        owner: the file, which errors name.
+        script: evaluate or train.
+
+    Raises:
+        UserError: the data are not there, with a command that goes on from elsewhere, or a setting
+            is impossible.
+    """
+    from medt.data.sources.stored import AbsentDatasetError, locate
+
+    try:
+        return locate(settings, Path(data), draws=script == "evaluate")
+    except AbsentDatasetError as error:
+        if settings["name"] != "synthetic":
+            arguments = dataset_arguments(settings, elsewhere=error.keys)
+            hint = f"say where it lies: {command_line(script)} {arguments}"
+            if settings["name"] != "folder":
+                hint += ", or give paths.data=FOLDER with the prepared dataset in it"
+        else:
+            arguments = dataset_arguments({k: v for k, v in settings.items() if k != "root"})
+            drawing = command_line(script)
+            if script == "train":
+                drawing = f"python scripts/prepare_data.py {shlex.quote(f'paths.data={data}')}"
+            hint = f"have it drawn: {drawing} {arguments}"
+        raise UserError(f"{owner}: {error.message}", hint) from error
+    except UserError as error:
+        raise UserError(f"{owner}: {error.message}", error.hint) from error
+
+
+def dataset_arguments(settings: Mapping[str, Any], elsewhere: Collection[str] = ()) -> str:
+    """The overrides that name a dataset, for the shell: all that differs from its defaults.
+
+    Args:
+        settings: resolved.
+        elsewhere: keys of paths for which a word to be replaced is written.
+    """
     name = settings["name"]
     composed = compose("check_data", [f"dataset={name}"]).dataset  # by the Hydra that runs
     defaults = OmegaConf.to_container(composed, resolve=True)
-    keys = [key for key in FOLDER_KEYS if key in settings]
-    keys += [key for key in settings if key not in (*FOLDER_KEYS, *UNCHECKED)]
+    keys = [key for key in FOLDER_KEYS if key in settings and key not in elsewhere]
+    keys += [key for key in settings if key in defaults and key not in (*FOLDER_KEYS, *UNCHECKED)]
     given = [
         f"dataset.{key}={settings[key] if key in FOLDER_KEYS else in_grammar(settings[key])}"
         for key in keys
         if settings[key] != defaults.get(key)
     ]
+    given += [f"dataset.{key}={'FILE' if key == 'splits_file' else 'FOLDER'}" for key in elsewhere]
     return shlex.join([f"dataset={name}", *given])
 
 

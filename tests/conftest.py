@@ -25,6 +25,7 @@ settings.load_profile("tests")
 
 TINY_IMAGES = ("paths.data", "dataset.train", "dataset.val", "dataset.test", "dataset.size")
 DATA = Path(tempfile.mkdtemp(prefix="medt-tests-"))
+TINY = DATA / "synthetic" / "seed0-6-2-2-64px-g1"  # where the images of `tiny` lie
 atexit.register(shutil.rmtree, DATA, ignore_errors=True)
 
 
@@ -51,7 +52,7 @@ def tiny_dataset() -> tuple[Path, list[str]]:
     """The folder of the images of `tiny`, made if absent, and the overrides that name it."""
     overrides = ["dataset=synthetic", *(o for o in tiny(DATA) if o.startswith(TINY_IMAGES))]
     assert prepare_data.main(overrides) == 0
-    return DATA / "synthetic", overrides
+    return TINY, overrides
 
 
 def tiny_training(folder: Path, override: str) -> list[str]:

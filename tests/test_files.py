@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medt.errors import UserError
-from medt.files import atomic_folder, atomic_write, list_images, write_text
+from medt.files import atomic_folder, atomic_write, list_images, natural_key, write_text
 
 
 def test_images_are_listed_in_natural_order(tmp_path: Path) -> None:
@@ -17,6 +17,11 @@ def test_images_are_listed_in_natural_order(tmp_path: Path) -> None:
     assert [p.name for p in list_images(tmp_path)] == ["a1.jpeg", "a2.tiff", "a10.PNG", "b.GIF"]
     with pytest.raises(UserError, match="No folder"):
         list_images(tmp_path / "absent")
+
+
+def test_numbers_in_names_may_have_any_length() -> None:
+    names = ["a", "a1", "a02", "a2", "a10", "a" + "9" * 5000, "a1" + "0" * 5000, "b"]
+    assert sorted({*names}, key=natural_key) == names
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

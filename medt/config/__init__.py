@@ -19,10 +19,11 @@ from medt.errors import UserError
 def register_schema() -> None:
     """Make the schema known to Hydra, as `<group>/schema_<name>` and `schema_<script>`.
 
-    And the resolver `${required:key}`, which stands for a value that an experiment cannot know: a
-    `???` does not replace a default.
+    And the resolvers `${required:key}`, which stands for a value that an experiment cannot know (a
+    `???` does not replace a default), and `${count:list}`, the length of a list.
     """
     OmegaConf.register_new_resolver("required", _required, replace=True)
+    OmegaConf.register_new_resolver("count", len, replace=True)
     store = ConfigStore.instance()
     for group, options in GROUPS.items():
         for name, schema in options.items():

@@ -78,7 +78,11 @@ class PreparedConfig(DatasetConfig):
 
 @dataclass
 class SyntheticConfig(DatasetConfig):
-    """Images made on the spot: `train`, `val` and `test` of them, `size` pixels wide and high."""
+    """Images made on the spot: `train`, `val` and `test` of them, `size` pixels wide and high.
+
+    Attributes:
+        root: all sets lie below it, each in a folder that its numbers name.
+    """
 
     root: str = "${paths.data}/${dataset.name}"
     seed: int = 0

@@ -27,7 +27,7 @@ class TrainConfig:
 
     Attributes:
         seed: of weights, order and augmentation.
-        run_dir: the run's folder; it must be new, or empty.
+        run_dir: the run's folder, new or empty; by default a new one, named by the time.
         resume: a run folder or its last.pt, or auto: the newest unfinished run with this config.
         resume_force: let a resumed run go on with changed settings, an ended one with more epochs.
         check: look for faults in the dataset first, which reads all of it; errors stop.
@@ -68,6 +68,7 @@ class EvaluateConfig:
         tolerance: of the normalised surface distance: in micrometres where the dataset's pixel
             size is known, else in pixels.
         panels: so many of the worst, median and best cases each does report.html show.
+        output: the folder for the results; null is one below evaluation/ in the run folder.
         allow: the full name of a model outside medt.models that the checkpoint may build.
     """
 
@@ -81,6 +82,7 @@ class EvaluateConfig:
     tune: bool = False
     tolerance: float = 2.0
     panels: int = 3
+    output: str | None = None
     paths: PathsConfig = MISSING
     device: str = "auto"
     batch_size: int = 8

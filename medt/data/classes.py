@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from medt.data.labels import Labels
-from medt.data.layout import SegmentationClass, default_classes
+from medt.data.layout import SegmentationClass, check_classes, default_classes
 from medt.errors import UserError
 
 LARGEST_VALUE = 0xFFFF
@@ -56,10 +56,10 @@ def given_classes(entries: ClassList, ignore: Any = None) -> Classes:
                 else "give a name, or {name: gland, value: 255}, or {name: gland, value: "
                 "[128, 255]}, or {name: gland, color: [255, 0, 0]}",
             )
-        if name in names or any(value in values for value in covered):
+        if any(value in values for value in covered):
             what = "colour" if painted else "value"
             raise UserError(
-                f"dataset.classes names {name!r} or its {what} twice", "each class once"
+                f"dataset.classes gives {name!r} and another class one {what}", "each class its own"
             )
         names.append(name)
         values.update(dict.fromkeys(covered, i))
@@ -70,6 +70,7 @@ def given_classes(entries: ClassList, ignore: Any = None) -> Classes:
             "a value is a class or ignored, not both",
         )
     classes = default_classes(names)
+    check_classes(classes)
     if painted:
         shown = [(v >> 16, v >> 8 & 255, v & 255) for v in values]
         classes = tuple(replace(c, color=rgb) for c, rgb in zip(classes, shown, strict=True))
@@ -80,7 +81,7 @@ def instance_classes(entries: ClassList | None, ignore: Any = None) -> Classes:
     """Background and one kind of object, for masks of object numbers.
 
     Raises:
-        UserError: ``entries`` are not two names.
+        UserError: ``entries`` are not two names that differ.
     """
     names = ["background", "object"] if entries is None else list(entries)
     if len(names) != 2 or not all(isinstance(name, str) for name in names):
@@ -89,7 +90,9 @@ def instance_classes(entries: ClassList | None, ignore: Any = None) -> Classes:
             "give two names, such as [background,gland], or leave them out",
         )
     labels = Labels(ignore=ignored_value(ignore, painted=False), instances=True)
-    return Classes(default_classes([str(name) for name in names]), labels)
+    classes = default_classes([str(name) for name in names])
+    check_classes(classes)
+    return Classes(classes, labels)
 
 
 def evident_classes(

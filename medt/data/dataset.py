@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,8 +97,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         case = self.cases[index % len(self.cases)]
         try:
             image, mask = self._augmented(epoch, index)
-        except UserError as error:
-            raise UserError(f"Case {case.name}: {error.message}", error.hint) from error
+        except UserError:
+            raise
         except MemoryError as error:
             raise MemoryError(f"Case {case.name}: not enough memory") from error
         except Exception as error:
@@ -129,18 +130,22 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         """Image (H, W, C) and class ids (H, W) of a whole case, uint8, as preprocessing fits them.
 
         They are the cached arrays: not to be written to.
+
+        Raises:
+            UserError: a file is at fault; the message names the case.
         """
         if index in self._cache:
             return self._cache[index]
         case = self.cases[index]
         assert case.mask is not None
-        original = self.preprocessing.original(case.image)
-        ids = self.labels.read(case.mask, self.preprocessing.page)
-        if original.shape[:2] != ids.shape:
-            raise UserError(
-                f"image {case.image} is {original.shape[:2]}, mask {case.mask} is {ids.shape}",
-                "image and mask must have the same height and width",
-            )
+        with naming(case):
+            original = self.preprocessing.original(case.image)
+            ids = self.labels.read(case.mask, self.preprocessing.page)
+            if original.shape[:2] != ids.shape:
+                raise UserError(
+                    f"image {case.image} is {original.shape[:2]}, mask {case.mask} is {ids.shape}",
+                    "image and mask must have the same height and width",
+                )
         pair = self.preprocessing.fit(original), self.preprocessing.fit_mask(ids)
         size = pair[0].nbytes + pair[1].nbytes
         worker = get_worker_info()
@@ -162,6 +167,15 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     def _sample_seed(self, epoch: int, index: int) -> int:
         crop, place = divmod(index, len(self.cases))
         return sample_seed(self.seed, epoch, self.cases[place].name, crop)
+
+
+@contextmanager
+def naming(case: Case) -> Iterator[None]:
+    """Let errors of the block, which reads files of a case, name the case."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"Case {case.name}: {error.message}", error.hint) from error
 
 
 def sample_seed(seed: int, epoch: int, case: str, crop: int = 0) -> int:

@@ -5,28 +5,56 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from medt.data.changes import FileFacts
 from medt.data.labels import IDS, Labels
-from medt.data.splits import SPLITS, SplitRow, check_groups, draw_folds, read_splits
+from medt.data.splits import SPLITS, check_groups, read_splits
 from medt.errors import UserError
 from medt.files import list_images, natural_key, write_text
+from medt.plain import read_yaml
+from medt.signatures import shortened
+from medt.text import abridged, for_terminal, is_folder_name
 
 CARD = "dataset.yaml"
-FOLD_SEED = 0
+MOST_CLASSES = 255  # their ids fit 8 bit, with 255 left to mean ignored
+LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
 class SegmentationClass:
-    """One class: ``id`` is its channel in the logits, 0 the background; ``color`` RGB, 0..255."""
+    """One class: ``id`` is its channel in the logits, 0 the background; ``color`` RGB, 0..255.
+
+    Raises:
+        UserError: the id is not 0..254, the colour not three numbers, or the name not one line of
+            1 to 100 printable characters, since it becomes a title, a column and a cell.
+    """
 
     id: int
     name: str
     color: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        name: Any = self.name
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            told = ascii(name[:LONGEST_NAME]) if isinstance(name, str) else type(name).__name__
+            raise UserError(f"the name {told} of a class is not printable text", "give it another")
+        if len(name) > LONGEST_NAME:
+            raise UserError(
+                f"the name {name[:20]}... of a class has {len(name)} characters",
+                f"give it one of at most {LONGEST_NAME}",
+            )
+        if not _within(self.id, MOST_CLASSES - 1):
+            raise UserError(f"the id of class {name} is not a whole number 0..254", "0, 1, 2, ...")
+        color: Any = self.color
+        if not isinstance(color, tuple) or len(color) != 3 or not all(_within(c) for c in color):
+            raise UserError(
+                f"the colour of class {name} is not three whole numbers 0..255", "[red,green,blue]"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for checkpoints and ``dataset.yaml``."""
@@ -34,9 +62,32 @@ class SegmentationClass:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SegmentationClass:
-        """The inverse of ``to_dict``."""
-        red, green, blue = (int(v) for v in values["color"])
-        return cls(int(values["id"]), str(values["name"]), (red, green, blue))
+        """The inverse of ``to_dict``.
+
+        Raises:
+            UserError: they are not such values.
+        """
+        if not isinstance(values, Mapping) or not {"id", "name", "color"} <= values.keys():
+            raise UserError("a class is not described by id, name and color", "give all three")
+        color = values["color"]
+        given = tuple(color) if isinstance(color, list) else color
+        return cls(values["id"], values["name"], given)
+
+
+def check_classes(classes: Sequence[SegmentationClass]) -> None:
+    """Refuse classes that a network cannot have.
+
+    Raises:
+        UserError: fewer than 2 or more than 255, ids that are not 0, 1, 2, ... in this order, or a
+            name twice.
+    """
+    if not 2 <= len(classes) <= MOST_CLASSES:
+        raise UserError(f"there are {len(classes)} classes", "2 to 255, background first")
+    if [c.id for c in classes] != list(range(len(classes))):
+        raise UserError("the ids of the classes are not in order", "0, 1, 2, ..., background first")
+    counted = Counter(c.name for c in classes)
+    if twice := [name for name, count in counted.items() if count > 1]:
+        raise UserError(f"several classes have the name {listed(twice)}", "each class once")
 
 
 @dataclass(frozen=True)
@@ -74,6 +125,8 @@ class DatasetIndex:
         official: the splits that the dataset's publisher has fixed; the others are ours.
         page: which image of stacks, from 0; None refuses them.
         pixel_size: micrometres per pixel of the images; None where it is not known.
+        splits_file: where the splits were read; None where they were not.
+        facts: of the files that a training uses, as they were when the dataset was opened.
     """
 
     name: str
@@ -84,6 +137,8 @@ class DatasetIndex:
     official: tuple[str, ...] = ()
     page: int | None = None
     pixel_size: float | None = None
+    splits_file: Path | None = None
+    facts: FileFacts = field(default_factory=FileFacts)
 
     def split(self, name: str) -> tuple[Case, ...]:
         """The cases of one split, in natural order of their names.
@@ -98,6 +153,12 @@ class DatasetIndex:
                 f"Dataset {self.name} has no cases in split {name!r}", f"there is: {there}"
             )
         return chosen
+
+    def training_files(self) -> list[Path]:
+        """Images and masks of train and val, and the split file."""
+        used = [case for case in self.cases if case.split != "test"]
+        files = [file for case in used for file in (case.image, case.mask) if file is not None]
+        return files if self.splits_file is None else [*files, self.splits_file]
 
     def counts(self) -> dict[str, int]:
         """Number of cases of each split that has any."""
@@ -174,16 +235,18 @@ def read_card(root: Path) -> DatasetCard:
     """Read ``dataset.yaml``.
 
     Raises:
-        UserError: the file is absent, is no YAML, or lacks a key.
+        UserError: the file is absent, is no YAML, lacks a key, or lists impossible classes.
     """
     path = root / CARD
+    content = read_yaml(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         classes = [SegmentationClass.from_dict(c) for c in content["classes"]]
-        if [c.id for c in classes] != list(range(len(classes))):
-            raise ValueError("class ids must be 0, 1, 2, ... in this order")
+        check_classes(classes)
+        name = str(content["name"])
+        if not is_folder_name(name):
+            raise UserError(f"the name {shortened(name)} cannot be a folder's", "")
         return DatasetCard(
-            name=str(content["name"]),
+            name=name,
             classes=tuple(classes),
             channels=int(content["channels"]),
             licence=str(content["licence"]),
@@ -194,14 +257,11 @@ def read_card(root: Path) -> DatasetCard:
             ignore=content.get("ignore"),
             checksums=dict(content["sha256"]),
         )
-    except FileNotFoundError:
+    except (KeyError, TypeError, ValueError, UserError) as error:
+        said = f"{type(error).__name__}: {error}"
+        problem = error.message if isinstance(error, UserError) else said
         raise UserError(
-            f"No file {path}", "prepare the dataset first, see data/README.md"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        problem = " ".join(str(error).split())
-        raise UserError(
-            f"{path} is not a valid dataset description: {type(error).__name__}: {problem}",
+            f"{path} is not a valid dataset description: {abridged(problem)}",
             f"delete {root} and prepare the dataset again",
         ) from error
 
@@ -286,58 +346,14 @@ def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex
         for name, image in images.items()
     )
     labels = Labels({c.id: c.id for c in card.classes}, card.ignore)
-    return DatasetIndex(card.name, card.classes, card.channels, cases, labels)
-
-
-def with_fold(index: DatasetIndex, folds: int, fold: int) -> DatasetIndex:
-    """The dataset for one round of a cross-validation; its test cases stay what they are.
-
-    The cases of train and val are dealt to the folds: as the split file's column ``fold`` says
-    where it has one for each of them, else drawn, cases of a group together. Whatever run draws
-    them, the folds are the same. Fold ``fold`` validates, the others train.
-
-    Raises:
-        UserError: fewer than two folds, no such fold, folds that the split file does not have, or
-            too few groups.
-    """
-    if folds < 2 or not 0 <= fold < folds:
-        raise UserError(
-            f"dataset.folds={folds} dataset.fold={fold} is impossible",
-            "folds from 2, fold from 0 to folds - 1",
-        )
-    dealt = [case for case in index.cases if case.split != "test"]
-    unnamed = [case.name for case in dealt if case.fold is None]
-    if 0 < len(unnamed) < len(dealt):
-        raise UserError(
-            f"The split file names no fold for {listed(unnamed)}",
-            "name one for every case of train and val, or for none",
-        )
-    if not unnamed:
-        fold_of = {case.name: case.fold for case in dealt}
-        named = set(fold_of.values())
-        if named != set(range(folds)):
-            raise UserError(
-                f"dataset.folds={folds}, but the split file names the folds "
-                f"{listed(map(str, named))}",
-                "give as many as it names, or take its column fold away",
-            )
-    else:
-        pairs = [(case.name, case.group) for case in dealt]
-        fold_of = dict(draw_folds(pairs, folds, FOLD_SEED))
-    cases = tuple(
-        replace(case, split="val" if fold_of[case.name] == fold else "train")
-        if case.name in fold_of
-        else case
-        for case in index.cases
+    return DatasetIndex(
+        card.name, card.classes, card.channels, cases, labels, splits_file=splits_file
     )
-    rows = [SplitRow(case.name, case.group, case.split) for case in cases if case.name in fold_of]
-    check_groups(rows, f"fold {fold} of {folds}")
-    return replace(index, cases=cases)
 
 
 def listed(items: Iterable[str], limit: int | None = 10) -> str:
-    """Items on one line; beyond ``limit`` the first ones and the count."""
-    every = sorted(items, key=natural_key)
+    """Items on one line, each as a terminal can show it; beyond ``limit`` the first and a count."""
+    every = [for_terminal(item) for item in sorted(items, key=natural_key)]
     if limit is None or len(every) <= limit:
         return "; ".join(every)
     return "; ".join(every[:limit]) + f"; ... {len(every)} in all"
@@ -353,6 +369,11 @@ def default_classes(names: Sequence[str]) -> tuple[SegmentationClass, ...]:
         SegmentationClass(i, name, (0, 0, 0) if i == 0 else palette[(i - 1) % len(palette)])
         for i, name in enumerate(names)
     )
+
+
+def _within(value: Any, most: int = 255) -> bool:
+    """Whether it is a whole number 0..most; True and False are none."""
+    return type(value) is int and 0 <= value <= most
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

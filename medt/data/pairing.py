@@ -11,6 +11,7 @@ from pathlib import Path
 from medt.data.layout import listed
 from medt.errors import UserError
 from medt.files import IMAGE_EXTENSIONS, list_images
+from medt.text import is_name
 
 log = logging.getLogger("medt")
 
@@ -84,9 +85,12 @@ def pair_files(
 
 def _files(folder: Path) -> list[Path]:
     files = list_images(folder)
-    unnamed = [ascii(path.name) for path in files if not _is_text(path.name)]
+    unnamed = [path.name for path in files if not is_name(path.name)]
     if unnamed:
-        raise UserError(f"{folder} has names that are no UTF-8: {listed(unnamed)}", "rename them")
+        raise UserError(
+            f"{folder} has names with control characters, or that are no UTF-8: {listed(unnamed)}",
+            "rename them",
+        )
     if files:
         _tell_of_others(folder)
     else:
@@ -102,14 +106,6 @@ def _files(folder: Path) -> list[Path]:
         found = f"; convert the {', '.join(sorted(others))} files" if others else ""
         raise UserError(f"No images in {folder}", f"PNG, JPEG, BMP, TIFF and GIF are read{found}")
     return files
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _tell_of_others(folder: Path) -> None:

@@ -21,6 +21,7 @@ from medt.data.layout import Case
 from medt.errors import UserError
 from medt.images import read_image
 from medt.metrics.pixel import IGNORE_INDEX
+from medt.signatures import check_arguments
 
 Source = str | Path | NDArray[Any]
 
@@ -28,6 +29,7 @@ Source = str | Path | NDArray[Any]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 STD_FLOOR = 0.01
+MOST_INPUT_PIXELS = 2**24  # 4096 x 4096, of which one layer of 64 channels takes 4 GB
 # By the name of the normalisation, see `Preprocessing.percentile`.
 STRETCHES = {"percentile": 0.5}
 SAMPLINGS = ("resize", "crop")
@@ -67,7 +69,13 @@ class Preprocessing:
                 f"Image size {self.image_size} with {self.channels} channels is impossible",
                 "give height and width, and at least one channel",
             )
-        if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
+        if self.image_size[0] * self.image_size[1] > MOST_INPUT_PIXELS:
+            raise UserError(
+                f"Image size {self.image_size} is larger than any network here is trained on",
+                f"at most {MOST_INPUT_PIXELS:,} pixels; larger images are taken in windows",
+            )
+        fits = len(self.mean) == len(self.std) == self.channels
+        if not fits or not np.isfinite([*self.mean, *self.std]).all() or min(self.std) <= 0:
             raise UserError(
                 f"Mean {self.mean} and std {self.std} do not fit {self.channels} channels",
                 "one mean and one positive std per channel",
@@ -107,7 +115,7 @@ class Preprocessing:
             UserError: the file cannot be read, or type, range or channels are none of these, or a
                 value is not finite.
         """
-        name = name or _name(source)
+        name = name or source_name(source)
         pixels = source if isinstance(source, np.ndarray) else read_image(source, self.page)
         pixels = _without_alpha(pixels, self.channels, name)
         if self.percentile is None:
@@ -188,24 +196,15 @@ class Preprocessing:
         Raises:
             UserError: a value is missing or impossible.
         """
-        try:
-            height, width = (int(n) for n in values["image_size"])
-            percentile = values.get("percentile")
-            return cls(
-                image_size=(height, width),
-                channels=int(values["channels"]),
-                mean=tuple(float(x) for x in values["mean"]),
-                std=tuple(float(x) for x in values["std"]),
-                order=str(values.get("order", "rgb")),
-                page=None if values.get("page") is None else int(values["page"]),
-                percentile=None if percentile is None else float(percentile),
-                sampling=str(values.get("sampling", "resize")),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"Preprocessing {dict(values)} is incomplete: {error!r}",
-                "image_size, channels, mean and std are needed",
-            ) from error
+        check_arguments(cls, values, "preprocessing")
+        height, width = values["image_size"]
+        named = ("image_size", "mean", "std")
+        return cls(
+            (height, width),
+            mean=tuple(values["mean"]),
+            std=tuple(values["std"]),
+            **{name: value for name, value in values.items() if name not in named},
+        )
 
 
 def fit_normalization(
@@ -254,7 +253,8 @@ def fit_normalization(
     return tuple(mean.tolist()), tuple(np.maximum(std, STD_FLOOR).tolist())
 
 
-def _name(source: Source) -> str:
+def source_name(source: Source) -> str:
+    """What an error calls an image."""
     return "the array" if isinstance(source, np.ndarray) else str(source)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +13,14 @@ from numpy.typing import NDArray
 from medt.data.duplicates import NearDuplicate, joined_groups
 from medt.errors import UserError
 from medt.files import natural_key, write_text
+from medt.plain import read_table
+from medt.signatures import shortened
+from medt.text import csv_text, from_csv_cell, is_name
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("case", "group", "split")
 EXHAUSTIVE_GROUPS = 16
+LONGEST_FOLD = 6  # digits
 
 
 @dataclass(frozen=True)
@@ -40,36 +42,36 @@ class SplitRow:
 def read_splits(path: Path) -> list[SplitRow]:
     """Read a split file; columns other than ``COLUMNS`` and ``fold`` are ignored.
 
+    The apostrophe that :func:`write_splits` puts before what would be a formula is none of a name.
+
     Raises:
         UserError: the file is absent or empty, lacks a column, names a case twice or an unknown
-            split, or a fold that is no number.
+            split, a fold that is no number, or holds what is no name.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"No split file {path}", "check the path, or prepare the dataset") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read {path}: {error}", "it must be a UTF-8 text file") from error
-    reader = csv.DictReader(io.StringIO(text))
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if missing:
-        raise UserError(
-            f"{path} has no column {', '.join(missing)}",
-            f"its first line must be {','.join(COLUMNS)}",
-        )
+    if not path.exists():
+        raise UserError(f"No split file {path}", "check the path, or prepare the dataset")
+    records = read_table(path, COLUMNS)
     rows: dict[str, SplitRow] = {}
-    for number, record in enumerate(reader, start=2):
-        case, group, split = ((record[column] or "").strip() for column in COLUMNS)
+    for number, record in enumerate(records, start=2):
+        case, group, split = (from_csv_cell(record[column].strip()) for column in COLUMNS)
+        for name in (case, group):
+            if name and not is_name(name):
+                raise UserError(
+                    f"{path} line {number}: {shortened(name)} cannot be a name",
+                    "give 1 to 255 characters, no line breaks or other controls",
+                )
         if split not in SPLITS:
             raise UserError(
-                f"{path} line {number}: unknown split {split!r}", f"use one of {', '.join(SPLITS)}"
+                f"{path} line {number}: unknown split {shortened(split)}",
+                f"use one of {', '.join(SPLITS)}",
             )
         if not case or case in rows:
             problem = f"case {case} for the second time" if case else "a row without a case"
             raise UserError(f"{path} line {number}: {problem}", "one row per case")
-        fold = (record.get("fold") or "").strip()
-        if fold and not (fold.isascii() and fold.isdigit()):
-            raise UserError(f"{path} line {number}: fold {fold!r} is no number", "0, 1, 2, ...")
+        fold = record.get("fold", "").strip()
+        if fold and not (fold.isascii() and fold.isdigit() and len(fold) <= LONGEST_FOLD):
+            shown = shortened(fold)
+            raise UserError(f"{path} line {number}: fold {shown} is no number", "0, 1, 2, ...")
         rows[case] = SplitRow(case, group, split, int(fold) if fold else None)
     if not rows:
         raise UserError(f"{path} names no cases", "one row per case, or delete the file")
@@ -80,13 +82,11 @@ def write_splits(path: Path, rows: Iterable[SplitRow]) -> None:
     """Write a split file, ordered naturally by case; with the column fold where one is known."""
     ordered = sorted(rows, key=lambda row: natural_key(row.case))
     folded = any(row.fold is not None for row in ordered)
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow((*COLUMNS, "fold") if folded else COLUMNS)
+    lines: list[tuple[str | int, ...]] = [(*COLUMNS, "fold") if folded else COLUMNS]
     for row in ordered:
         fold = ("" if row.fold is None else row.fold,) if folded else ()
-        writer.writerow((row.case, row.group, row.split, *fold))
-    write_text(path, buffer.getvalue())
+        lines.append((row.case, row.group, row.split, *fold))
+    write_text(path, csv_text(lines))
 
 
 def check_groups(rows: Iterable[SplitRow], source: Path | str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medt.data.dataset import SegmentationDataset
+from medt.data.dataset import SegmentationDataset, naming
 from medt.data.layout import Case
 from medt.images import read_mask
 from medt.inference.instances import components
@@ -82,12 +82,13 @@ def read_truth(
     """The truth of a case at its own size: class ids, and the numbers of its objects if it has any.
 
     Raises:
-        UserError: a file cannot be read.
+        UserError: a file cannot be read; the message names the case.
     """
     page = dataset.preprocessing.page
     assert case.mask is not None  # the dataset refuses such cases
-    numbered = None if case.instances is None else read_mask(case.instances, page)
-    return dataset.labels.read(case.mask, page), numbered
+    with naming(case):
+        numbered = None if case.instances is None else read_mask(case.instances, page)
+        return dataset.labels.read(case.mask, page), numbered
 
 
 def objects_of_truth(

@@ -16,6 +16,7 @@ from medt.data.loader import EpochBatches, make_loader
 from medt.errors import UserError
 from medt.evaluation.case_scores import CaseScores, Detail, read_truth, score_case
 from medt.evaluation.summary import DETAIL_RULES, summarize_cases, summarize_detail
+from medt.inference.averaging import NotFiniteError
 from medt.inference.instances import NO_RULE, InstanceRule, find_objects
 from medt.inference.predictor import Predictor, most_probable
 from medt.metrics.paper import OFFICIAL_RULES, OFFICIAL_SCORES, official_prediction
@@ -36,6 +37,10 @@ WINDOWS_MEAN = "each case at its own size, argmax of the averaged logits of over
 
 AT_OWN_SIZE = ("native", "glas_challenge")
 TOLERANCE = 2.0
+
+
+class NotFiniteCaseError(UserError):
+    """The output of a network for a case holds NaN or infinite values."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,9 @@ def evaluate(
     Raises:
         UserError: no cases, an unknown protocol, ``paper_official`` with other than two classes, a
             paper's protocol for a network without a size of its own (one trained on crops), a
-            dataset that is augmented or preprocessed otherwise than the predictor, a file that
-            cannot be read or, with ``detail``, an output that is not finite.
+            dataset that is augmented or preprocessed otherwise than the predictor, or a file that
+            cannot be read.
+        NotFiniteCaseError: the network's output for a case holds NaN or infinite values.
     """
     _check(predictor, dataset, protocol)
     settings = Settings(
@@ -129,7 +135,7 @@ def evaluate(
     batches = EpochBatches(len(dataset), together * processes.count, shuffle=False, **shares)
     with make_loader(dataset, batches, workers) as loader:
         for batch in loader:
-            logits = predictor.logits(batch["image"], windows=batch_size)
+            logits = _logits(predictor, batch, batch_size)
             if loss is not None:
                 masks = batch["mask"].to(logits.device)
                 pairs = zip(logits, masks, strict=True)
@@ -166,6 +172,15 @@ def evaluate(
     if loss is not None:
         summary["loss"] = sum(losses) / len(cases)
     return Evaluation(protocol, names, [case.row for case in cases], summary)
+
+
+def _logits(predictor: Predictor, batch: Mapping[str, Any], windows: int) -> Tensor:
+    try:
+        return predictor.logits(batch["image"], windows=windows)
+    except NotFiniteError as error:
+        # Of windows there is but one image.
+        case = batch["case"][error.index if predictor.mode == "resize" else 0]
+        raise NotFiniteCaseError(f"Case {case}: {error.message}", error.hint) from error
 
 
 def _check(predictor: Predictor, dataset: SegmentationDataset, protocol: str) -> None:
@@ -229,11 +244,6 @@ def _score(
     predicted, objects = find_objects(most_probable(probabilities), settings.rule)
     if not settings.detail:
         return score_case(case, predicted, truth, names, scores)
-    if not np.isfinite(probabilities).all():
-        raise UserError(
-            f"Case {case.name}: the network gives values that are no numbers",
-            "its weights are damaged or its training diverged: take another checkpoint",
-        )
     spacing = settings.pixel_size or 1.0
     detail = Detail(probabilities, objects, numbered, settings.tolerance, spacing)
     return score_case(case, predicted, truth, names, scores, detail)

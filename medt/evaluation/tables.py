@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,8 @@ from medt.evaluation.detail_tables import detail_tables, new_table, shown
 from medt.evaluation.evaluate import Evaluation
 from medt.files import write_text
 from medt.inference.instances import METHODS, InstanceRule
+from medt.locks import claimed_folder
+from medt.text import csv_text, json_text
 
 METRICS_FILE = "metrics.json"
 CASES_FILE = "per_case.csv"
@@ -33,33 +33,36 @@ WITH_TRUE_NEGATIVES = {
 CASE_FACTS = ("case", "group", "split", "height", "width", "ece", "brier")
 
 
-def write_evaluation(evaluation: Evaluation, folder: str | Path, report: str) -> Path:
-    """Write ``metrics.json`` (the summary), ``per_case.csv`` (a line per case) and ``report.html``.
-
-    Nothing is overwritten: if ``folder`` holds a result already, the first free of ``<folder>-2``,
-    ``<folder>-3``, ... is used. A score that was left out is null in the JSON and empty in the CSV.
-
-    Returns:
-        The folder written to.
+def claimed_result(folder: Path) -> AbstractContextManager[Path]:
+    """Hold the first of ``folder``, ``<folder>-2``, ... without a result, for `write_evaluation`.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    folder = _free_folder(Path(folder))
-    existed = folder.exists()
-    summary = json.dumps(strict(evaluation.summary), indent=2, allow_nan=False, ensure_ascii=False)
+    return claimed_folder(folder, "evaluate.py", _holds_result)
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path, report: str) -> None:
+    """Write ``metrics.json`` (the summary), ``per_case.csv`` (a line per case) and ``report.html``.
+
+    All files or none are written. A score that was left out is null in the JSON and empty in the
+    CSV.
+
+    Args:
+        folder: which `claimed_result` holds.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
     texts = {CASES_FILE: _per_case_csv(evaluation), REPORT_FILE: report}
-    texts[METRICS_FILE] = summary + "\n"
+    texts[METRICS_FILE] = json_text(strict(evaluation.summary))
     try:
         for name, text in texts.items():
             write_text(folder / name, text)
     except BaseException:  # all files or none
         for name in texts:
             (folder / name).unlink(missing_ok=True)
-        if not existed and folder.exists():
-            folder.rmdir()
         raise
-    return folder
 
 
 def render(evaluation: Evaluation) -> RenderableType:
@@ -111,13 +114,8 @@ def _add_section(
     table.add_row(Text("  foreground mean"), *values, str(left_out), style="bold", end_section=True)
 
 
-def _free_folder(folder: Path) -> Path:
-    base = folder if folder.name else folder.resolve()  # "." has no name
-    candidate, number = folder, 1
-    while any((candidate / name).exists() for name in (METRICS_FILE, CASES_FILE, REPORT_FILE)):
-        number += 1
-        candidate = base.with_name(f"{base.name}-{number}")
-    return candidate
+def _holds_result(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (METRICS_FILE, CASES_FILE, REPORT_FILE))
 
 
 def _per_case_csv(evaluation: Evaluation) -> str:
@@ -125,14 +123,12 @@ def _per_case_csv(evaluation: Evaluation) -> str:
     facts = [name for name in CASE_FACTS if name in first]
     scores = list(first["foreground"])
     keys = [(name, key) for name in evaluation.class_names for key in first["classes"][name]]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(facts + scores + [f"{key}_{name}" for name, key in keys])
+    lines = [facts + scores + [f"{key}_{name}" for name, key in keys]]
     for row in evaluation.rows:
         line = [row[fact] for fact in facts] + [row["foreground"][score] for score in scores]
         line += [row["classes"][name][key] for name, key in keys]
-        writer.writerow([_cell(value) for value in line])
-    return text.getvalue()
+        lines.append([_cell(value) for value in line])
+    return csv_text(lines)
 
 
 def _cell(value: Any) -> Any:

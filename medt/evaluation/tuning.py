@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medt.data.dataset import SegmentationDataset
+from medt.data.dataset import SegmentationDataset, naming
 from medt.errors import UserError
 from medt.evaluation.case_scores import objects_of_truth, read_truth
 from medt.inference.instances import InstanceRule, find_objects
-from medt.inference.predictor import Predictor, most_probable
+from medt.inference.predictor import Predictor
 from medt.metrics.nuclei import nuclei_scores, nuclei_sums
 from medt.metrics.pixel import IGNORE_INDEX
 
@@ -99,11 +99,12 @@ class _Tuned:
     @classmethod
     def of(cls, predictor: Predictor, dataset: SegmentationDataset, index: int) -> _Tuned:
         case = dataset.cases[index]
-        image = predictor.preprocessing.original(case.image)
+        with naming(case):
+            predicted = predictor.predict(case.image)
         truth, numbered = read_truth(dataset, case)
         ids = range(1, len(predictor.classes))
         return cls(
-            most_probable(predictor.probabilities_of(image)),
+            predicted,
             truth != IGNORE_INDEX,
             [objects_of_truth(truth, class_id, numbered) for class_id in ids],
         )

@@ -5,16 +5,18 @@ Mitchell et al. 2019, "Model cards for model reporting", https://arxiv.org/abs/1
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from medt.checkpoint import Checkpoint
 from medt.data.preprocessing import Preprocessing
+from medt.errors import UserError
 from medt.evaluation.detail_tables import between
 from medt.evaluation.tables import METRICS_FILE
 from medt.files import natural_key
+from medt.plain import read_json
+from medt.text import for_markdown, for_markdown_code
 
 LIMITS = """\
 - It has learned from the images named above. Other scanners, stains, organs, magnifications or \
@@ -26,7 +28,7 @@ it on labelled images of your own before you rely on it.
 
 
 def model_card(
-    checkpoint: Checkpoint, file: Path, difference: float, evaluations: Path, version: str
+    checkpoint: Checkpoint, file: Path, difference: float, scores: Sequence[str], version: str
 ) -> str:
     """The card, as Markdown.
 
@@ -34,23 +36,26 @@ def model_card(
         checkpoint: of the network.
         file: that was exported.
         difference: the largest of its logits to the checkpoint's.
-        evaluations: the folder where `evaluate.py` wrote its results, if it did.
+        scores: what `recorded_scores` found.
         version: of medt.
     """
     steps = Preprocessing.from_dict(checkpoint.preprocessing)
-    names = [c["name"] for c in checkpoint.classes]
+    names = [for_markdown(c["name"]) for c in checkpoint.classes]
     parameters = sum(value.numel() for value in checkpoint.build_model().parameters())
+    config = checkpoint.config.get("model")
+    title = config.get("name", "network") if isinstance(config, dict) else "network"
     parts = [
-        f"# {checkpoint.config.get('model', {}).get('name', 'network')}: {', '.join(names[1:])}",
-        f"`{file.name}` holds {checkpoint.model['_target_']} with {parameters:,} parameters, "
-        f"exported by medt {version} from `{Path(checkpoint.file).name}`. Its logits "
+        f"# {for_markdown(str(title))}: {', '.join(names[1:])}",
+        f"{for_markdown_code(file.name)} holds {for_markdown_code(checkpoint.model['_target_'])} "
+        f"with {parameters:,} parameters, exported by medt {version} from "
+        f"{for_markdown_code(Path(checkpoint.file).name)}. Its logits "
         f"differ from the checkpoint's by at most {difference:.3g} on random images.",
         "## Input and output",
         "\n".join(_interface(steps, names)),
         "## Training data",
         _training(checkpoint),
         "## Scores",
-        "\n".join(_scores(checkpoint, evaluations)),
+        "\n".join(scores) or "None is recorded: evaluate the checkpoint first.",
         "## Limits",
         LIMITS,
     ]
@@ -86,38 +91,55 @@ def _interface(steps: Preprocessing, names: Sequence[str]) -> Iterator[str]:
 def _training(checkpoint: Checkpoint) -> str:
     if not checkpoint.dataset:
         return "Imported weights: what they were trained on is not recorded."
-    seed = checkpoint.config.get("seed")
+    seed, dataset = (
+        for_markdown(str(value))
+        for value in (checkpoint.config.get("seed"), checkpoint.dataset["name"])
+    )
     return (
-        f"{len(checkpoint.training_cases)} cases of dataset {checkpoint.dataset['name']} "
+        f"{len(checkpoint.training_cases)} cases of dataset {dataset} "
         f"(split train), {checkpoint.epoch} epochs, seed {seed}. The weights are those of the best "
         "validation; the whole config stands in config.yaml and report.html."
     )
 
 
-def _scores(checkpoint: Checkpoint, evaluations: Path) -> Iterator[str]:
-    """The validation that chose the weights, then what was evaluated since."""
+def recorded_scores(checkpoint: Checkpoint, evaluations: Path) -> list[str]:
+    """The validation that chose the weights, and what was evaluated since, a line each.
+
+    Args:
+        checkpoint: of the network.
+        evaluations: the folder where `evaluate.py` wrote its results, if it did.
+
+    Raises:
+        UserError: a result there is damaged.
+    """
+    lines = []
     chosen = checkpoint.scores.get("val_dice")
     if chosen is not None:
-        yield (
+        lines.append(
             f"- Foreground Dice {chosen:.4f} on the validation cases that the weights were chosen "
             "on, so it flatters."
         )
     files = sorted(evaluations.glob(f"*/{METRICS_FILE}"), key=lambda f: natural_key(str(f)))
     for file in files:
-        metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        means = metrics["mean_over_cases"]
-        if means["dice"]["foreground"] is None:
-            continue
-        texts = []
-        for key, title in (("dice", "Dice"), ("iou", "IoU")):
-            text = f"{title} {means[key]['foreground']:.4f}"
-            interval = metrics.get("intervals", {}).get("mean_over_cases", {}).get(key)
-            if interval and interval["foreground"][0] is not None:
-                text += f" ({between(interval['foreground'])})"
-            texts.append(text)
-        yield (
-            f"- {file.parent.name}, {metrics['cases']} cases, protocol {metrics['protocol']}: "
-            f"foreground {', '.join(texts)}."
-        )
-    if chosen is None and not files:
-        yield "None is recorded: evaluate the checkpoint first."
+        try:
+            lines += _evaluation(file.parent.name, read_json(file))
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise UserError(f"{file} is damaged", "restore it, or move its folder away") from error
+    return lines
+
+
+def _evaluation(name: str, metrics: dict[str, Any]) -> Iterator[str]:
+    means = metrics["mean_over_cases"]
+    if means["dice"]["foreground"] is None:
+        return
+    texts = []
+    for key, title in (("dice", "Dice"), ("iou", "IoU")):
+        text = f"{title} {means[key]['foreground']:.4f}"
+        interval = metrics.get("intervals", {}).get("mean_over_cases", {}).get(key)
+        if interval and interval["foreground"][0] is not None:
+            text += f" ({between(interval['foreground'])})"
+        texts.append(text)
+    yield (
+        f"- {for_markdown(name)}, {int(metrics['cases'])} cases, "
+        f"protocol {for_markdown(str(metrics['protocol']))}: foreground {', '.join(texts)}."
+    )

@@ -18,6 +18,7 @@ from medt.checkpoint import Checkpoint, build_model
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.files import atomic_write
+from medt.inference.averaging import check_finite
 
 INPUT, OUTPUT = "image", "logits"
 BATCHES = (1, 3)  # sizes that the file is verified with, other than the one it is traced with
@@ -80,6 +81,7 @@ def _compare(model: nn.Module, exported: Network, shape: tuple[int, ...]) -> tup
         images = torch.randn(batch, *shape, generator=generator)
         with torch.inference_mode():
             expected = model(images)
+        check_finite(expected, "the network")
         found = exported(images)
         if found.shape != expected.shape:
             raise ValueError(f"it gives {tuple(found.shape)} for {tuple(images.shape)}")

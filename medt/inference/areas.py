@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from medt.data.layout import SegmentationClass
 from medt.errors import UserError
 from medt.files import append_text, natural_key, write_text
+from medt.plain import read_text
+from medt.text import csv_text, from_csv_cell
 
 SUMMARY_FILE = "summary.csv"
 COLUMNS = ("image", "class", "pixels", "fraction", "objects")
@@ -69,9 +71,13 @@ class Summary:
 
     def add(self, name: str, rows: list[Row]) -> None:
         """Replace the rows of one image."""
-        text = _csv(rows)
-        append_text(self.path, text if self.path.exists() else _csv([COLUMNS]) + text)
+        append_text(self.path, csv_text(rows if self.path.exists() else [COLUMNS, *rows]))
         self.rows[name] = rows
+
+    def lacks(self, name: str, classes: Sequence[SegmentationClass]) -> bool:
+        """Whether rows of an image are missing; those of other classes are another network's."""
+        known = {row[1] for row in self.rows.get(name, ())}
+        return known < {one.name for one in classes}
 
     def drop(self, name: str) -> None:
         """Forget the rows of an image whose mask could not be written."""
@@ -84,7 +90,8 @@ class Summary:
         else:
             ordered = sorted(self.rows, key=natural_key)
             write_text(
-                self.path, _csv([COLUMNS, *(row for name in ordered for row in self.rows[name])])
+                self.path,
+                csv_text([COLUMNS, *(row for name in ordered for row in self.rows[name])]),
             )
 
     def _read(self) -> None:
@@ -93,21 +100,15 @@ class Summary:
             "choose another output folder, or move the file away",
         )
         try:
-            text = self.path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
+            text = read_text(self.path)
+            whole = text[: text.rfind("\n") + 1]  # the last line is torn where power was lost
+            rows = list(csv.reader(io.StringIO(whole)))
+        except (UserError, csv.Error):
             raise refused from None
-        whole = text[: text.rfind("\n") + 1]  # the last line is torn where power was lost
-        rows = list(csv.reader(io.StringIO(whole)))
-        if not rows or tuple(rows[0]) != COLUMNS:
+        if not rows or tuple(rows[0]) != COLUMNS or {len(row) for row in rows} != {len(COLUMNS)}:
             raise refused
-        for row in rows[1:]:
+        for row in ([from_csv_cell(cell) for cell in cells] for cells in rows[1:]):
             known = self.rows.setdefault(row[0], [])
             known[:] = [*(other for other in known if other[1] != row[1]), row]
         if whole != text:  # else the next row would be appended to the torn line
             self.close()
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

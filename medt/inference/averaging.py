@@ -17,6 +17,32 @@ from medt.errors import UserError
 LEAST = 1e-30  # a probability whose logarithm is taken
 
 
+class NotFiniteError(UserError):
+    """The output of a network holds NaN or infinite values.
+
+    Attributes:
+        index: which image of the batch is the first that it does so for.
+    """
+
+    def __init__(self, network: str, index: int) -> None:
+        super().__init__(
+            f"the output of {network} holds NaN or infinite values",
+            "its training diverged, or the image has values beyond all others: look at both",
+        )
+        self.index = index
+
+
+def check_finite(logits: Tensor, network: str) -> None:
+    """Refuse logits (N, classes, H, W) that are no numbers, whose largest would still be a class.
+
+    Raises:
+        NotFiniteError: for NaN and infinite values.
+    """
+    if not logits.isfinite().all():
+        finite = logits.isfinite().flatten(1).all(dim=1)
+        raise NotFiniteError(network, int(finite.logical_not().nonzero()[0]))
+
+
 class Ensemble(nn.Module):
     """The mean of several networks' probabilities.
 
@@ -28,6 +54,7 @@ class Ensemble(nn.Module):
 
     Raises:
         UserError: the preprocessings differ in anything else.
+        NotFiniteError: in `forward`, a member's output holds NaN or infinite values.
     """
 
     def __init__(
@@ -50,6 +77,7 @@ class Ensemble(nn.Module):
                     "an ensemble's networks take the same images",
                 )
         self.members = nn.ModuleList(members)
+        self.names = tuple(names)
         mean, std = (torch.tensor(values) for values in (first.mean, first.std))
         means = torch.stack([torch.tensor(p.mean) for p in preprocessings])
         stds = torch.stack([torch.tensor(p.std) for p in preprocessings])
@@ -60,10 +88,13 @@ class Ensemble(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Float32 (N, C, H, W) to the logarithm of mean probabilities (N, classes, H, W)."""
         scales, offsets = self.get_buffer("scales"), self.get_buffer("offsets")
-        given = [
-            member(x * scale + offset)
-            for member, scale, offset in zip(self.members, scales, offsets, strict=True)
-        ]
+        given = []
+        for member, name, scale, offset in zip(
+            self.members, self.names, scales, offsets, strict=True
+        ):
+            logits = member(x * scale + offset)
+            check_finite(logits, name)
+            given.append(logits)
         return _log_mean(given)
 
 

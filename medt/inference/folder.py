@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from medt.errors import UserError
 from medt.files import IMAGE_EXTENSIONS, check_link, natural_key
-from medt.images import read_image
+from medt.images import read_image, read_mask
 from medt.inference.areas import Summary, class_rows
+from medt.inference.averaging import NotFiniteError
 from medt.inference.instances import NO_RULE, InstanceRule, find_objects
 from medt.inference.outputs import LARGEST_VALUE, Outputs, Prediction, entropy, write_prediction
 from medt.inference.predictor import Predictor, most_probable
+from medt.locks import locked
+from medt.text import CONTROLS
 
 TWELVE_BITS = 4095
 
@@ -94,7 +97,9 @@ def predict_folder(
     Files appear whole or not at all. Files that exist are kept, and what is missing is added, so
     that an interrupted prediction goes on. An image that cannot be read is reported and does not
     keep the others from being predicted. ``<output>/summary.csv`` says how much of each class was
-    found in the images whose masks were written.
+    found in each image; rows that are missing of a mask that is kept are counted in its file.
+
+    The folder is locked meanwhile, and what a killed prediction left of half-written files removed.
 
     Args:
         predictor: what predicts.
@@ -107,18 +112,35 @@ def predict_folder(
 
     Raises:
         UserError: before anything is written, if two inputs would be written to the same file, if
-            the output is where the images lie, or if the values do not fit the classes; later, if
-            ``output`` cannot be written.
+            the output is where the images lie, if the values do not fit the classes, or if
+            another process writes into ``output``; later, if that cannot be written.
     """
     outputs = outputs or Outputs()
     table = outputs.table(len(predictor.classes))
     _check_paths(inputs, output, outputs)
+    with locked(output, "predict.py"):
+        return _predict_all(predictor, inputs, output, outputs, table, rule, overwrite, progress)
+
+
+def _predict_all(
+    predictor: Predictor,
+    inputs: Sequence[Input],
+    output: Path,
+    outputs: Outputs,
+    table: NDArray[Any],
+    rule: InstanceRule,
+    overwrite: bool,
+    progress: Callable[[float, int], None],
+) -> Outcome:
     outcome, summary = Outcome(), Summary(output)
     try:
         for done, one in enumerate(inputs):
             wanted = outputs.files(output, one.name)
             due = {kind: file for kind, file in wanted.items() if overwrite or not file.exists()}
-            outcome.kept += "mask" not in due
+            if "mask" not in due:
+                outcome.kept += 1
+                if summary.lacks(one.name.as_posix(), predictor.classes):
+                    _count_kept(predictor, one, wanted["mask"], table, rule, summary, outcome)
             if due:
 
                 def of_image(share: float, done: int = done) -> None:
@@ -147,6 +169,9 @@ def _predict(
 ) -> str | None:
     """Write the files of one image that are due; returns what is wrong with the image, if so."""
     steps = predictor.preprocessing
+    name = one.name.as_posix()
+    if CONTROLS.search(name):
+        return f"{one.path}: its name holds control characters, or is no UTF-8 (rename it)"
     try:
         pixels = read_image(one.path, steps.page)
         image = steps.original(pixels, str(one.path))
@@ -158,14 +183,16 @@ def _predict(
             "(multiply 12 bit images by 16, or train with dataset.normalize=percentile)"
         )
     del pixels
-    ids, maps = _predict_maps(predictor, image, due, progress)
+    try:
+        ids, maps = _predict_maps(predictor, image, due, progress)
+    except NotFiniteError as error:
+        return f"{one.path}: {error}"
     ids, objects = find_objects(ids, rule)
     if "instances" in due and objects.max() > LARGEST_VALUE:
         return (
             f"{one.path}: {objects.max()} objects do not fit a mask of 16 bit "
             "(postprocess=components postprocess.smallest=N removes small ones)"
         )
-    name = one.name.as_posix()
     if "mask" in due:  # before the mask, so that a mask without rows is none of ours
         summary.add(name, class_rows(name, ids, objects, predictor.classes))
     prediction = Prediction(image, ids, objects, maps.get("probabilities"), maps.get("uncertainty"))
@@ -176,6 +203,47 @@ def _predict(
             summary.drop(name)
         raise
     return None
+
+
+def _count_kept(
+    predictor: Predictor,
+    one: Input,
+    mask: Path,
+    table: NDArray[Any],
+    rule: InstanceRule,
+    summary: Summary,
+    outcome: Outcome,
+) -> None:
+    """Count what a mask holds that an earlier prediction wrote; its objects by the rule in use."""
+    name = one.name.as_posix()
+    try:
+        ids = _ids_of(read_mask(mask), table, mask)
+        size = read_image(one.path, predictor.preprocessing.page).shape[:2]
+        if ids.shape != size:
+            raise UserError(f"{mask} has not the size of {one.path}", "overwrite=true replaces it")
+    except UserError as error:
+        outcome.warnings.append(f"not in summary.csv: {error}")
+        return
+    summary.add(name, class_rows(name, ids, find_objects(ids, rule)[1], predictor.classes))
+
+
+def _ids_of(mask: NDArray[Any], table: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    """The class ids of a mask that was written with this table.
+
+    Raises:
+        UserError: it was not.
+    """
+    ids, counted = np.zeros(mask.shape, np.uint8), 0
+    for class_id, value in enumerate(table.tolist()):
+        pixels = mask == value
+        ids[pixels] = class_id
+        counted += np.count_nonzero(pixels)
+    if counted != mask.size or len(np.unique(table)) < len(table):
+        raise UserError(
+            f"{path} holds other values than {table.tolist()}, one for each class",
+            "give the values= that it was written with, or overwrite=true",
+        )
+    return ids
 
 
 def _predict_maps(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from medt.drawing import overlay
 from medt.errors import UserError
 from medt.files import write_png, write_text, write_tiff
 from medt.inference.outlines import feature_collection
+from medt.text import json_text
 
 LARGEST_VALUE = 65535  # of 16 bits
 FORMATS = {"png": ".png", "tiff": ".tif"}
@@ -129,7 +129,7 @@ def write_prediction(
         write_tiff(due["uncertainty"], prediction.uncertainty, "YX")
     if "geojson" in due:
         outlines = feature_collection(prediction.ids, prediction.objects, classes)
-        write_text(due["geojson"], json.dumps(outlines, ensure_ascii=False) + "\n")
+        write_text(due["geojson"], json_text(outlines, indent=None))
     if "mask" in due:
         _write_numbers(due["mask"], table[prediction.ids])
 

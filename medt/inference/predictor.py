@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from medt.checkpoint import Checkpoint, load_checkpoint
 from medt.data.layout import SegmentationClass
-from medt.data.preprocessing import Preprocessing
+from medt.data.preprocessing import Preprocessing, source_name
 from medt.errors import UserError
-from medt.inference.averaging import Ensemble, FlipsAndTurns
+from medt.inference.averaging import Ensemble, FlipsAndTurns, NotFiniteError, check_finite
 from medt.inference.banding import ROWS, resized_columns, resized_rows, window_bands
 
 Image = str | Path | NDArray[Any]
@@ -89,7 +89,7 @@ class Predictor:
         if not checkpoints:
             raise UserError("there is no checkpoint", "give checkpoint=FILE, or several: [A,B]")
         first = checkpoints[0]
-        preprocessings = [_preprocessing(checkpoint) for checkpoint in checkpoints]
+        preprocessings = [Preprocessing.from_dict(one.preprocessing) for one in checkpoints]
         alone = len(checkpoints) == 1
         model = first.build_model() if alone else _ensemble(checkpoints, preprocessings)
         preprocessing = preprocessings[0]
@@ -128,6 +128,7 @@ class Predictor:
 
         Raises:
             UserError: the network's channels are not the classes.
+            NotFiniteError: its output holds NaN or infinite values.
         """
         with torch.inference_mode():
             if self.mode == "resize":
@@ -207,9 +208,14 @@ class Predictor:
             (classes, H, W), 0..1, with sum 1 over the classes up to rounding.
 
         Raises:
-            UserError: the image cannot be read, or its type or channels do not fit.
+            UserError: the image cannot be read, its type or channels do not fit, or the network's
+                output for it holds NaN or infinite values.
         """
-        return self.probabilities_of(self.preprocessing.original(image))
+        original = self.preprocessing.original(image)
+        try:
+            return self.probabilities_of(original)
+        except NotFiniteError as error:
+            raise UserError(f"{source_name(image)}: {error.message}", error.hint) from error
 
     def probabilities_of(self, original: NDArray[np.uint8]) -> NDArray[np.float32]:
         """`probabilities` of what ``Preprocessing.original`` made of an image: (H, W, C) uint8."""
@@ -230,6 +236,7 @@ class Predictor:
                 + ", ".join(c.name for c in self.classes),
                 "use the dataset's number of classes as the model's",
             )
+        check_finite(logits, "the network")
         return logits
 
 
@@ -247,13 +254,6 @@ def _ensemble(
     files = [checkpoint.file for checkpoint in checkpoints]
     members = [checkpoint.build_model() for checkpoint in checkpoints]
     return Ensemble(members, preprocessings, files)
-
-
-def _preprocessing(checkpoint: Checkpoint) -> Preprocessing:
-    try:
-        return Preprocessing.from_dict(checkpoint.preprocessing)
-    except UserError as error:
-        raise UserError(f"{checkpoint.file}: {error.message}", error.hint) from error
 
 
 def most_probable(probabilities: NDArray[Any]) -> NDArray[np.uint8]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medt.training.curves import COLORS
+from medt.text import for_terminal
+from medt.training.curves import COLORS, plain_text
 from medt.training.run_folder import GATE_PREFIX
 
 # matplotlib takes a second to load: it is imported where something is drawn.
@@ -43,7 +44,7 @@ def draw_dice(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> bytes:
                 position + aside[: len(values)], np.sort(values), s=14, color=COLORS[0], alpha=0.7
             )
         labels = [f"{name}\n{len(v)} cases" for name, v in zip(names, present, strict=True)]
-        axes.set_xticks(range(1, len(names) + 1), labels, parse_math=False)
+        axes.set_xticks(range(1, len(names) + 1), labels)
         axes.set_ylim(-0.03, 1.03)
         axes.set_ylabel("Dice")
 
@@ -106,7 +107,7 @@ def draw_gates(curves: Curves) -> bytes:
             color = COLORS[kinds.index(kind) % len(COLORS)]
             axes.plot(list(curves[name]), list(curves[name].values()), color=color, linewidth=1)
         for index, kind in enumerate(kinds[:LEGEND_ENTRIES]):
-            axes.plot([], [], color=COLORS[index % len(COLORS)], label=kind)
+            axes.plot([], [], color=COLORS[index % len(COLORS)], label=for_terminal(kind))
         _name_epochs(axes, "gate")
         axes.legend(frameon=False)
 
@@ -131,6 +132,7 @@ def _name_epochs(axes: Axes, what: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
+@plain_text()
 def _svg(draw: Callable[[Axes], None]) -> bytes:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

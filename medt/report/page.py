@@ -21,6 +21,7 @@ from medt.evaluation.tables import OVERLAPS, REDUCTIONS, WITH_TRUE_NEGATIVES
 from medt.metrics.pixel import mean_of_present
 from medt.report import charts
 from medt.report.panels import Panel
+from medt.text import for_terminal
 from medt.training.run_folder import GATE_PREFIX
 
 TITLES = {**OVERLAPS, **WITH_TRUE_NEGATIVES, "hd95": "HD95", "nsd": "NSD"}
@@ -64,8 +65,8 @@ def render_report(
 ) -> str:
     """The page, as HTML.
 
-    Everything that comes from names, paths or settings is escaped, and the page forbids itself
-    (Content-Security-Policy) to load anything.
+    Everything that comes from names, paths or settings is escaped, control characters included, and
+    the page forbids itself (Content-Security-Policy) to load anything.
 
     Args:
         evaluation: what the page reports.
@@ -76,6 +77,7 @@ def render_report(
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=lambda value: for_terminal(value, keep="\n") if isinstance(value, str) else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

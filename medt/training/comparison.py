@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medt.files import natural_key
+from medt.text import for_terminal
 from medt.training.case_results import PAIRED_RULE, fold_notes, fold_report, pair_rows
 from medt.training.past_run import Result, Run, Settings
 
@@ -65,7 +66,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     differs = tell_apart([group[0].settings for group in members])
     if len(members) == 1:
         config = members[0][0].config
-        names = [f"{config['dataset']['name']} {config['model']['name']}"]
+        names = [f"{_shown(config['dataset']['name'])} {_shown(config['model']['name'])}"]
     else:
         names = [" ".join(f"{k}={_shown(v)}" for k, v in own.items()) for own in differs]
     groups = [Group(*parts) for parts in zip(names, differs, members, strict=True)]
@@ -243,9 +244,9 @@ def _differ(settings: Sequence[Settings], key: str) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value as it is given on the command line."""
-    if isinstance(value, str):
-        return value
+    """A value as it is given on the command line, on one line."""
     if isinstance(value, float):
         return f"{value:g}"
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    if not isinstance(value, str):
+        value = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return for_terminal(value)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from medt.training.comparison import Group
@@ -26,6 +28,17 @@ LEGEND_CHARACTERS = 130  # what fits one line of the legend
 MARKS = 8  # markers along a curve
 
 
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """Let figures draw names as they are: a "$" is a dollar, and what no font has is a box."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
+
+
+@plain_text()
 def draw_curves(groups: Sequence[Group]) -> bytes:
     """A PNG: losses at the left, validation Dice at the right, over the epochs.
 
@@ -121,8 +134,6 @@ def _add_legend(figure: Figure, labels: Sequence[str], columns: int) -> None:
 
     styles = map(_style, range(len(labels)))
     handles = [Line2D([], [], color=color, marker=mark, linewidth=2) for color, mark in styles]
-    legend = figure.legend(
+    figure.legend(
         handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
     )
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # a $ in a name is a $

@@ -16,6 +16,8 @@ from medt.training.precision import Precision
 from medt.training.settings import TrainerSettings
 from medt.training.state import Row
 
+# Of PyTorch's optimizers, as large as the weight that they belong to.
+MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "momentum_buffer", "square_avg")
 GATE_NAMES = ("qr", "kr", "sv", "sve")
 
 
@@ -124,6 +126,7 @@ class Optimization:
     def load_state_dict(self, values: Mapping[str, Any], same_optimizer: bool = True) -> None:
         """Take over a state but for the optimizer's settings; of another one's nothing at all."""
         if same_optimizer:
+            self._check_state(values["optimizer"])
             settings = [
                 {key: value for key, value in group.items() if key != "params"}
                 for group in self.optimizer.param_groups
@@ -134,3 +137,15 @@ class Optimization:
         self.precision.load_state_dict(values["precision"])
         if self.average is not None:
             self.average.load_state_dict(values["average"])
+
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        """Raises a ValueError where a moment is not of its weight's shape, or not a number."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for index, moments in state["state"].items():
+            for name, value in moments.items():
+                if not isinstance(value, Tensor):
+                    continue
+                if name in MOMENTS and value.shape != parameters[index].shape:
+                    raise ValueError(f"{name} of weight {index} is {tuple(value.shape)}")
+                if not value.isfinite().all():
+                    raise ValueError(f"{name} of weight {index} holds NaN or infinite values")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -18,10 +15,15 @@ from medt.errors import UserError
 from medt.evaluation.evaluate import PROTOCOLS
 from medt.evaluation.tables import CASES_FILE, METRICS_FILE
 from medt.files import natural_key
+from medt.plain import read_json, read_table
+from medt.signatures import fits
+from medt.text import from_csv_cell
 from medt.training.run_folder import GATE_PREFIX, RunFolder, without_circumstances
 
 CURVES = ("train_loss", "val_loss", "val_dice")
-EVALUATION_NAME = re.compile(rf"(.+-(?:{'|'.join(SPLITS)})-(?:{'|'.join(PROTOCOLS)}))(?:-(\d+))?")
+EVALUATION_NAME = re.compile(
+    rf"(.+-(?:{'|'.join(SPLITS)})-(?:{'|'.join(PROTOCOLS)}))(?:-(\d+))?", re.DOTALL
+)
 
 # A config as dotted keys.
 Settings = dict[str, Any]
@@ -128,9 +130,16 @@ def read_run(folder: RunFolder) -> Run:
         UserError: one of them is missing or damaged, or the run has no validation yet.
     """
     config = folder.read_config()
-    groups = [config.get(name) for name in ("dataset", "model", "trainer")]
-    whole = all(isinstance(group, dict) for group in groups) and isinstance(config.get("seed"), int)
-    if not whole or "name" not in config["dataset"] or "name" not in config["model"]:
+    needed: dict[str, dict[str, Any]] = {
+        "": {"dataset": dict, "model": dict, "trainer": dict, "seed": int},
+        "dataset": {"name": str},
+        "model": {"name": str},
+    }
+    for group, hints in needed.items():
+        part = config[group] if group else config
+        if not all(fits(part.get(key), hint) for key, hint in hints.items()):
+            raise _damaged(folder.config)
+    if not all(fits(config["dataset"].get(key), int | None) for key in ("fold", "folds")):
         raise _damaged(folder.config)
     if not folder.metrics.exists():
         raise UserError(
@@ -138,7 +147,7 @@ def read_run(folder: RunFolder) -> Run:
             "wait for its first validation, or leave the run out",
         )
     try:
-        metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
+        metrics = read_json(folder.metrics)
         run = Run(
             root=folder.root,
             config=config,
@@ -150,7 +159,7 @@ def read_run(folder: RunFolder) -> Run:
             curves=read_curves(folder.history),
             evaluations=_read_evaluations(folder.root / "evaluation"),
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _damaged(folder.metrics) from error
     if max(run.curves["train_loss"], default=0) < run.epoch:
         raise _damaged(folder.history)
@@ -167,14 +176,11 @@ def read_curves(history: Path) -> dict[str, dict[int, float]]:
     """
     curves: dict[str, dict[int, float]] = {name: {} for name in CURVES}
     try:
-        text = history.read_text(encoding="utf-8")
-        for row in csv.DictReader(io.StringIO(text)):
-            if None in row or None in row.values():
-                raise ValueError("a row is longer or shorter than the head")
+        for row in read_table(history, ("epoch",)):
             for name, value in row.items():
                 if value and (name in CURVES or name.startswith(GATE_PREFIX)):
                     curves.setdefault(name, {})[int(row["epoch"])] = _finite(value)
-    except (OSError, csv.Error, KeyError, ValueError) as error:
+    except ValueError as error:
         raise _damaged(history) from error
     return curves
 
@@ -215,12 +221,12 @@ def _read_evaluations(folder: Path) -> dict[str, Result]:
     for name, numbered in files.items():
         file = numbered[max(numbered)]
         try:
-            metrics = json.loads(file.read_text(encoding="utf-8"))
+            metrics = read_json(file)
             dice = metrics["mean_over_cases"]["dice"]["foreground"]
             if dice is not None:
                 scores = _finite(dice), int(metrics["cases"]), len(numbered) - 1
                 results[name] = Result(*scores, *_read_cases(file.with_name(CASES_FILE)))
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _damaged(file) from error
     return results
 
@@ -230,11 +236,10 @@ def _read_cases(file: Path) -> tuple[dict[str, float], dict[str, str]]:
     if not file.exists():
         return {}, {}
     try:
-        rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
-        scored = [row for row in rows if row["dice"]]
-        dice = {row["case"]: _finite(row["dice"]) for row in scored}
-        return dice, {row["case"]: row["group"] for row in scored}
-    except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
+        scored = [row for row in read_table(file, ("case", "group", "dice")) if row["dice"]]
+        dice = {from_csv_cell(row["case"]): _finite(row["dice"]) for row in scored}
+        return dice, {from_csv_cell(row["case"]): from_csv_cell(row["group"]) for row in scored}
+    except ValueError as error:
         raise _damaged(file) from error
 
 

@@ -15,7 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from medt.data.dataset import SegmentationDataset
 from medt.errors import UserError
-from medt.training.state import Row, TrainingState
+from medt.terminal import safe_output
+from medt.text import for_terminal
+from medt.training.state import EpochSums, Row, TrainingState
 
 log = logging.getLogger("medt")
 
@@ -32,7 +34,13 @@ class _ConsoleHandler(logging.Handler):
 
 
 class _LogFile(logging.FileHandler):
-    """A log file whose errors stop the run; logging itself would print each and go on."""
+    """A log file whose errors stop the run; logging itself would print each and go on.
+
+    It may be shown on a terminal: it holds text and line breaks alone.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        return for_terminal(super().format(record), keep="\n")
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         raise UserError(
@@ -80,10 +88,10 @@ class EpochBar:
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -92,16 +100,21 @@ class EpochBar:
     @contextmanager
     def epoch(self, description: str, batches: int) -> Iterator[None]:
         """Show a bar of so many batches while the context lasts."""
-        with self._progress:
+        with self._progress, safe_output():
             self._task = self._progress.add_task(description, total=batches, state="")
             try:
                 yield
             finally:
                 self._progress.remove_task(self._task)
 
-    def advance(self, done: int, state: str) -> None:
-        """`done` batches are worked off; `state` stands behind the bar."""
-        self._progress.update(self._task, completed=done, state=state)
+    def advance(self, sums: EpochSums, left: int, batch_size: int) -> None:
+        """Show what has been measured, and the time that the `left` batches of the run take."""
+        rate = sums.batches / sums.seconds
+        state = (
+            f"loss {sums.mean_loss:.4f}  dice {sums.dice:.4f}  "
+            f"{rate * batch_size:.1f} images/s  {duration(left / rate)} left"
+        )
+        self._progress.update(self._task, completed=sums.batches, state=state)
 
 
 def run_line(

@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import filelock
 import yaml
-from torch import nn
 
 from medt.checkpoint import Checkpoint, load_checkpoint
 from medt.errors import UserError
-from medt.files import remove_torn, write_text
-from medt.training.state import Row, TrainingState
+from medt.files import write_text
+from medt.locks import LOCK_FILE, locked
+from medt.plain import read_yaml
+from medt.text import csv_text
+from medt.training.settings import CIRCUMSTANCES
+from medt.training.state import Row, TrainingState, check_saved
 
 log = logging.getLogger("medt")
 
 GATE_PREFIX = "gate."
-LOCK_FILE = ".lock"
-
-# Keys that say where and how a run is computed, not what: runs that differ in them are equal.
-_CIRCUMSTANCES: tuple[tuple[str, ...], ...] = (
-    ("run_dir",),
-    ("resume",),
-    ("resume_force",),
-    ("dry_run",),
-    ("check",),
-    ("allow",),
-    ("paths",),
-    ("trainer", "device"),
-    ("dataset", "workers"),
-    ("dataset", "cache"),
-    ("dataset", "timeout"),
-)
 
 
 class RunFolder:
@@ -54,32 +38,42 @@ class RunFolder:
         self.tensorboard = root / "tensorboard"
         self.log = root / "train.log"
 
-    def create(self, config: Mapping[str, Any]) -> None:
-        """Make the folder with its config; of two runs that try it at once one is refused.
+    def locked(self) -> AbstractContextManager[bool]:
+        """Keep every other process from training into the folder, see `medt.locks.locked`."""
+        return locked(self.root, "train.py", "run_dir=...")
+
+    def check_new(self) -> None:
+        """Refuse a folder that holds anything.
 
         Raises:
-            UserError: the folder holds anything, or it cannot be made.
+            UserError: it does.
         """
-        held = UserError(
-            f"the run folder {self.root} is not empty",
-            f"choose another run_dir, or continue an unfinished run with resume={self.root}",
-        )
+        if any(path.name != LOCK_FILE for path in self.root.iterdir()):
+            raise self._used()
+
+    def create(self, config: Mapping[str, Any]) -> None:
+        """Store the config in the folder, which is locked; where nothing can be locked, once.
+
+        Raises:
+            UserError: another run was faster, or the folder cannot be written.
+        """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            if any(self.root.iterdir()):
-                raise held
             self.config.touch(exist_ok=False)
             self.last.parent.mkdir()
         except FileExistsError:
-            if self.root.is_dir():
-                raise held from None
-            raise UserError(f"{self.root} is a file", "choose another run_dir") from None
+            raise self._used() from None
         except OSError as error:
             raise UserError(
                 f"the run folder {self.root} cannot be made: {error.strerror}",
                 "choose another with run_dir=...",
             ) from error
-        write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False))
+        self.store_config(config)
+
+    def _used(self) -> UserError:
+        return UserError(
+            f"the run folder {self.root} is not empty",
+            f"choose another run_dir, or continue an unfinished run with resume={self.root}",
+        )
 
     def was_given_up(self, config: Mapping[str, Any]) -> bool:
         """Whether it holds the beginning of a run of this config that never came to be saved."""
@@ -91,33 +85,13 @@ class RunFolder:
 
     def begin_again(self, config: Mapping[str, Any]) -> None:
         """Remove what a run left that was given up, and store the config."""
-        with self.locked():
-            self.best.unlink(missing_ok=True)
-            self.last.parent.mkdir(exist_ok=True)
-            self.tidy(config)
+        self.best.unlink(missing_ok=True)
+        self.last.parent.mkdir(exist_ok=True)
+        self.store_config(config)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep every other process from training into the folder.
-
-        Raises:
-            UserError: another one does.
-        """
-        lock = filelock.FileLock(self.root / LOCK_FILE, blocking=False)
-        try:
-            with lock:
-                yield
-        except filelock.Timeout:
-            raise UserError(
-                f"another process trains into {self.root}",
-                "wait for its end, or choose another run_dir",
-            ) from None
-
-    def tidy(self, config: Mapping[str, Any]) -> None:
-        """Of a resumed run: store its config, and remove what writers left that were killed."""
+    def store_config(self, config: Mapping[str, Any]) -> None:
+        """Write config.yaml."""
         write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False))
-        for folder in (self.root, self.last.parent):
-            remove_torn(folder)
 
     def read_config(self) -> dict[str, Any]:
         """The run's config.
@@ -125,10 +99,7 @@ class RunFolder:
         Raises:
             UserError: config.yaml is missing or damaged.
         """
-        try:
-            config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
-            config = None
+        config = read_yaml(self.config)
         if not isinstance(config, dict):
             raise UserError(f"{self.config} is missing or damaged", "start the run again")
         return config
@@ -141,11 +112,8 @@ class RunFolder:
         rows = state.history
         logged = dict.fromkeys(key for row in rows for key in row)
         columns = sorted(logged, key=lambda name: name.startswith(GATE_PREFIX))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
-        write_text(self.history, text.getvalue())
+        lines = [[f"{row[name]:.6g}" if name in row else "" for name in columns] for row in rows]
+        write_text(self.history, csv_text([columns, *lines]))
         metrics = {
             "epoch": state.epoch,
             "finished": state.finished,
@@ -159,33 +127,21 @@ class RunFolder:
         write_text(self.metrics, json.dumps(known, indent=2) + "\n")
 
 
-def restore_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Give a network the weights that it was last trained to.
-
-    Raises:
-        UserError: they do not fit it.
-    """
-    try:
-        model.load_state_dict((checkpoint.training or {})["model"])
-    except RuntimeError as error:
-        raise UserError(
-            f"{checkpoint.file}: its weights do not fit the changed network",
-            "leave the model's settings as they were, or start anew with model.weights=FILE",
-        ) from error
-
-
 def home_of(checkpoint: Path) -> Path:
     """The run folder that a checkpoint lies in, else the folder that it lies in."""
     folder = checkpoint.parent
     return folder.parent if folder.name == "checkpoints" else folder
 
 
-def run_to_resume(path: Path, ended: bool = False) -> tuple[RunFolder, Checkpoint]:
+def run_to_resume(
+    path: Path, ended: bool = False, allow: Sequence[str] = ()
+) -> tuple[RunFolder, Checkpoint]:
     """The run that `path` names: its folder, or a checkpoint in it.
 
     Args:
         path: of either.
         ended: whether a run that has ended will do.
+        allow: full names of classes outside medt that its config may name.
 
     Raises:
         UserError: there is no run, it left no checkpoint, or it has ended.
@@ -198,7 +154,9 @@ def run_to_resume(path: Path, ended: bool = False) -> tuple[RunFolder, Checkpoin
         )
     if not run.last.is_file():
         raise UserError(f"the run {root} left no last.pt", "start it again")
-    checkpoint = load_checkpoint(run.last)
+    checkpoint = load_checkpoint(run.last, allow)
+    if checkpoint.training is not None:
+        check_saved(checkpoint.training, checkpoint.file)
     if checkpoint.training is None or (checkpoint.training["finished"] and not ended):
         raise UserError(
             f"the run {root} has ended after epoch {checkpoint.epoch}",
@@ -249,13 +207,17 @@ def newest_unfinished(
 
 
 def without_circumstances(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a run's config without the keys that say only where and how it is computed."""
+    """A copy of a run's config without the keys that say only where and how it is computed.
+
+    What should be a group and is none, as in a file from elsewhere, stays as it is.
+    """
     copy = json.loads(json.dumps(dict(config)))
-    for *parents, key in _CIRCUMSTANCES:
+    for *parents, key in (one.split(".") for one in CIRCUMSTANCES):
         node = copy
         for parent in parents:
             node = node.get(parent, {})
-        node.pop(key, None)
+        if isinstance(node, dict):
+            node.pop(key, None)
     return dict(copy)
 
 

@@ -8,6 +8,12 @@ from typing import Any
 from medt.errors import UserError
 from medt.training.save_schedule import SaveSchedule
 
+# Keys of a run's config that say where and how it is computed, not what: runs that differ in them
+# are equal.
+CIRCUMSTANCES = (
+    *("run_dir", "resume", "resume_force", "dry_run", "check", "allow", "paths"),
+    *("trainer.device", "dataset.workers", "dataset.cache", "dataset.timeout"),
+)
 MONITORS = ("dice", "iou", "loss")
 PRECISIONS = ("fp32", "bf16", "fp16")
 ON_NONFINITE = ("stop", "skip")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from medt.errors import UserError
 from medt.metrics.pixel import PixelCounts, dice, foreground, pool
+from medt.signatures import check_arguments
 
 Row = dict[str, float]
+# What PyTorch raises of a state that is not one.
+UNFIT = (LookupError, TypeError, ValueError, AttributeError, RuntimeError)
 
 
 @dataclass
@@ -110,6 +116,78 @@ class TrainingState:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingState:
-        """The inverse of `to_dict`."""
-        sums = values["sums"]
-        return cls(**{**values, "sums": None if sums is None else EpochSums.from_dict(sums)})
+        """The inverse of `to_dict`; other values are left alone."""
+        own = {field.name: values[field.name] for field in fields(cls)}
+        sums = None if own["sums"] is None else EpochSums.from_dict(own["sums"])
+        return cls(**{**own, "sums": sums})
+
+
+@dataclass(frozen=True)
+class SavedTraining:
+    """What `Checkpoint.training` holds, by name and type: the state, and what else goes on.
+
+    Attributes:
+        model: weights as they were last trained to, which are not those for use.
+        optimizer, precision, average: see `medt.training.optimization.Optimization`.
+        torch_random, cuda_random: states of the generators.
+        data: see `medt.training.data_watch.DataWatch.began`; None of a version without it.
+    """
+
+    epoch: int
+    step: int
+    best_score: float | None
+    best_epoch: int
+    validations_without_best: int
+    seconds: float
+    finished: bool
+    history: list[dict[str, float]]
+    sums: dict[str, Any] | None
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    precision: dict[str, Any]
+    average: dict[str, Any] | None
+    torch_random: Tensor
+    cuda_random: list[Tensor]
+    data: str | None = None
+
+
+def check_saved(training: Mapping[str, Any], file: str) -> None:
+    """Hold what a file says of a training against `SavedTraining`.
+
+    Raises:
+        UserError: a value is missing, unknown, of another type, or does not agree with others.
+    """
+    with of_training(file):
+        _check_saved(training)
+
+
+@contextmanager
+def of_training(file: str) -> Iterator[None]:
+    """Within the context what a file's values cannot be used for is a UserError that names it."""
+    try:
+        yield
+    except (UserError, *UNFIT) as error:
+        said = error.message if isinstance(error, UserError) else f"{error}"
+        raise UserError(
+            f"{file} does not fit this training: {' '.join(said.split())[:300]}",
+            "restore it, or start a new run from its best.pt with model.weights=FILE",
+        ) from error
+
+
+def _check_saved(training: Mapping[str, Any]) -> None:
+    check_arguments(SavedTraining, training, "training")
+    whole = len(training["history"]) + (training["sums"] is not None)
+    if not training["epoch"] == whole or not 0 <= training["best_epoch"] <= whole:
+        raise UserError("its history is not that of its epochs")
+    if training["step"] < 0 or training["seconds"] < 0:
+        raise UserError("its steps or seconds are negative")
+    if any("epoch" not in row or "train_loss" not in row for row in training["history"]):
+        raise UserError("its history lacks an epoch or a loss")
+    if training["sums"] is not None:
+        sums = {name: value for name, value in training["sums"].items() if name != "counts"}
+        check_arguments(EpochSums, sums, "sums", given=("counts",))
+        check_arguments(_counts, training["sums"].get("counts", {}), "sums.counts")
+
+
+def _counts(tp: list[int], fp: list[int], fn: list[int], tn: list[int]) -> None:
+    """What `EpochSums.to_dict` makes of `PixelCounts`."""

@@ -16,6 +16,7 @@ from medt.drawing import contact_sheet, panel
 from medt.errors import UserError
 from medt.inference.predictor import Predictor, most_probable
 from medt.metrics.pixel import count_pixels, dice, foreground
+from medt.text import for_terminal
 
 # A measurement's name in the table to its tag. TensorBoard orders tags by the alphabet: scores
 # first, then loss, the optimizer, speed, and the many gates last, under "weights".
@@ -119,10 +120,11 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, str | float]:
         for part in key.split("."):
             node = node.get(part) if isinstance(node, Mapping) else None
         if key.endswith("._target_"):
-            values[key.removesuffix("._target_")] = str(node or "none").rpartition(".")[2]
+            target = for_terminal(str(node or "none"))
+            values[key.removesuffix("._target_")] = target.rpartition(".")[2]
         elif node is not None:
             number = isinstance(node, (int, float)) and not isinstance(node, bool)
-            values[key] = node if number else str(node)
+            values[key] = node if number else for_terminal(str(node))
     return values
 
 

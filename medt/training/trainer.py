@@ -14,24 +14,32 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from medt.checkpoint import Checkpoint, save_checkpoint
+from medt.checkpoint import Checkpoint, check_finite_weights, save_checkpoint
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import SegmentationClass
 from medt.data.loader import EpochBatches, make_loader
 from medt.errors import UserError
+from medt.evaluation.evaluate import NotFiniteCaseError
 from medt.inference.predictor import Predictor
 from medt.interruption import StopRequest, stop_request
-from medt.metrics.pixel import IGNORE_INDEX, count_pixels
+from medt.metrics.pixel import count_pixels
 from medt.models.synced_norms import synchronise_norms
 from medt.processes import Processes
+from medt.training.data_watch import DataWatch
+from medt.training.determinism import random_states, restore_random_states
 from medt.training.optimization import Optimization
-from medt.training.progress import EpochBar, duration, epoch_line, run_line
-from medt.training.run_folder import GATE_PREFIX, RunFolder, restore_weights
+from medt.training.progress import EpochBar, epoch_line, run_line
+from medt.training.run_folder import GATE_PREFIX, RunFolder
 from medt.training.save_schedule import SaveSchedule
 from medt.training.settings import TrainerSettings
-from medt.training.state import EpochSums, Row, TrainingState
+from medt.training.state import EpochSums, Row, TrainingState, of_training
 from medt.training.tensorboard import TensorBoardLog
-from medt.training.validation import checkpoint_of, network_for_use, validation_row
+from medt.training.validation import (
+    check_sets,
+    checkpoint_of,
+    network_for_use,
+    validation_row,
+)
 
 log = logging.getLogger("medt")
 
@@ -55,6 +63,7 @@ class Trainer:
         console: where the progress bar is drawn.
         processes: that train together; each works on its share of every batch, and only the first
             one writes.
+        watch: over the files of the dataset.
 
     Raises:
         UserError: a batch is larger than the training set, or no validation case shows a
@@ -76,19 +85,10 @@ class Trainer:
         device: torch.device,
         console: Console,
         processes: Processes | None = None,
+        watch: DataWatch | None = None,
     ) -> None:
         self.processes = processes or Processes()
-        if settings.batch_size > len(train_set):
-            raise UserError(
-                f"trainer.batch_size={settings.batch_size} is larger than the training set, which "
-                f"has {len(train_set)} {'cases' if train_set.crops is None else 'crops an epoch'}",
-                f"give at most {len(train_set)}, or more cases",
-            )
-        if not any((val_set.pair(i)[1] % IGNORE_INDEX).any() for i in range(len(val_set))):
-            raise UserError(
-                "no validation case shows a foreground class, so there is nothing to score",
-                "put cases with foreground into the val split",
-            )
+        check_sets(train_set, val_set, settings.batch_size)
         self.processes.check_batches(len(train_set), settings.batch_size)
         self.model = model.to(device)
         if settings.sync_norms:
@@ -100,6 +100,7 @@ class Trainer:
         self.optimization = Optimization(self.model, optimizer, schedule, settings, device)
         self.train_set = train_set
         self.val_set = val_set
+        self.watch = watch or DataWatch()
         self.classes = tuple(classes)
         self.settings = settings
         self.run = run
@@ -196,7 +197,8 @@ class Trainer:
                 sums.add(loss, counts, norm, waited)
                 asked = time.perf_counter()
                 sums.seconds = earlier + asked - started
-                self.show(sums)
+                left = (self.settings.epochs - self.state.epoch + 1) * total - sums.batches
+                self.bar.advance(sums, left, self.settings.batch_size)
                 if not cases and index + 1 < total and self.pauses():
                     return None
         self.state.sums = None
@@ -221,17 +223,6 @@ class Trainer:
         if save and not self.stopping:
             self.save_progress()
         return self.stopping
-
-    def show(self, sums: EpochSums) -> None:
-        """Move the bar of the running epoch on."""
-        total = len(self.batches)
-        left = (self.settings.epochs - self.state.epoch + 1) * total - sums.batches
-        rate = sums.batches / sums.seconds
-        self.bar.advance(
-            sums.batches,
-            f"loss {sums.mean_loss:.4f}  dice {sums.dice:.4f}  "
-            f"{rate * self.settings.batch_size:.1f} images/s  {duration(left / rate)} left",
-        )
 
     def accumulate(self, batch: dict[str, Any], index: int) -> tuple[Tensor, Tensor, float]:
         """Add a batch's gradient, weighted as its share of the optimizer step.
@@ -312,8 +303,12 @@ class Trainer:
         if seconds:
             row["norm_seconds"] = seconds
         self.processes.copy_from_first(network.state_dict().values())
+        self.watch.look(self.state.epoch)
         predictor = self.predictor(network)
-        row |= validation_row(predictor, self.val_set, self.loss, self.processes)
+        try:
+            row |= validation_row(predictor, self.val_set, self.loss, self.processes)
+        except NotFiniteCaseError as error:
+            self.stop_not_finite("output of a validation is not finite", error.message)
         if not np.isfinite(row["val_loss"]):
             self.stop_not_finite(f"validation loss is {row['val_loss']}", "validation cases")
         return network
@@ -375,23 +370,28 @@ class Trainer:
             **self.state.to_dict(),
             "model": self.model.state_dict(),
             **self.optimization.state_dict(),
-            "torch_random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "data": self.watch.began,
+            **random_states(self.device),
         }
 
     def resume(self, checkpoint: Checkpoint) -> list[str]:
-        """Continue from a last.pt; returns what to say about it."""
+        """Continue from a last.pt; returns what to say about it.
+
+        Raises:
+            UserError: it is not the state of such a training.
+        """
         values = checkpoint.training or {}
-        restore_weights(self.model, checkpoint)
         optimizers = [one["optimizer"]["_target_"] for one in (checkpoint.config, self.config)]
-        self.optimization.load_state_dict(values, same_optimizer=len(set(optimizers)) == 1)
-        torch.set_rng_state(values["torch_random"])
-        if values["cuda_random"]:
-            torch.cuda.set_rng_state_all(values["cuda_random"])
-        self.state = TrainingState.from_dict({name: values[name] for name in vars(self.state)})
+        with of_training(checkpoint.file):
+            check_finite_weights(values["model"], checkpoint.file)
+            self.model.load_state_dict(values["model"])
+            self.optimization.load_state_dict(values, same_optimizer=len(set(optimizers)) == 1)
+            restore_random_states(values)
+            self.state = TrainingState.from_dict(values)
         if checkpoint.scores:
             self.validated = replace(checkpoint, training=None)
         self.state.finished = self.state.finished and self.state.epoch >= self.settings.epochs
         epochs = int(checkpoint.config["trainer"]["epochs"]), self.settings.epochs
         spans = [each * self.steps_per_epoch for each in epochs]
-        return self.optimization.rescheduled(self.state.step, *spans)
+        changed = self.watch.resumed(values.get("data"))
+        return changed + self.optimization.rescheduled(self.state.step, *spans)

@@ -14,12 +14,36 @@ from torch import nn
 from medt.checkpoint import Checkpoint, model_spec
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import SegmentationClass
+from medt.errors import UserError
 from medt.evaluation.evaluate import Protocol, evaluate
 from medt.inference.predictor import Predictor
+from medt.metrics.pixel import IGNORE_INDEX
 from medt.models.synced_norms import synchronise_norms
 from medt.processes import Processes
 from medt.training.precise_norm import image_batches, reestimate_norms, tracked_norms
 from medt.training.state import Row
+
+
+def check_sets(
+    train_set: SegmentationDataset, val_set: SegmentationDataset, batch_size: int
+) -> None:
+    """Refuse sets that cannot be trained or scored on.
+
+    Raises:
+        UserError: a batch is larger than the training set, or no validation case shows a
+            foreground class.
+    """
+    if batch_size > len(train_set):
+        raise UserError(
+            f"trainer.batch_size={batch_size} is larger than the training set, which "
+            f"has {len(train_set)} {'cases' if train_set.crops is None else 'crops an epoch'}",
+            f"give at most {len(train_set)}, or more cases",
+        )
+    if not any((val_set.pair(i)[1] % IGNORE_INDEX).any() for i in range(len(val_set))):
+        raise UserError(
+            "no validation case shows a foreground class, so there is nothing to score",
+            "put cases with foreground into the val split",
+        )
 
 
 def network_for_use(

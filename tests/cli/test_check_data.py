@@ -11,7 +11,7 @@ import check_data
 import numpy as np
 import pytest
 import train
-from conftest import DATA, tiny, tiny_dataset
+from conftest import TINY, tiny, tiny_dataset
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,7 +75,7 @@ def test_a_sound_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert [found["code"] for found in values["findings"]] == ["few_cases"]
     assert len(values["cases"]) == 10
     assert values["settings"]["image_size"] == [128, 128]
-    split_of = {row.case: row.split for row in read_splits(DATA / "synthetic/splits.csv")}
+    split_of = {row.case: row.split for row in read_splits(TINY / "splits.csv")}
     assert {case["case"]: case["split"] for case in values["cases"]} == split_of
     height, width, _ = read_image(tmp_path / "out/cases.png").shape
     assert (height > 1000, width > 1000) == (True, True)
@@ -118,8 +118,8 @@ def test_without_a_case_to_draw_there_is_no_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, given = tiny_dataset()
-    shutil.copytree(root, tmp_path / "spoiled")
-    for path in (tmp_path / "spoiled/masks").iterdir():
+    shutil.copytree(root, tmp_path / "spoiled" / root.name)
+    for path in (tmp_path / "spoiled" / root.name / "masks").iterdir():
         write_png(path, np.full((64, 64), 9, np.uint8))
     here = [f"dataset.root={tmp_path}/spoiled", f"output={tmp_path}/out", "preview=true"]
     kept = [override for override in given if not override.startswith("paths.data")]

@@ -309,7 +309,7 @@ def test_an_output_that_cannot_be_written(
     (tmp_path / "file").write_text("")
     assert compare.main([str(run), f"output={tmp_path}/file/out"]) == 1
     printed = capsys.readouterr()
-    assert printed.err.startswith(f"error: Cannot write {tmp_path}/file/out/comparison.csv")
+    assert printed.err.startswith(f"error: Cannot write {tmp_path}/file/out: Not a directory")
     assert (printed.err.count("\n"), printed.out) == (1, "")
 
 

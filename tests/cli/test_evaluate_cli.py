@@ -13,7 +13,7 @@ import evaluate
 import numpy as np
 import predict
 import pytest
-from conftest import DATA
+from conftest import DATA, TINY
 
 import medt
 from medt.images import read_mask
@@ -113,18 +113,19 @@ def test_a_result_is_never_overwritten(run: Path) -> None:
 
 
 def test_another_dataset_with_the_same_classes_can_be_named(run: Path) -> None:
-    overrides = ["dataset=folder", f"dataset.images={DATA}/synthetic/images"]
-    overrides += [f"dataset.masks={DATA}/synthetic/masks", "dataset.classes=[background,gland]"]
+    overrides = ["dataset=folder", f"dataset.images={TINY}/images"]
+    overrides += [f"dataset.masks={TINY}/masks", "dataset.classes=[background,gland]"]
     overrides += [f"dataset.splits_file={run}/splits.csv", "split=train"]
     assert evaluate.main([f"checkpoint={run}/checkpoints/best.pt", *overrides]) == 0
     # A folder dataset is called by the folder that its images lie in.
-    metrics = json.loads((run / "evaluation/synthetic-train-native/metrics.json").read_text())
+    folder = run / "evaluation" / f"{TINY.name}-train-native"
+    metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["cases"] == 6
 
 
 def test_other_classes_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    overrides = ["dataset=folder", f"dataset.images={DATA}/synthetic/images"]
-    overrides += [f"dataset.masks={DATA}/synthetic/masks", "dataset.classes=[stroma,nerve]"]
+    overrides = ["dataset=folder", f"dataset.images={TINY}/images"]
+    overrides += [f"dataset.masks={TINY}/masks", "dataset.classes=[stroma,nerve]"]
     overrides += [f"dataset.splits_file={run}/splits.csv", "split=train"]
     assert evaluate.main([f"checkpoint={run}/checkpoints/best.pt", *overrides]) == 1
     assert "was trained on the classes background, gland" in capsys.readouterr().err
@@ -133,14 +134,14 @@ def test_other_classes_are_refused(run: Path, capsys: pytest.CaptureFixture[str]
 def test_scoring_cases_that_were_trained_on_is_a_warning(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    splits = (DATA / "synthetic/splits.csv").read_text()
-    leaking = tmp_path / "data"
-    shutil.copytree(DATA / "synthetic", leaking)
+    splits = (TINY / "splits.csv").read_text()
+    leaking = tmp_path / "data" / TINY.name
+    shutil.copytree(TINY, leaking)
     swapped = splits.replace(",train\n", ",swap\n").replace(",test\n", ",train\n")
     (leaking / "splits.csv").write_text(swapped.replace(",swap\n", ",test\n"))
     arguments = [f"checkpoint={run}/checkpoints/best.pt", "split=test", "dataset=synthetic"]
     numbers = ["dataset.train=6", "dataset.val=2", "dataset.test=2", "dataset.size=64"]
-    assert evaluate.main([*arguments, f"dataset.root={leaking}", *numbers]) == 0
+    assert evaluate.main([*arguments, f"dataset.root={leaking.parent}", *numbers]) == 0
     assert "warning: 6 of these cases were trained on" in capsys.readouterr().out
 
 
@@ -185,7 +186,7 @@ class TestAverages:
     def test_masks_are_those_of_python(self, tiny_run: Path, tmp_path: Path) -> None:
         best = f"{tiny_run}/checkpoints/best.pt"
         last = f"{tiny_run}/checkpoints/last.pt"
-        image = DATA / "synthetic/images/test_1.png"
+        image = TINY / "images/test_1.png"
         settings = [f"input={image}", f"output={tmp_path}", "values=[0,1]", "tta=true"]
         assert predict.main([f"checkpoint=[{best},{last}]", *settings]) == 0
         expected = medt.load([best, last], tta=True).predict(image)

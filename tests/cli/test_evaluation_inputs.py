@@ -12,7 +12,7 @@ import evaluate
 import numpy as np
 import predict
 import pytest
-from conftest import DATA
+from conftest import TINY
 
 from medt import files
 from medt.files import write_png
@@ -25,7 +25,7 @@ Refused = Callable[..., None]
 def data(tiny_run: Path, tmp_path: Path) -> Path:
     """A folder of images/ and masks/, to be damaged; all of its cases are the split train."""
     for kind in ("images", "masks"):
-        shutil.copytree(DATA / "synthetic" / kind, tmp_path / "data" / kind)
+        shutil.copytree(TINY / kind, tmp_path / "data" / kind)
     names = sorted(path.stem for path in (tmp_path / "data/images").iterdir())
     rows = [f"{name},{name},train" for name in names]
     (tmp_path / "splits.csv").write_text("\n".join(["case,group,split", *rows]) + "\n")
@@ -146,7 +146,7 @@ class TestPredict:
     ) -> None:
         fill_up(monkeypatch, after=0)
         (tmp_path / "out" / kind).mkdir(parents=True)
-        image = DATA / "synthetic/images/test_1.png"
+        image = TINY / "images/test_1.png"
         given = prediction(tiny_run, image, tmp_path / "out", f"{kind}=true")
         refused(predict.main, given, f"out/{kind}/test_1", "No space left on device")
 

@@ -17,7 +17,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import DATA
+from conftest import TINY
 from safetensors import safe_open
 
 import medt
@@ -25,7 +25,7 @@ from medt.checkpoint import load_checkpoint
 from medt.export import formats
 from medt.images import read_image
 
-IMAGE = DATA / "synthetic/images/test_1.png"
+IMAGE = TINY / "images/test_1.png"
 
 
 @pytest.fixture

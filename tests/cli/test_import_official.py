@@ -126,7 +126,8 @@ def test_images_are_prepared_as_in_the_official_code(tmp_path):
 
 
 def test_grey_images_other_sizes_and_more_classes(tmp_path):
-    model = small("gated_axial_unet", channels=1, classes=3)
+    settings = {"channels": 1, "classes": 3, "image_size": 128, "width_factor": 0.125}
+    model = NETWORKS["gated_axial_unet"](**settings)
     overrides = ["channels=1", "classes=[background,gland,lumen]"]
     assert run(tmp_path, "gated_axial_unet", official(model), *overrides) == 0
     predictor = medt.load(tmp_path / "ours.pt")

@@ -12,7 +12,7 @@ import numpy as np
 import predict
 import pytest
 import tifffile
-from conftest import DATA
+from conftest import TINY
 from PIL import Image
 
 import medt
@@ -25,7 +25,7 @@ def arguments(run: Path, source: Path, output: Path) -> list[str]:
 
 
 def test_a_folder_gets_one_mask_per_image_at_its_own_size(tiny_run: Path, tmp_path: Path) -> None:
-    images = DATA / "synthetic/images"
+    images = TINY / "images"
     assert predict.main(arguments(tiny_run, images, tmp_path / "masks")) == 0
     written = {p.name for p in (tmp_path / "masks").iterdir()}
     assert written == {p.name for p in images.iterdir()} | {"summary.csv"}
@@ -35,7 +35,7 @@ def test_a_folder_gets_one_mask_per_image_at_its_own_size(tiny_run: Path, tmp_pa
 
 
 def test_python_gives_the_same_mask(tiny_run: Path, tmp_path: Path) -> None:
-    image = DATA / "synthetic/images/test_1.png"
+    image = TINY / "images/test_1.png"
     assert predict.main([*arguments(tiny_run, image, tmp_path), "values=[0,1]"]) == 0
     predictor = medt.load(tiny_run / "checkpoints/best.pt")
     expected = read_mask(tmp_path / "test_1.png")
@@ -45,7 +45,7 @@ def test_python_gives_the_same_mask(tiny_run: Path, tmp_path: Path) -> None:
 
 
 def test_overlays_and_probabilities_on_request(tiny_run: Path, tmp_path: Path) -> None:
-    image = DATA / "synthetic/images/test_1.png"
+    image = TINY / "images/test_1.png"
     more = ["overlays=true", "probabilities=true"]
     assert predict.main([*arguments(tiny_run, image, tmp_path), *more]) == 0
     assert read_image(tmp_path / "overlays/test_1.png").shape == (64, 64, 3)
@@ -56,7 +56,7 @@ def test_overlays_and_probabilities_on_request(tiny_run: Path, tmp_path: Path) -
 def test_every_output_at_once(tiny_run: Path, tmp_path: Path) -> None:
     source = tmp_path / "images"
     (source / "deep").mkdir(parents=True)
-    shutil.copy(DATA / "synthetic/images/test_1.png", source / "deep/a.png")
+    shutil.copy(TINY / "images/test_1.png", source / "deep/a.png")
     kinds = ["overlays", "probabilities", "uncertainty", "instances", "geojson"]
     more = ["mask_format=tiff", *(f"{kind}=true" for kind in kinds)]
     assert predict.main([*arguments(tiny_run, source, tmp_path / "out"), *more]) == 0
@@ -82,10 +82,10 @@ def test_every_output_at_once(tiny_run: Path, tmp_path: Path) -> None:
 def test_the_masks_can_be_trained_on(tiny_run: Path, tmp_path: Path) -> None:
     from medt.data.sources import open_dataset
 
-    images = DATA / "synthetic/images"
+    images = TINY / "images"
     assert predict.main(arguments(tiny_run, images, tmp_path / "masks")) == 0
     settings = {"name": "folder", "images": images, "masks": tmp_path / "masks"}
-    index = open_dataset({**settings, "splits_file": tmp_path / "splits.csv"})
+    index = open_dataset({**settings, "splits_file": tmp_path / "splits.csv"}, draws=True)
     assert len(index.cases) == 10
     assert dict(index.labels.values or {}) == {0: 0, 255: 1}
 
@@ -93,7 +93,7 @@ def test_the_masks_can_be_trained_on(tiny_run: Path, tmp_path: Path) -> None:
 def test_a_broken_image_is_named_and_the_others_are_predicted(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = (DATA / "synthetic/images/test_1.png").read_bytes()
+    whole = (TINY / "images/test_1.png").read_bytes()
     source = tmp_path / "images"
     source.mkdir()
     (source / "good one.png").write_bytes(whole)
@@ -112,7 +112,7 @@ def test_masks_that_exist_are_kept_and_counted(
     masks = tmp_path / "masks"
     masks.mkdir()
     (masks / "test_1.png").write_bytes(b"drawn by hand")
-    given = arguments(tiny_run, DATA / "synthetic/images", masks)
+    given = arguments(tiny_run, TINY / "images", masks)
     assert predict.main(given) == 0
     output = capsys.readouterr().out
     assert "9 of 10 masks written" in output
@@ -124,7 +124,7 @@ def test_masks_that_exist_are_kept_and_counted(
 
 
 def test_objects_are_numbered_in_the_mask_as_it_was_cleaned(tiny_run: Path, tmp_path: Path) -> None:
-    image = DATA / "synthetic/images/test_1.png"
+    image = TINY / "images/test_1.png"
     rule = ["postprocess=components", "postprocess.smallest=20", "postprocess.largest_hole=9"]
     more = [*rule, "instances=true", "values=[0,1]"]
     assert predict.main([*arguments(tiny_run, image, tmp_path), *more]) == 0
@@ -139,5 +139,5 @@ def test_objects_are_numbered_in_the_mask_as_it_was_cleaned(tiny_run: Path, tmp_
 def test_numbers_without_a_method_are_refused(
     tiny_run: Path, tmp_path: Path, refused: Callable[..., None]
 ) -> None:
-    given = arguments(tiny_run, DATA / "synthetic/images", tmp_path / "masks")
+    given = arguments(tiny_run, TINY / "images", tmp_path / "masks")
     refused(predict.main, [*given, "postprocess.smallest=5"], "smallest")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import filelock
 import pytest
+import resume_rules
 import torch
 import train
 from conftest import timeless, tiny, tiny_dataset
 
 from medt.checkpoint import load_checkpoint
 from medt.errors import UserError
-from medt.training.run_folder import LOCK_FILE, RunFolder
+from medt.training.run_folder import RunFolder
 from medt.training.save_schedule import SaveSchedule
 from medt.training.trainer import Trainer
 
@@ -109,14 +109,65 @@ class TestChanges:
         assert train.main([f"resume={stopped}", "trainer.epochs=5", "resume_force=true"]) == 0
         assert len(timeless(stopped)) == 5
 
-    def test_that_do_not_fit_the_weights_are_one_line(
-        self, stopped: Path, capsys: pytest.CaptureFixture[str]
+    @pytest.mark.parametrize(
+        "change",
+        [
+            *("model=axial_unet", "model.heads=4", "dataset.image_size=64", "dataset.folds=2"),
+            *("seed=5", "overfit=2", "trainer.monitor=loss", "trainer.ema=0.9"),
+            *("dataset.sampling=crop", "dataset.normalize=unit", "dataset.train=7"),
+        ],
+    )
+    def test_to_another_training_are_refused_by_force_too(
+        self, stopped: Path, capsys: pytest.CaptureFixture[str], change: str
     ) -> None:
-        change = ["model=axial_unet", "resume_force=true"]
-        assert train.main([f"resume={stopped}", *change]) == 1
+        before = (stopped / "checkpoints/last.pt").read_bytes()
+        assert train.main([f"resume={stopped}", change, "resume_force=true"]) == 1
         error = capsys.readouterr().err
         assert error.count("\n") == 1
-        assert "do not fit" in error
+        assert "a resumed run keeps its settings" in error
+        assert change.partition("=")[0] in error
+        assert "model.weights=FILE" in error
+        assert (stopped / "checkpoints/last.pt").read_bytes() == before
+
+    @pytest.mark.parametrize(
+        ("done", "epochs", "least"), [(False, 0, None), (True, 3, 5), (True, 4, 5), (True, 0, None)]
+    )
+    def test_to_fewer_epochs_than_are_done_are_refused(
+        self,
+        stopped: Path,
+        capsys: pytest.CaptureFixture[str],
+        done: bool,
+        epochs: int,
+        least: int | None,
+    ) -> None:
+        if done:
+            assert train.main([f"resume={stopped}"]) == 0
+        capsys.readouterr()
+        force = [f"trainer.epochs={epochs}", "resume_force=true"]
+        assert train.main([f"resume={stopped}", *force]) == 1
+        error = capsys.readouterr().err
+        if least:
+            assert f"trainer.epochs={epochs}, but the run stands after epoch 4" in error
+            assert f"give at least {least}" in error
+        assert error.count("\n") == 1
+
+    def test_to_the_running_epoch_end_with_it(
+        self, stopped: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert train.main([f"resume={stopped}", "trainer.epochs=1", "resume_force=true"]) == 0
+        assert len(timeless(stopped)) == 1
+        assert "epoch 1/1" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("change", ["trainer.batch_size=2", "trainer.accumulate=2"])
+    def test_of_the_step_wait_for_the_end_of_the_epoch(
+        self, stopped: Path, capsys: pytest.CaptureFixture[str], change: str
+    ) -> None:
+        assert train.main([f"resume={stopped}", change, "resume_force=true"]) == 1
+        assert "cannot change in the middle of epoch 1" in capsys.readouterr().err
+        assert train.main([f"resume={stopped}"]) == 0
+        more = [change, "trainer.epochs=5", "resume_force=true"]
+        assert train.main([f"resume={stopped}", *more]) == 0
+        assert len(timeless(stopped)) == 5
 
     def test_of_the_optimizer_are_taken_over(self, stopped: Path) -> None:
         force = "resume_force=true"
@@ -136,9 +187,11 @@ class TestLock:
         self, stopped: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         before = (stopped / "checkpoints/last.pt").read_bytes()
-        with filelock.FileLock(stopped / LOCK_FILE):
+        with RunFolder(stopped).locked():
             assert train.main([f"resume={stopped}"]) == 1
-        assert f"another process trains into {stopped}" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {stopped} is being written by train.py (process ")
+        assert error.endswith("(wait for its end, or give another run_dir=...)\n")
         assert (stopped / "checkpoints/last.pt").read_bytes() == before
 
     def test_two_runs_into_one_folder_are_one_too_many(
@@ -205,3 +258,24 @@ class TestCheckpointEvery:
         more = ["trainer.batch_size=2", every, "trainer.epochs=1"]
         assert train.main(tiny(tmp_path, f"run_dir={tmp_path}/run", *more)) == 0
         assert saved == [(1, True), (2, True)]
+
+
+class TestRules:
+    def test_every_setting_of_a_training_has_one(self, tiny_run: Path) -> None:
+        config = RunFolder(tiny_run).read_config()
+        keys = [
+            f"{group}.{key}" if isinstance(values, dict) else group
+            for group, values in config.items()
+            for key in (values if isinstance(values, dict) else [group])
+        ]
+        changes = {key: resume_rules.rule_of(key).change for key in keys}
+        assert set(changes.values()) == {"free", "resume_force=true", "never"}
+        assert changes["trainer.epochs"] == changes["loss._target_"] == "resume_force=true"
+        assert changes["trainer.device"] == changes["dataset.root"] == "free"
+        assert changes["dataset.size"] == changes["trainer.ema"] == changes["seed"] == "never"
+
+    def test_stand_in_the_readme(self) -> None:
+        readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+        for rule in resume_rules.RULES:
+            keys = ", ".join(f"`{key}`" for key in rule.keys)
+            assert f"| {keys} | {rule.change} | {rule.follows} |" in readme

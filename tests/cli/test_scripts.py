@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import DATA, tiny
+from conftest import TINY, tiny
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 COMMANDS = (
@@ -47,7 +47,7 @@ def test_train_evaluate_and_predict_from_the_shell(tmp_path: Path) -> None:
     done = start("evaluate", f"checkpoint={checkpoint}")
     assert done.returncode == 0, done.stderr
     assert "pooled over the split" in done.stdout
-    image = DATA / "synthetic/images/val_1.png"
+    image = TINY / "images/val_1.png"
     masks = tmp_path / "masks"
     done = start("predict", f"checkpoint={checkpoint}", f"input={image}", f"output={masks}")
     assert done.returncode == 0, done.stderr
@@ -67,8 +67,9 @@ def test_prepare_data_makes_the_synthetic_images(tmp_path: Path) -> None:
     numbers = ["dataset.train=2", "dataset.val=1", "dataset.test=1", "dataset.size=64"]
     done = start("prepare_data", f"dataset.root={tmp_path}/glands", *numbers)
     assert done.returncode == 0, done.stderr
-    assert "train 2, val 1, test 1" in done.stdout
-    assert len(list((tmp_path / "glands/images").iterdir())) == 4
+    folder = tmp_path / "glands/seed0-2-1-1-64px-g1"
+    assert f"synthetic prepared in {folder}: train 2, val 1, test 1" in done.stdout
+    assert len(list((folder / "images").iterdir())) == 4
 
 
 def test_check_data_looks_at_the_synthetic_images(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_any_path_can_be_given_as_it_is(tiny_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "Warwick QU (Released 2016_07_08) = données, l'été"
     folder.mkdir()
     image = folder / "a b.png"
-    image.write_bytes((DATA / "synthetic/images/val_1.png").read_bytes())
+    image.write_bytes((TINY / "images/val_1.png").read_bytes())
     checkpoint = tiny_run / "checkpoints/best.pt"
     masks = folder / "masks"
     done = start("predict", f"checkpoint={checkpoint}", f"input={folder}", f"output={masks}")

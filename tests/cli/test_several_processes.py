@@ -91,6 +91,11 @@ def test_gradient_and_scores_are_those_of_one_process(tmp_path: Path, overrides:
     assert events[0] == events[1]
 
 
+def test_a_folder_that_nobody_named_is_one_for_both(tmp_path: Path) -> None:
+    finished(torchrun(*tiny(tmp_path, *ONE_STEP, "trainer.batch_size=3")))
+    assert len(list((tmp_path / "runs/synthetic").glob("*/*"))) == 1
+
+
 @pytest.fixture
 def running(tmp_path: Path) -> subprocess.Popen[str]:
     """A long training of two processes that has come to its second epoch."""

@@ -13,7 +13,7 @@ import pytest
 import torch
 import train
 import yaml
-from conftest import DATA, tiny
+from conftest import TINY, tiny
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -33,7 +33,6 @@ def test_a_run_folder_holds_exactly_what_is_promised(tiny_run: Path) -> None:
     events = {name for name in files if name.startswith("tensorboard/events.")}
     assert len(events) == 1
     assert files - events == {
-        ".lock",
         "config.yaml",
         "checkpoints/best.pt",
         "checkpoints/last.pt",
@@ -215,7 +214,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert "the last good checkpoint is" in error
     assert error.count("\n") == 1
     if "validation" not in message:
-        assert any(path.stem in error for path in (DATA / "synthetic/images").iterdir())
+        assert any(path.stem in error for path in (TINY / "images").iterdir())
     assert load_checkpoint(tmp_path / "run/checkpoints/last.pt").epoch == 1
 
 

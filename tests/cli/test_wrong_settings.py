@@ -6,7 +6,7 @@ import evaluate
 import predict
 import pytest
 import train
-from conftest import DATA, files_below, tiny_training
+from conftest import TINY, files_below, tiny_training
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ class TestPredictAndEvaluate:
     ):
         monkeypatch.chdir(tmp_path)
         given = [f"checkpoint={tiny_run}/checkpoints/best.pt", f"output={tmp_path}/masks"]
-        given += [f"input={DATA}/synthetic/images"] * (not override.startswith("input"))
+        given += [f"input={TINY}/images"] * (not override.startswith("input"))
         refused(predict.main, [*given, override], culprit, hint)
 
     @pytest.mark.parametrize(

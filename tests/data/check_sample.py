@@ -128,7 +128,9 @@ def not_a_number(sample: Sample) -> None:
 
 def beyond_one(sample: Sample) -> None:
     sample.write_all(lambda image: image.astype(np.float32) / 255)
-    sample.write("case_3", sample.image("case_3").astype(np.float32) * 8 - 1000)
+    image = sample.image("case_3").astype(np.float32)  # other values with another OpenCV
+    image = (image - image.min()) / (image.max() - image.min())
+    sample.write("case_3", image * 1400 - 360)
 
 
 def grey_among_colours(sample: Sample) -> None:

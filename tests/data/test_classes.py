@@ -34,7 +34,13 @@ def test_colours_become_ids_and_are_the_classes_own() -> None:
     [
         ([BLACK, {"name": "b", "value": 3}], "entry 1"),
         ([BLACK, "b"], "entry 1"),
-        ([BLACK, {"name": "b", "color": [0, 0, 0]}], "its colour twice"),
+        ([BLACK, {"name": "b", "color": [0, 0, 0]}], "another class one colour"),
+        (["a", "a"], "several classes have the name a"),
+        (["a", "b\x1b[2J"], r"name 'b\\x1b\[2J' .* not printable"),
+        (["a", " "], "not printable"),
+        (["a", "b" * 101], "101 characters"),
+        (["a"], "1 entries"),
+        ([f"c{i}" for i in range(256)], "256 entries"),
         ([BLACK, {"name": "b", "color": [0, 0, 256]}], "entry 1"),
         ([BLACK, {"name": "b", "color": [0, 0]}], "entry 1"),
         ([BLACK, {"name": "b", "color": "red"}], "entry 1"),
@@ -62,6 +68,8 @@ def test_object_numbers_are_one_class() -> None:
     assert [c.name for c in plan.classes] == ["background", "nucleus"]
     with pytest.raises(UserError, match="two classes"):
         instance_classes(["a", "b", "c"])
+    with pytest.raises(UserError, match="several classes have the name a"):
+        instance_classes(["a", "a"])
 
 
 def test_colours_are_never_guessed_but_shown_with_a_config_to_paste() -> None:

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from medt.data.layout import (
     Case,
     DatasetCard,
+    SegmentationClass,
     changed_files,
+    check_classes,
     default_classes,
     listed,
     open_prepared,
@@ -126,6 +129,83 @@ def test_a_broken_card_is_refused_on_one_line(root: Path, text: str) -> None:
     with pytest.raises(UserError, match=r"dataset\.yaml is not a valid") as caught:
         read_card(root)
     assert "\n" not in str(caught.value)
+
+
+GLAND = {"id": 1, "name": "gland", "color": [0, 158, 115]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        *[
+            ({"name": name}, "is not printable")
+            for name in ("", " ", "a\nb", "a\x1b[2J", "a\u202eb")
+        ],
+        *[
+            ({"name": name}, "is not printable")
+            for name in ("a\ud800", "a\u2028", "a\u200b", 3, None)
+        ],
+        ({"name": "a" * 101}, "has 101 characters"),
+        *[
+            ({"id": number}, r"id of class gland .* 0\.\.254")
+            for number in (-1, 255, True, "1", 1.0)
+        ],
+        *[({"id": number}, "id of class gland") for number in (10**5000, None)],
+        *[({"color": color}, "colour of class gland") for color in ([300, 0, 0], [0, 0], "red")],
+        *[({"color": color}, "colour of class gland") for color in ([True, 0, 0], None, {"r": 1})],
+    ],
+)
+def test_a_class_that_cannot_be_is_refused_on_one_line(
+    changed: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        SegmentationClass.from_dict({**GLAND, **changed})
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1200
+
+
+@pytest.mark.parametrize("values", [None, [], "gland", {}, {"id": 1, "name": "gland"}])
+def test_what_describes_no_class_is_refused(values: object) -> None:
+    with pytest.raises(UserError, match="id, name and color"):
+        SegmentationClass.from_dict(values)  # type: ignore[arg-type]
+
+
+def test_a_class_is_what_it_was_written_as() -> None:
+    for one in default_classes(["background", "Drüse 腺", "=1+1", "<b>", "$x$"]):
+        assert SegmentationClass.from_dict(one.to_dict()) == one
+
+
+def test_classes_are_numbered_in_order_and_named_once() -> None:
+    three = default_classes(["a", "b", "c"])
+    check_classes(three)
+    check_classes(default_classes([str(i) for i in range(255)]))
+    for wrong in (three[::-1], (three[0], three[2]), (three[0], *three)):
+        with pytest.raises(UserError, match="not in order"):
+            check_classes(wrong)
+    with pytest.raises(UserError, match="several classes have the name b"):
+        check_classes(default_classes(["a", "b", "b"]))
+    for count in (0, 1, 256):
+        with pytest.raises(UserError, match=f"there are {count} classes|0\\.\\.254"):
+            check_classes(default_classes([str(i) for i in range(count)]))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("name", "gl\x1b[2Jand", r"name 'gl\\x1b\[2Jand' .* not printable"),
+        ("name", "background", "several classes have the name background"),
+        ("id", 77, "not in order"),
+        ("color", [300, 0, 0], "colour of class gland"),
+    ],
+)
+def test_a_card_with_impossible_classes_is_refused_with_its_file(
+    root: Path, key: str, value: object, message: str
+) -> None:
+    content = yaml.safe_load((root / "dataset.yaml").read_text())
+    content["classes"][1][key] = value
+    write_text(root / "dataset.yaml", yaml.safe_dump(content))
+    with pytest.raises(UserError, match=rf"toy/dataset\.yaml is not a valid .*{message}"):
+        read_card(root)
 
 
 def test_long_lists_show_ten_and_the_count() -> None:

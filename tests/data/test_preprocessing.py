@@ -281,7 +281,7 @@ def test_plain_values_restore_it() -> None:
         assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
     early = {"image_size": [16, 32], "channels": 1, "mean": [0.5], "std": [0.2]}
     assert Preprocessing.from_dict(early) == Preprocessing((16, 32), 1, (0.5,), (0.2,))
-    with pytest.raises(UserError, match="incomplete"):
+    with pytest.raises(UserError, match="lacks image_size, mean, std"):
         Preprocessing.from_dict({"channels": 1})
 
 

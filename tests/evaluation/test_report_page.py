@@ -129,6 +129,20 @@ class TestSafety:
         assert "{{ 7*7 }}" in html
         assert "&lt;script&gt;" in html
 
+    def test_controls_are_seen_as_escapes(self):
+        hostile = "\x1b[2J\x9b\u202e\udcff"
+        evaluation = sample_evaluation(cases=(hostile, "b"), groups=(hostile, "g\r"))
+        html = page(evaluation, facts={hostile: hostile})
+        assert html.replace("\n", "").isprintable()
+        assert r"\x1b[2J\x9b\u202e\udcff" in html
+
+    def test_a_dollar_in_a_name_is_no_formula_and_a_missing_glyph_no_warning(self, recwarn):
+        names = ("background", "$\\frac$", "腺\u0e3f")
+        page(
+            sample_evaluation(names), names=names, curves={**CURVES, "gate.$\\frac$\x1b": {1: 1.0}}
+        )
+        assert [str(warning.message) for warning in recwarn] == []
+
 
 class TestChoice:
     def rows(self, *dice):

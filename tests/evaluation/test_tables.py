@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from sample_evaluation import sample_evaluation
 
 from medt.evaluation.evaluate import Evaluation
-from medt.evaluation.tables import render, write_evaluation
+from medt.evaluation.tables import claimed_result, render, write_evaluation
 from medt.metrics.pixel import RULES
 
 REPORT = "<!DOCTYPE html>"
@@ -22,13 +23,20 @@ def evaluation():
     return sample_evaluation()
 
 
+def write(evaluation, folder):
+    """Write into the first free folder; returns it."""
+    with claimed_result(Path(folder)) as free:
+        write_evaluation(evaluation, free, REPORT)
+    return free
+
+
 def no_constants(name):
     raise AssertionError(f"{name} is no JSON")
 
 
 class TestFiles:
     def test_are_three(self, evaluation, tmp_path):
-        folder = write_evaluation(evaluation, tmp_path / "test", REPORT)
+        folder = write(evaluation, tmp_path / "test")
         assert folder == tmp_path / "test"
         assert sorted(p.name for p in folder.iterdir()) == [
             "metrics.json",
@@ -38,7 +46,7 @@ class TestFiles:
         assert (folder / "report.html").read_text() == REPORT
 
     def test_json_is_strict_and_holds_the_summary(self, evaluation, tmp_path):
-        folder = write_evaluation(evaluation, tmp_path / "test", REPORT)
+        folder = write(evaluation, tmp_path / "test")
         text = (folder / "metrics.json").read_text(encoding="utf-8")
         stored = json.loads(text, parse_constant=no_constants)
         assert stored["cases"] == 2
@@ -49,7 +57,7 @@ class TestFiles:
         assert stored["rules"] == RULES.split("\n")
 
     def test_csv_has_a_line_per_case(self, evaluation, tmp_path):
-        folder = write_evaluation(evaluation, tmp_path / "test", REPORT)
+        folder = write(evaluation, tmp_path / "test")
         text = (folder / "per_case.csv").read_text(encoding="utf-8")
         first, second = csv.DictReader(io.StringIO(text))
         assert (first["case"], first["group"]) == ("ä_1", "patient, 1")
@@ -63,7 +71,7 @@ class TestFiles:
         assert second["iou_gland"] == "1.000000"
 
     def test_are_never_overwritten(self, evaluation, tmp_path):
-        folders = [write_evaluation(evaluation, tmp_path / "test", REPORT) for _ in range(3)]
+        folders = [write(evaluation, tmp_path / "test") for _ in range(3)]
         assert [f.name for f in folders] == ["test", "test-2", "test-3"]
 
     def test_are_not_overwritten_in_the_current_folder_either(
@@ -71,13 +79,13 @@ class TestFiles:
     ):
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")
-        assert write_evaluation(evaluation, ".", REPORT).resolve() == tmp_path / "here"
-        assert write_evaluation(evaluation, ".", REPORT).resolve() == tmp_path / "here-2"
+        assert write(evaluation, ".").resolve() == tmp_path / "here"
+        assert write(evaluation, ".").resolve() == tmp_path / "here-2"
 
     def test_go_into_a_folder_that_holds_no_result(self, evaluation, tmp_path):
         (tmp_path / "test").mkdir()
         (tmp_path / "test" / "notes.txt").touch()
-        assert write_evaluation(evaluation, tmp_path / "test", REPORT) == tmp_path / "test"
+        assert write(evaluation, tmp_path / "test") == tmp_path / "test"
 
 
 class TestTable:

@@ -11,7 +11,7 @@ import export
 import predict
 import pytest
 import train
-from conftest import DATA, tiny
+from conftest import TINY, tiny
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def test_from_training_to_masks(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert train.main(tiny(tmp_path, f"run_dir={run}", "dataset.workers=1")) == 0
     assert evaluate.main([f"checkpoint={run}"]) == 0
-    images = [f"input={DATA}/synthetic/images", f"output={tmp_path}/masks", "geojson=true"]
+    images = [f"input={TINY}/images", f"output={tmp_path}/masks", "geojson=true"]
     assert predict.main([f"checkpoint={run}", *images]) == 0
     assert export.main([f"checkpoint={run}", "format=safetensors"]) == 0
 

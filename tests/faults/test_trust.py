@@ -231,6 +231,13 @@ class TestAnnotations:
         with pytest.raises(UserError, match="DOCTYPE is not accepted"):
             read_outlines(thief, "thief.xml")
 
+    def test_a_file_larger_than_any_annotation_is_not_parsed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("medt.data.sources.aperio.LARGEST", 1000)
+        with pytest.raises(UserError, match=r"large\.xml has 0\.0 MB, more than"):
+            read_outlines(b"<a>" + b" " * 1000 + b"</a>", "large.xml")
+
     def test_depth_is_no_harm(self) -> None:
         deep = b"<a>" * 200_000 + b"</a>" * 200_000
         with pytest.raises(UserError, match="nested"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,49 +14,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import shape
-from torch import nn
+from striped_images import COLORS, BrightestChannel, make_predictor, run, stripes
 
-from medt.data.layout import SegmentationClass
 from medt.data.preprocessing import Preprocessing
 from medt.drawing import overlay
 from medt.errors import UserError
 from medt.files import write_png
 from medt.images import read_image, read_mask
-from medt.inference.areas import SUMMARY_FILE, Summary
+from medt.inference.areas import SUMMARY_FILE
 from medt.inference.folder import Input, Outcome, find_inputs, predict_folder
-from medt.inference.instances import NO_RULE, InstanceRule
 from medt.inference.outputs import Outputs, entropy
 from medt.inference.predictor import Predictor
-
-COLORS = [(0, 0, 0), (0, 158, 115), (230, 159, 0)]
-
-
-class BrightestChannel(nn.Module):
-    """Class c where channel c is the brightest."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.classes = classes
-
-    def forward(self, x):
-        return 50 * x[:, : self.classes]
-
-
-def make_predictor(classes):
-    steps = Preprocessing((4, 4), 3, (0.0,) * 3, (1.0,) * 3)
-    names = [SegmentationClass(i, f"class {i}", COLORS[i]) for i in range(classes)]
-    return Predictor(BrightestChannel(classes), steps, names)
+from medt.locks import LOCK_FILE, HeldError, locked
 
 
 @pytest.fixture
 def predictor():
     return make_predictor(2)
-
-
-def stripes(classes=2, size=(4, 4)):
-    """An image whose columns belong to classes 0, 1, ..., and these classes."""
-    ids = np.tile(np.arange(size[1]) % classes, (size[0], 1))
-    return (255 * np.eye(3)[ids]).astype(np.uint8), ids
 
 
 @pytest.fixture
@@ -74,12 +47,6 @@ def files(folder):
 
 def names(folder, output="out"):
     return [one.name.as_posix() for one in find_inputs(folder, output)]
-
-
-def run(predictor, source, output, rule=NO_RULE, overwrite=False, **settings):
-    """Predict an image or a folder of them."""
-    outputs = Outputs(**settings)
-    return predict_folder(predictor, find_inputs(source, output), output, outputs, rule, overwrite)
 
 
 class TestFindInputs:
@@ -197,85 +164,6 @@ class TestEntropy:
         assert 0 <= entropy(pixel / pixel.sum()) <= 1
 
 
-class TestSummary:
-    def rows(self, folder):
-        return list(csv.DictReader((folder / SUMMARY_FILE).open(encoding="utf-8")))
-
-    def test_says_how_much_of_each_class_was_found(self, predictor, folder, tmp_path):
-        (folder / "deep").mkdir()
-        image = stripes()[0]
-        image[:, 3] = image[:, 0]  # one of two stripes
-        write_png(folder / "deep" / "ü,b.png", image)
-        run(predictor, folder, tmp_path / "out")
-        rows = self.rows(tmp_path / "out")
-        assert [row["image"] for row in rows[::2]] == [
-            "a 1.png",
-            "b.png",
-            "c.old.png",
-            "deep/ü,b.png",
-        ]
-        assert rows[-2:] == [
-            {
-                "image": "deep/ü,b.png",
-                "class": "class 0",
-                "pixels": "12",
-                "fraction": "0.750000",
-                "objects": "",
-            },
-            {
-                "image": "deep/ü,b.png",
-                "class": "class 1",
-                "pixels": "4",
-                "fraction": "0.250000",
-                "objects": "1",
-            },
-        ]
-
-    def test_is_that_of_the_cleaned_mask(self, predictor, folder, tmp_path):
-        rule = InstanceRule("components", smallest=5)
-        run(predictor, folder / "b.png", tmp_path / "out", rule)
-        assert self.rows(tmp_path / "out")[1]["pixels"] == "0"
-
-    def test_grows_with_the_folder(self, predictor, folder, tmp_path):
-        run(predictor, folder / "c.old.png", tmp_path / "out")
-        run(predictor, folder, tmp_path / "out")
-        assert [row["image"] for row in self.rows(tmp_path / "out")[::2]] == [
-            "a 1.png",
-            "b.png",
-            "c.old.png",
-        ]
-
-    def test_loses_nothing_when_interrupted_and_has_no_row_twice(self, predictor, folder, tmp_path):
-        out = tmp_path / "out"
-
-        def stop(done, total):
-            if done == 2:
-                raise KeyboardInterrupt
-
-        inputs = find_inputs(folder, out)
-        with pytest.raises(KeyboardInterrupt):
-            predict_folder(predictor, inputs, out, progress=stop)
-        assert [row["image"] for row in self.rows(out)[::2]] == ["a 1.png", "b.png"]
-        with (out / SUMMARY_FILE).open("a") as file:
-            file.write("c.old.png,class 0,1")  # a torn line
-        (out / "b.png").unlink()
-        run(predictor, folder, out)
-        assert [row["image"] for row in self.rows(out)[::2]] == ["a 1.png", "b.png", "c.old.png"]
-        assert len(self.rows(out)) == 6
-
-    def test_a_torn_line_does_not_spoil_the_next_one(self, tmp_path):
-        (tmp_path / SUMMARY_FILE).write_text("image,class,pixels,fraction,objects\na.png,cl")
-        Summary(tmp_path).add("b.png", [("b.png", "class 0", "1", "1.0", "")])  # and no close
-        assert list(Summary(tmp_path).rows) == ["b.png"]
-
-    def test_another_file_of_its_name_is_left_alone(self, predictor, folder, tmp_path):
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / SUMMARY_FILE).write_text("patient,age\n")
-        with pytest.raises(UserError, match="no summary of predictions"):
-            run(predictor, folder, tmp_path / "out")
-        assert (tmp_path / "out" / SUMMARY_FILE).read_text() == "patient,age\n"
-
-
 class TestTwelveBits:
     def image(self, tmp_path, largest):
         pixels = np.linspace(0, largest, 48).reshape(4, 4, 3).astype(np.uint16)
@@ -340,6 +228,13 @@ class TestFilesThatExist:
         (tmp_path / "out" / "b.png").write_bytes(b"old")
         run(predictor, folder / "b.png", tmp_path / "out", overwrite=True)
         np.testing.assert_array_equal(read_mask(tmp_path / "out" / "b.png"), 255 * stripes()[1])
+
+
+def test_one_process_at_a_time(predictor, folder, tmp_path):
+    with locked(tmp_path / "out", "predict.py"):
+        with pytest.raises(HeldError, match=r"out is being written by predict.py \(process "):
+            run(predictor, folder, tmp_path / "out")
+        assert files(tmp_path / "out") == [LOCK_FILE]
 
 
 class TestRefusedBeforeTheStart:

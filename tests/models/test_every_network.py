@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from medt.checkpoint import Checkpoint, build_model, load_checkpoint, model_spec, save_checkpoint
 from medt.config import register_schema
 from medt.data.layout import default_classes
+from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.models import Baseline
 from medt.models.baselines import load_encoder
@@ -73,8 +74,9 @@ def test_forward_backward_odd_sizes_saving_and_training(name, channels, classes,
     assert all(key.endswith("gates") for key in still)
 
     named = [c.to_dict() for c in default_classes([f"class {i}" for i in range(classes)])]
+    steps = Preprocessing(size, channels, (0.5,) * channels, (0.5,) * channels)
     checkpoint = Checkpoint(
-        spec(name, **settings), after, {}, named, {}, {}, 2, {}, training_cases=[]
+        spec(name, **settings), after, steps.to_dict(), named, {}, {}, 2, {}, training_cases=[]
     )
     save_checkpoint(checkpoint, tmp_path / "best.pt")
     loaded = load_checkpoint(tmp_path / "best.pt").build_model()

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medt.data.layout import DatasetIndex, Prepared, open_prepared, with_fold
+from medt.data.changes import FileFacts
+from medt.data.folds import with_fold
+from medt.data.layout import DatasetIndex, Prepared, open_prepared
 from medt.data.sources.drive import DRIVE
 from medt.data.sources.dsb2018 import DSB2018
 from medt.data.sources.folder import open_folder
@@ -16,7 +18,8 @@ from medt.data.sources.isbi2012 import ISBI2012
 from medt.data.sources.kvasir_seg import KVASIR_SEG
 from medt.data.sources.monuseg import MONUSEG
 from medt.data.sources.published import Progress, check_official_test, prepare
-from medt.data.sources.synthetic import open_synthetic
+from medt.data.sources.settings import check_settings, path_of, told
+from medt.data.sources.synthetic import SyntheticSet, draw_synthetic, open_synthetic
 from medt.data.splits import read_splits
 from medt.errors import UserError
 
@@ -25,7 +28,7 @@ FOLDER_SETTINGS = ("classes", "seed", "channels", "ignore", "mask", "mask_suffix
 NAMES = (*PUBLISHED, "synthetic", "folder")
 
 
-def open_dataset(settings: Mapping[str, Any]) -> DatasetIndex:
+def open_dataset(settings: Mapping[str, Any], draws: bool = False) -> DatasetIndex:
     """Index the dataset that the settings name.
 
     Args:
@@ -34,11 +37,16 @@ def open_dataset(settings: Mapping[str, Any]) -> DatasetIndex:
             ``size``) or "folder" (needs ``images``, ``masks``; ``classes``, ``seed``,
             ``splits_file`` and what ``FOLDER_SETTINGS`` names). ``folds`` and ``fold`` deal the
             cases of train and val anew. Other keys are left alone.
+        draws: whether what is absent is drawn: the images of "synthetic", the split of "folder".
+            Only for settings that are the user's own words; without it nothing is ever written.
 
     Raises:
-        UserError: an unknown name, a key without a value, or whatever is wrong with the data.
+        UserError: an unknown name, a key without a value or of the wrong kind, or whatever is wrong
+            with the data.
     """
-    index = replace(_open(settings), page=settings.get("page"))
+    check_settings(settings)
+    index = replace(_open(settings, draws), page=settings.get("page"))
+    index = replace(index, facts=FileFacts.of(index.training_files()))
     if settings.get("pixel_size") is not None:
         index = replace(index, pixel_size=float(settings["pixel_size"]))
     if settings.get("folds") is None:
@@ -48,23 +56,26 @@ def open_dataset(settings: Mapping[str, Any]) -> DatasetIndex:
     return with_fold(index, settings["folds"], settings.get("fold") or 0)
 
 
-def _open(settings: Mapping[str, Any]) -> DatasetIndex:
-    name = _name(settings)
+def _open(settings: Mapping[str, Any], draws: bool) -> DatasetIndex:
+    name = name_of(settings)
     if name == "synthetic":
-        numbers = ("seed", "train", "val", "test", "size")
-        return open_synthetic(_path(settings, "root"), **_given(settings, numbers))
+        root, drawn = path_of(settings, "root"), SyntheticSet.of(settings)
+        if draws:
+            draw_synthetic(root, drawn)
+        return open_synthetic(root, drawn)
     if name == "folder":
         splits_file = settings.get("splits_file")
         return open_folder(
-            _path(settings, "images"),
-            _path(settings, "masks"),
+            path_of(settings, "images"),
+            path_of(settings, "masks"),
             splits_file=Path(splits_file) if splits_file else None,
+            draws=draws,
             **_given(settings, FOLDER_SETTINGS),
         )
     command = f"python scripts/prepare_data.py dataset={name} source=<archive or folder>"
     hint = f"get the archive from {PUBLISHED[name].page} and run: {command}"
-    splits_file = _path(settings, "splits_file")
-    index = open_prepared(_path(settings, "root"), splits_file, hint)
+    splits_file = path_of(settings, "splits_file")
+    index = open_prepared(path_of(settings, "root"), splits_file, hint)
     check_official_test(PUBLISHED[name], read_splits(splits_file), splits_file)
     official = ("test",) if PUBLISHED[name].official_test else ()
     return replace(index, official=official, pixel_size=PUBLISHED[name].pixel_size)
@@ -85,32 +96,33 @@ def prepare_dataset(
     Raises:
         UserError: no source where one is needed, or whatever is wrong with it.
     """
-    name = _name(settings)
+    name = name_of(settings)
     if name in PUBLISHED:
         published = PUBLISHED[name]
         if source is None:
             raise UserError(
                 f"Dataset {name} needs its archive", f"give source=..., from {published.page}"
             )
-        root, splits_file = _path(settings, "root"), _path(settings, "splits_file")
+        root, splits_file = path_of(settings, "root"), path_of(settings, "splits_file")
         return prepare(published, source, root, splits_file, progress)
-    index = open_dataset(settings)
-    root = _path(settings, "root" if index.name == "synthetic" else "images")
+    index = open_dataset(settings, draws=True)
+    if name == "synthetic":
+        root = SyntheticSet.of(settings).folder(path_of(settings, "root"))
+    else:
+        root = path_of(settings, "images")
     return Prepared(index.name, root, index.counts())
 
 
-def _name(settings: Mapping[str, Any]) -> str:
+def name_of(settings: Mapping[str, Any]) -> str:
+    """The name of the dataset.
+
+    Raises:
+        UserError: there is no dataset of this name.
+    """
     name = settings.get("name")
     if name not in NAMES:
-        raise UserError(f"No dataset {name!r}", f"choose dataset= one of {', '.join(NAMES)}")
+        raise UserError(f"No dataset {told(name)}", f"choose dataset= one of {', '.join(NAMES)}")
     return str(name)
-
-
-def _path(settings: Mapping[str, Any], key: str) -> Path:
-    value = settings.get(key)
-    if not value:
-        raise UserError(f"dataset.{key} has no value", f"give dataset.{key}=<path>")
-    return Path(value)
 
 
 def _given(settings: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ KEPT = (
 )
 
 
+LARGEST = 2**26  # bytes; those of MoNuSeg have less than 10 million
 DEEPEST = 100  # elements within each other; annotations have seven
 
 
@@ -66,9 +67,14 @@ def read_outlines(data: bytes, name: str) -> list[Outline]:
         name: what an error calls it.
 
     Raises:
-        UserError: it is no XML, has a DOCTYPE, is nested deeply, or a vertex lacks a number or is
-            absurdly far away.
+        UserError: it is too large, no XML, has a DOCTYPE, is nested deeply, or a vertex lacks a
+            number or is absurdly far away.
     """
+    if len(data) > LARGEST:
+        raise UserError(
+            f"{name} has {len(data) / 1e6:,.1f} MB, more than {LARGEST / 1e6:,.1f}",
+            "no annotation of an image is so large: check what it is",
+        )
     try:
         root = ET.fromstring(data, ET.XMLParser(target=_Builder()))
         return [_outline(region) for region in root.iter("Region")]

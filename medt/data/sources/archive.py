@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from medt.errors import UserError
-from medt.files import environment_number, read_bytes
+from medt.files import check_link, largest_file, read_bytes
 
-# No image or annotation is larger; what claims to be is made to fill memory and disk.
-LARGEST_ENTRY = 2**30
 _UNREADABLE = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError),
     *(NotImplementedError, RuntimeError),  # zipfile: unknown compression, encryption
@@ -81,7 +79,7 @@ def open_archive(source: Path, scratch: Path) -> Iterator[Archive]:
 
     Raises:
         UserError: no such source; it is damaged or encrypted; an entry points outside the archive,
-            is a link or a device, or is larger than ``LARGEST_ENTRY``.
+            is a link or a device, or is larger than any file may be.
     """
     if source.is_dir():
         yield _folder(source, source)
@@ -109,6 +107,7 @@ def _folder(source: Path, root: Path) -> Archive:
     for path in entries:
         if path.is_symlink() and not path.exists():
             raise UserError(f"{path} is a link to nothing", "restore the file, or remove the link")
+        check_link(path, root)
     paths = [path for path in entries if path.is_file()]
     names = {path.relative_to(root).as_posix(): path for path in paths}
     sizes = {name: path.stat().st_size for name, path in names.items() if _is_content(name)}
@@ -193,7 +192,7 @@ def _check_entry(source: Path, name: str, size: int, special: bool) -> None:
         raise UserError(
             f"{source} has an entry of an unusable name: {name!r}", "rename it in the archive"
         )
-    largest = environment_number("MEDT_MAX_FILE_BYTES", LARGEST_ENTRY)
+    largest = largest_file()
     if size > largest:
         raise UserError(
             f"{source} claims {size / 1e9:.1f} GB for {name}",

@@ -15,6 +15,7 @@ from medt.data.layout import Case, DatasetIndex, listed
 from medt.data.pairing import pair_files
 from medt.data.splits import SPLITS, SplitRow, check_groups, draw_splits, read_splits, write_splits
 from medt.errors import UserError
+from medt.locks import locked_beside
 
 log = logging.getLogger("medt")
 
@@ -32,6 +33,7 @@ def open_folder(
     mask: str = "classes",
     mask_suffix: str | None = None,
     page: int | None = None,
+    draws: bool = False,
 ) -> DatasetIndex:
     """Index a folder of images and one of masks; every file is read once, to find faults now.
 
@@ -39,32 +41,36 @@ def open_folder(
         images, masks: may be the same folder, see ``pair_files``.
         classes: see ``given_classes``. None infers background and foreground if the masks hold 0
             and one other value.
-        seed: of the split, drawn 70/15/15 when ``splits_file`` is absent.
-        splits_file: None puts it beside the images folder, as <images folder>_splits.csv.
+        seed: of the split, drawn 70/15/15.
+        splits_file: None looks for it beside the images folder, as <images folder>_splits.csv.
         channels: of the network's input.
         ignore: the mask value, or colour, that is neither trained on nor scored.
         mask: "classes", or "instances" where the values are object numbers.
         mask_suffix: see ``pair_files``.
         page: which image of a stack, from 0.
+        draws: whether the split is drawn and ``splits_file`` written where that is absent.
 
     Raises:
         UserError: files without partner, unreadable, or of different sizes; mask values that are no
-            class; a split file that does not fit. All faults of a kind are in one line, beyond ten
-            the first ten and the count.
+            class; a split file that does not fit, or is absent and may not be drawn. All faults of
+            a kind are in one line, beyond ten the first ten and the count.
     """
     if mask not in MASK_KINDS:
         raise UserError(f"dataset.mask={mask} is not known", f"use {' or '.join(MASK_KINDS)}")
+    splits_file = splits_file or splits_beside(images)
+    undrawn = not splits_file.exists()
+    if undrawn and not draws:
+        raise UserError(f"No split file {splits_file}", "give dataset.splits_file=...")
     pairs = pair_files(images, masks, mask_suffix)
-    splits_file = splits_file or images.parent / f"{images.name}_splits.csv"
     plan = None
     if mask == "instances":
         plan = instance_classes(classes, ignore)
     elif classes is not None:
         plan = given_classes(classes, ignore)
     painted = plan is not None and plan.labels.painted
-    inspected = inspect(pairs, painted, mask == "instances", page, hashing=not splits_file.exists())
+    inspected = inspect(pairs, painted, mask == "instances", page, hashing=undrawn)
     plan = checked_classes(plan, pairs, inspected, ignore)
-    if not splits_file.exists():
+    if undrawn:
         hashes = {name: found.hash for name, found in inspected.items() if found.hash is not None}
         _draw(hashes, seed, splits_file)
     rows = _rows(list(pairs), splits_file)
@@ -81,7 +87,12 @@ def open_folder(
         for name, (image, mask_path) in pairs.items()
     )
     title = images.resolve().parent.name or images.name
-    return DatasetIndex(title, plan.classes, channels, cases, plan.labels)
+    return DatasetIndex(title, plan.classes, channels, cases, plan.labels, splits_file=splits_file)
+
+
+def splits_beside(images: Path) -> Path:
+    """Where the split of a folder of images lies unless the user says otherwise."""
+    return images.parent / f"{images.name}_splits.csv"
 
 
 def _draw(hashes: Mapping[str, Hash], seed: int, splits_file: Path) -> None:
@@ -97,7 +108,10 @@ def _draw(hashes: Mapping[str, Hash], seed: int, splits_file: Path) -> None:
             "all images look alike, so that none can be kept for validation",
             f"give images of several subjects, or write {splits_file} yourself",
         )
-    write_splits(splits_file, drawn)
+    with locked_beside(splits_file, "a split", "dataset.splits_file=...", wait=True):
+        if splits_file.exists():  # another process was faster, and its split counts
+            return
+        write_splits(splits_file, drawn)
     shown = ", ".join(f"{split} {counts[split]}" for split in SPLITS)
     log.warning(f"split drawn: {shown}; edit {splits_file} to keep cases of a patient together")
 

@@ -11,12 +11,10 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-import filelock
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,10 +40,12 @@ from medt.data.splits import (
 from medt.errors import UserError
 from medt.files import atomic_folder, remove_abandoned, temporary_beside, write_png
 from medt.images import decode_image
+from medt.locks import locked_beside
 
 Progress = Callable[[int, int], None]
 Result = TypeVar("Result")
 SPLIT_SEED = 0
+WORK = "prepare_data.py"
 # A photograph as PNG takes several times its JPEG.
 GROWTH = {".jpg": 10.0, ".jpeg": 10.0}
 
@@ -154,21 +154,9 @@ def prepare(
         raise UserError(
             f"{root} cannot be made: {error.strerror}", "choose another dataset.root"
         ) from error
-    lock = root.with_name(f".{root.name}.lock")
-    try:
-        with filelock.FileLock(lock, blocking=False):
-            remove_abandoned(root)
-            try:
-                return _prepare(published, source, root, splits_file, progress)
-            finally:
-                with suppress(OSError):
-                    lock.unlink()
-    except filelock.Timeout:
-        if not lock.exists():
-            raise UserError(f"{root} cannot be made", "choose another dataset.root") from None
-        raise UserError(
-            f"{root} is being prepared by another process", "wait until that has ended"
-        ) from None
+    with locked_beside(root, WORK, "dataset.root=..."):
+        remove_abandoned(root)
+        return _prepare(published, source, root, splits_file, progress)
 
 
 def _prepare(
@@ -178,7 +166,7 @@ def _prepare(
     try:
         with open_archive(source, scratch) as archive:
             cases = published.find(archive)
-            rows = read_splits(splits_file) if splits_file.exists() else []
+            rows = planned = _rows(splits_file)
             unplanned = _unplanned(published, cases, rows, splits_file)
             check_official_test(published, rows, splits_file)
             card = _complete_card(root, published.name, cases)
@@ -190,7 +178,7 @@ def _prepare(
                 if card is None:
                     card = _write(published, archive, cases, rows, pairs, root, bar)
                 if unplanned:
-                    write_splits(splits_file, rows)
+                    _write_rows(splits_file, planned, rows)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     split_of = {row.case: row.split for row in rows}
@@ -202,6 +190,21 @@ def _prepare(
     notes += [f"Terms: {published.licence}", f"Cite: {published.citation}"]
     shown = {split: counts[split] for split in SPLITS}
     return Prepared(published.name, root, shown, tuple(notes), existed)
+
+
+def _rows(splits_file: Path) -> list[SplitRow]:
+    return read_splits(splits_file) if splits_file.exists() else []
+
+
+def _write_rows(splits_file: Path, planned: Sequence[SplitRow], rows: Sequence[SplitRow]) -> None:
+    """Write the split file, which a preparation into another root may have written meanwhile."""
+    with locked_beside(splits_file, WORK, "dataset.splits_file=...", wait=True):
+        if set(_rows(splits_file)) not in (set(planned), set(rows)):
+            raise UserError(
+                f"{splits_file} was changed while the dataset was prepared",
+                "run this again, which takes its splits from there",
+            )
+        write_splits(splits_file, rows)
 
 
 def draw_all_splits(

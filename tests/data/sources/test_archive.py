@@ -259,3 +259,29 @@ def test_a_link_to_nothing_in_a_folder_is_named(tmp_path: Path) -> None:
         open_archive(folder, tmp_path / "scratch"),
     ):
         pass
+
+
+@pytest.mark.parametrize("name", ["secret.bin", "secrets"])
+def test_a_link_out_of_a_folder_is_refused(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it points to would be copied into the prepared dataset."""
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secret.bin").write_bytes(b"secret")
+    folder = as_folder(tmp_path)
+    (folder / "set" / "x.bin").symlink_to(tmp_path / name)
+    with (
+        pytest.raises(UserError, match=r"x\.bin is a link out of the folder"),
+        open_archive(folder, tmp_path / "scratch"),
+    ):
+        pass
+    monkeypatch.setenv("MEDT_ALLOW_LINKS", "1")
+    with open_archive(folder, tmp_path / "scratch") as archive:
+        assert ("set/x.bin" in archive.sizes) == (name == "secret.bin")
+
+
+def test_a_link_within_a_folder_is_followed(tmp_path: Path) -> None:
+    folder = as_folder(tmp_path)
+    (folder / "set" / "x.bin").symlink_to("a.bin")
+    with open_archive(folder, tmp_path / "scratch") as archive:
+        assert archive.read("set/x.bin") == NOISE

@@ -1,7 +1,11 @@
 """Any two folders of images and masks: paired, checked and split before any work."""
 
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,12 +13,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from medt.data.sources import open_dataset, prepare_dataset
-from medt.data.sources.folder import open_folder
+from medt.data.sources import folder, open_dataset, prepare_dataset
 from medt.data.splits import SplitRow, read_splits, write_splits
 from medt.errors import UserError
 from medt.files import write_png
 
+open_folder = partial(folder.open_folder, draws=True)  # as the user's own command does
 NAMES = tuple(f"case {i}" for i in range(1, 13))
 
 
@@ -59,6 +63,40 @@ def test_the_split_is_drawn_once_and_then_belongs_to_the_user(folders: tuple[Pat
     elsewhere = images.parent / "other.csv"
     assert open_folder(images, masks, splits_file=elsewhere, seed=2).cases != first.cases
     assert elsewhere.exists()
+
+
+@pytest.mark.parametrize("named", [None, "other.csv"])
+def test_without_leave_to_draw_nothing_is_written(folders: tuple[Path, Path], named: str) -> None:
+    images, masks = map(str, folders)
+    splits_file = named and str(folders[0].parent / named)
+    settings = {"name": "folder", "images": images, "masks": masks, "splits_file": splits_file}
+    before = set(folders[0].parent.rglob("*"))
+    with pytest.raises(UserError, match=rf"No split file .*{named or 'pictures_splits.csv'}"):
+        open_dataset(settings)
+    assert set(folders[0].parent.rglob("*")) == before
+    open_dataset(settings, draws=True)
+    assert open_dataset(settings).counts() == {"train": 8, "val": 2, "test": 2}
+
+
+def test_of_two_draws_at_one_instant_the_first_counts_for_both(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, masks = folders
+    drawn, barrier = folder.draw_splits, threading.Barrier(2)
+
+    def at_one_instant(*arguments: Any, **named: Any) -> list[SplitRow]:
+        rows = drawn(*arguments, **named)
+        barrier.wait()
+        return rows
+
+    monkeypatch.setattr(folder, "draw_splits", at_one_instant)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(
+            lambda seed: open_folder(images, masks, seed=seed, draws=True), (1, 2)
+        )
+    assert first.cases == second.cases == open_folder(images, masks).cases
+    left = {path.name for path in images.parent.iterdir()}
+    assert left == {"pictures", "labels", "pictures_splits.csv"}
 
 
 def test_cases_that_came_or_went_are_named(folders: tuple[Path, Path]) -> None:
@@ -223,8 +261,8 @@ def test_lossy_masks_are_recognised_and_mended_by_ranges(folders: tuple[Path, Pa
         ([{"name": "a", "value": 0}, {"name": "b"}], "entry 1"),
         ([{"name": "a", "value": 0}, {"name": "b", "value": "x"}], "entry 1"),
         ([{"name": "a", "value": 0}, {"name": "b", "value": [9, 1]}], "entry 1"),
-        ([{"name": "a", "value": 0}, {"name": "b", "value": 0}], "twice"),
-        (["a", "a"], "twice"),
+        ([{"name": "a", "value": 0}, {"name": "b", "value": 0}], "another class one value"),
+        (["a", "a"], "several classes"),
         (["a"], "2 to 255"),
     ],
 )
@@ -246,7 +284,7 @@ def test_an_empty_or_missing_folder_is_named(folders: tuple[Path, Path], tmp_pat
 def test_settings_reach_it(folders: tuple[Path, Path]) -> None:
     images, masks = map(str, folders)
     settings = {"name": "folder", "images": images, "masks": masks, "classes": None, "channels": 1}
-    assert open_dataset(settings).channels == 1
+    assert open_dataset(settings, draws=True).channels == 1
     assert "train 8" in prepare_dataset(settings).summary()
     with pytest.raises(UserError, match=r"dataset\.masks has no value"):
         open_dataset({"name": "folder", "images": images})

@@ -6,9 +6,9 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
-import filelock
 import numpy as np
 import pytest
 
@@ -19,6 +19,7 @@ from medt.data.sources.kvasir_seg import KVASIR_SEG
 from medt.data.sources.published import prepare
 from medt.data.splits import SplitRow, read_splits, write_splits
 from medt.errors import UserError
+from medt.locks import locked_beside
 
 
 def picture(name: str) -> np.ndarray:
@@ -137,10 +138,31 @@ def test_an_error_in_the_middle_leaves_nothing(
 
 def test_two_preparations_at_once_are_refused(polyps: Path, tmp_path: Path) -> None:
     with (
-        filelock.FileLock(tmp_path / ".root.lock"),
-        pytest.raises(UserError, match="being prepared by another process"),
+        locked_beside(tmp_path / "root", "prepare_data.py"),
+        pytest.raises(UserError, match=r"root is being written by prepare_data.py .*root="),
     ):
         prepare(KVASIR_SEG, polyps, tmp_path / "root", tmp_path / "s.csv")
+
+
+def test_a_split_file_that_another_preparation_has_written_stays(
+    polyps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both read that there is none; the other one has more cases, and is the first to write."""
+    splits = tmp_path / "s.csv"
+    others = [SplitRow(f"case{index}", "", "train") for index in range(13)]
+    plan = published._plan
+
+    def late(*arguments: Any) -> list[SplitRow]:
+        rows = plan(*arguments)
+        write_splits(splits, others)
+        return rows
+
+    with monkeypatch.context() as patch:
+        patch.setattr(published, "_plan", late)
+        with pytest.raises(UserError, match=r"s\.csv was changed while .*run this again"):
+            prepare(KVASIR_SEG, polyps, tmp_path / "root", splits)
+    assert read_splits(splits) == others
+    assert prepare(KVASIR_SEG, polyps, tmp_path / "root", splits).counts["train"] == 12
 
 
 def test_a_root_that_cannot_be_made_is_named(polyps: Path, tmp_path: Path) -> None:

@@ -1,0 +1,133 @@
+"""Whether plain values are what a class says that it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Literal, Union
+
+from medt.errors import UserError
+
+CONTAINERS = (list, tuple, Sequence, Collection)
+
+
+def check_arguments(
+    target: Callable[..., Any],
+    values: Mapping[str, Any],
+    where: str,
+    given: Collection[str] = (),
+    others: bool = False,
+) -> None:
+    """Hold plain values against the signature of what they are meant for, which is not called.
+
+    Args:
+        target: a class or a function. What it does not annotate may be anything.
+        values: its keyword arguments.
+        where: they stand, for the error, such as "loss" or the name of a file.
+        given: names of arguments that come from elsewhere.
+        others: whether names that it does not take are passed over.
+
+    Raises:
+        UserError: an argument is missing, unknown or of another type.
+    """
+    parameters = inspect.signature(target).parameters
+    hints = _hints(target)
+    named = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    any_name = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    title = getattr(target, "__name__", str(target))
+    for name, value in values.items():
+        if name in given:
+            raise UserError(f"{where}.{name} is not a setting", "leave it out")
+        if name not in named:
+            if others or (any_name and isinstance(name, str)):
+                continue
+            near = difflib.get_close_matches(str(name), named, n=3) or sorted(named)
+            raise UserError(f"{title} takes no {where}.{name}", f"it takes {', '.join(near)}")
+        if name in hints and not fits(value, hints[name]):
+            raise UserError(
+                f"{where}.{name} is {shortened(value)}, which is not {described(hints[name])}",
+                "see its config",
+            )
+    required = {n for n in named if parameters[n].default is inspect.Parameter.empty}
+    if missing := sorted(required - set(values) - set(given)):
+        raise UserError(f"{where} lacks {', '.join(missing)}", f"{title} needs it")
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    is_class = isinstance(target, type) and not dataclasses.is_dataclass(target)
+    try:
+        return typing.get_type_hints(
+            inspect.getattr_static(target, "__init__") if is_class else target
+        )
+    except (NameError, TypeError):  # of somebody's class that names what it does not import
+        return {}
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a plain value is of the type that an annotation names.
+
+    As in JSON a list stands for any sequence and a whole number for a float; a bool is not a number
+    and text is not a sequence. Of a class that is not plain only its own instances are.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any or isinstance(hint, typing.TypeVar):
+        return True
+    if hint is None or hint is type(None):
+        return value is None
+    if origin in (Union, types.UnionType):
+        return any(fits(value, one) for one in arguments)
+    if origin is Literal:
+        return any(type(value) is type(one) and value == one for one in arguments)
+    if hint is float:
+        return type(value) in (int, float)
+    if hint in (int, bool, str):
+        return type(value) is hint
+    if (origin or hint) in CONTAINERS:
+        return isinstance(value, list | tuple) and _parts_fit(value, hint)
+    if (origin or hint) in (dict, Mapping):
+        keys, parts = arguments or (Any, Any)
+        return isinstance(value, dict) and all(
+            fits(key, keys) and fits(part, parts) for key, part in value.items()
+        )
+    return isinstance(hint, type) and isinstance(value, hint)
+
+
+def _parts_fit(values: Sequence[Any], hint: Any) -> bool:
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and (not arguments or arguments[-1] is not Ellipsis):
+        return len(values) == len(arguments) and all(map(fits, values, arguments))
+    return all(fits(value, arguments[0]) for value in values) if arguments else True
+
+
+def described(hint: Any) -> str:
+    """An annotation in words, such as: a list of numbers, or nothing (null)."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(described, filter(_is_plain, arguments))))
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if (origin or hint) in CONTAINERS:
+        parts = [described(one) for one in arguments if one is not Ellipsis]
+        many = f"{len(parts)}, each " if len(parts) > 1 else ""
+        return f"a list of {many}{' or '.join(dict.fromkeys(parts))}" if parts else "a list"
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    words |= {dict: "a mapping", type(None): "null"}
+    return words.get(origin or hint, getattr(hint, "__name__", str(hint)))
+
+
+def _is_plain(hint: Any) -> bool:
+    return not isinstance(hint, type) or hint in (int, float, str, bool, list, dict, type(None))
+
+
+def shortened(value: Any) -> str:
+    """A value as an error shows it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
