@@ -59,7 +59,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, report: str) -> None:
     try:
         for name, text in texts.items():
             write_text(folder / name, text)
-    except BaseException:
+    except BaseException:  # all files or none
         for name in texts:
             (folder / name).unlink(missing_ok=True)
         raise

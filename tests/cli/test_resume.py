@@ -114,7 +114,7 @@ def test_a_second_ctrl_c_stops_at_once(
     assert not (tmp_path / "run/checkpoints/last.pt").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_the_whole_group_saves_and_leaves_no_worker_behind(
     tmp_path: Path, number: int
 ) -> None:
