@@ -189,9 +189,9 @@ def print_table(shown: RenderableType) -> None:
 
 def terminal_width() -> int:
     """In characters; 80 where there is no terminal."""
-    from rich.console import Console
+    from medt.console import safe_console
 
-    return Console().width
+    return safe_console().width
 
 
 def _stop(number: int) -> None:
