@@ -27,7 +27,10 @@ from hypothesis import strategies as st
 
 from medt.training.trainer import Trainer
 
-EXAMPLES = 200 if os.environ.get("MEDT_FAULTS") == "all" else 8
+pytestmark = pytest.mark.skipif(
+    os.environ.get("MEDT_FAULTS") != "all", reason="takes minutes: make test-faults"
+)
+EXAMPLES = 200
 BOUNDED = settings(
     max_examples=EXAMPLES,
     deadline=120_000,  # milliseconds: a hang
