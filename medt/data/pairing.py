@@ -88,7 +88,7 @@ def _files(folder: Path) -> list[Path]:
     unnamed = [path.name for path in files if not is_name(path.name)]
     if unnamed:
         raise UserError(
-            f"{folder} has names with control characters, or that are no UTF-8: {listed(unnamed)}",
+            f"{folder} has names that are no UTF-8 or hold control characters: {listed(unnamed)}",
             "rename them",
         )
     if files:

@@ -171,7 +171,7 @@ def _predict(
     steps = predictor.preprocessing
     name = one.name.as_posix()
     if CONTROLS.search(name):
-        return f"{one.path}: its name holds control characters, or is no UTF-8 (rename it)"
+        return f"{one.path}: its name is no UTF-8 or holds control characters (rename it)"
     try:
         pixels = read_image(one.path, steps.page)
         image = steps.original(pixels, str(one.path))

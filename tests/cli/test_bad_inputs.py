@@ -206,7 +206,7 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "equal but for capitals": (copied("images/3.png", "images/3.PNG"), "has both 3.PNG and 3.png"),
     "two masks": (copied("masks/3.png", "masks/3_mask.png"), "has the masks 3.png and 3_mask.png"),
     "mask too many": (copied("masks/3.png", "masks/x.png"), "masks without image (1): x.png"),
-    "line break in a name": (copied("images/3.png", "images/a\nb.png"), "without mask (1): a"),
+    "line break in a name": (copied("images/3.png", "images/a\nb.png"), r"characters: a\nb.png"),
     "all images alike": (all_alike, "all images look alike"),
     # split files
     "no columns": (text("images_splits.csv", "0,train\n"), "images_splits.csv has no column"),

@@ -140,5 +140,5 @@ def test_blanks_around_a_name_do_not_count(tmp_path: Path) -> None:
 def test_names_that_are_no_text_are_refused(tmp_path: Path, name: bytes, shown: str) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / os.fsdecode(name + b".png")).touch()
-    with pytest.raises(UserError, match=f"control characters.*: {re.escape(shown)}.png "):
+    with pytest.raises(UserError, match=f"control characters: {re.escape(shown)}.png "):
         pair_files(tmp_path / "a", tmp_path / "a")
