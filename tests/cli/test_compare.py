@@ -237,25 +237,28 @@ def test_the_picture_grows_with_its_legend(tmp_path: Path, count: int) -> None:
 HEAD = "epoch,train_loss,val_loss,val_dice\n"
 
 
+GONE = "is missing or damaged"
+
+
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("name", "text", "fault"),
     [
-        ("config.yaml", "a: ["),
-        ("config.yaml", "seed: 0"),
-        ("config.yaml", "{seed: 0, dataset: 1, model: 2, trainer: 3}"),
-        ("metrics.json", "{"),
-        ("metrics.json", '{"epoch": 3}'),
-        ("metrics.json", "[]"),
-        ("history.csv", None),
-        ("history.csv", ""),
-        ("history.csv", HEAD + "1,1,1,1\n"),
-        ("history.csv", HEAD + "1,1,1,1\n2,1"),
-        ("history.csv", HEAD + "1,1,1,1\n2,x,1,1\n3,1,1,1\n"),
-        ("evaluation/glas-test-native/metrics.json", "{}"),
+        ("config.yaml", "a: [", "is damaged or not YAML"),
+        ("config.yaml", "seed: 0", GONE),
+        ("config.yaml", "{seed: 0, dataset: 1, model: 2, trainer: 3}", GONE),
+        ("metrics.json", "{", "is damaged or not JSON"),
+        ("metrics.json", '{"epoch": 3}', GONE),
+        ("metrics.json", "[]", GONE),
+        ("history.csv", None, "(check the path)"),
+        ("history.csv", "", "has no column epoch"),
+        ("history.csv", HEAD + "1,1,1,1\n", GONE),
+        ("history.csv", HEAD + "1,1,1,1\n2,1", "line 3 has 2 fields, the first line 4"),
+        ("history.csv", HEAD + "1,1,1,1\n2,x,1,1\n3,1,1,1\n", GONE),
+        ("evaluation/glas-test-native/metrics.json", "{}", GONE),
     ],
 )
 def test_damage_names_the_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str | None
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str | None, fault: str
 ) -> None:
     make_run(tmp_path / "whole")
     run = make_run(tmp_path / "broken", seed=1)
@@ -263,7 +266,7 @@ def test_damage_names_the_file(
     (run / name).unlink()
     if text is not None:
         (run / name).write_text(text)
-    words = f"{run / name} is missing or damaged"
+    words = f"{run / name} {fault}"
     assert_refused(tmp_path, [str(tmp_path / "whole"), str(run)], words, capsys)
 
 

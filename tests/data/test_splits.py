@@ -39,7 +39,7 @@ def test_further_columns_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> Non
         ("case,group,split\na,,dev\n", "line 2: unknown split 'dev'"),
         ("case,group,split\na,,train\na,,val\n", "line 3: case a for the second time"),
         ("case,group,split\n,,train\n", "line 2: a row without a case"),
-        ("case,group,split\na\n", "line 2: unknown split ''"),
+        ("case,group,split\na\n", "line 2 has 1 fields, the first line 3"),
         ("case,group,split\n", "names no cases"),
         ("", "no column case, group, split"),
     ],

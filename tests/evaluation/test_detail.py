@@ -205,7 +205,7 @@ def test_a_network_that_gives_no_numbers_is_refused(make_dataset):
             return Bright()(x) * float("nan")
 
     broken = Predictor(Diverged(), STEPS, PREDICTOR.classes)
-    with pytest.raises(UserError, match="Case a: the network gives values that are no numbers"):
+    with pytest.raises(UserError, match="Case a: the output of the network holds NaN"):
         evaluate(broken, make_dataset(("a", "", LEFT, LEFT, None)), detail=True)
 
 
