@@ -78,7 +78,7 @@ def locked(folder: Path, work: str, other: str = "output=...") -> Iterator[bool]
 @contextmanager
 def locked_beside(
     path: Path, work: str, other: str = "output=...", wait: bool = False
-) -> Iterator[None]:
+) -> Iterator[bool]:
     """Hold a path that is replaced as a whole, by a lock file that lies beside it.
 
     Args:
@@ -86,12 +86,15 @@ def locked_beside(
         work, other: as in `locked`.
         wait: whether to wait for another process instead of a HeldError.
 
+    Yields:
+        Whether it is certain that no other process is there; False on a file system without locks.
+
     Raises:
         HeldError, UserError: as in `locked`.
     """
     file = path.parent / f".{path.name}{LOCK_FILE}"
-    with _made(path.parent, other), _lock(file, path, work, other, wait):
-        yield
+    with _made(path.parent, other), _lock(file, path, work, other, wait) as alone:
+        yield alone
 
 
 def _is_used(folder: Path) -> bool:

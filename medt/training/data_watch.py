@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from medt.data.changes import FileFacts
+from medt.text import for_terminal
 
 log = logging.getLogger("medt")
 
@@ -37,8 +38,9 @@ class DataWatch:
         since = f"epoch {self._unchanged_in}" if self._unchanged_in else "the training began"
         count = "1 file" if len(changed) == 1 else f"{len(changed)} files"
         log.warning(
-            f"warning: {count} of the dataset changed or went since {since}, such as {changed[0]}: "
-            "from then on the scores may be those of other images, masks or splits"
+            f"warning: {count} of the dataset changed or went since {since}, such as "
+            f"{for_terminal(str(changed[0]))}: from then on the scores may be those of other "
+            "images, masks or splits"
         )
 
     def resumed(self, began: str | None) -> list[str]:

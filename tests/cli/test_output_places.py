@@ -14,7 +14,7 @@ import evaluate
 import export
 import predict
 import pytest
-from conftest import DATA, files_below, tiny_dataset
+from conftest import TINY, files_below, tiny_dataset
 
 
 def test_output_says_where_results_go(
@@ -53,7 +53,7 @@ def _nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
 def scripts(run: Path, output: Path) -> dict[str, tuple[Any, list[str]]]:
     checkpoint = f"checkpoint={run}"
     place = f"output={output}"
-    images = f"input={DATA}/synthetic/images"
+    images = f"input={TINY}/images"
     _, dataset = tiny_dataset()
     return {
         "evaluate": (evaluate.main, [checkpoint, place]),

@@ -25,7 +25,7 @@ import predict
 import prepare_data
 import pytest
 import train
-from conftest import DATA, files_below, tiny, tiny_dataset
+from conftest import TINY, files_below, tiny, tiny_dataset
 
 from medt.locks import LOCK_FILE, locked, locked_beside
 from medt.training.run_folder import RunFolder
@@ -102,7 +102,7 @@ def unpicky(folder: Path, *more: str) -> list[str]:
 
 class TestPredict:
     def arguments(self, run: Path, folder: Path) -> list[str]:
-        images = DATA / "synthetic/images"
+        images = TINY / "images"
         return [f"checkpoint={run}", f"input={images}", f"output={folder}/out", "device=cpu"]
 
     def images(self, folder: Path) -> list[str]:

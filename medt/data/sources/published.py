@@ -154,8 +154,9 @@ def prepare(
         raise UserError(
             f"{root} cannot be made: {error.strerror}", "choose another dataset.root"
         ) from error
-    with locked_beside(root, WORK, "dataset.root=..."):
-        remove_abandoned(root)
+    with locked_beside(root, WORK, "dataset.root=...") as alone:
+        if alone:
+            remove_abandoned(root)
         return _prepare(published, source, root, splits_file, progress)
 
 

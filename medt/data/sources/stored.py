@@ -13,6 +13,7 @@ from medt.data.sources.folder import splits_beside
 from medt.data.sources.settings import check_settings, path_of
 from medt.data.sources.synthetic import Bound, SyntheticSet, draw_synthetic
 from medt.errors import UserError
+from medt.text import for_terminal
 
 DRAWN = Bound(images=2_000, pixels=2**26)  # five times the pixels of the default set
 
@@ -51,7 +52,8 @@ def locate(settings: Mapping[str, Any], data: Path, draws: bool = False) -> dict
     key, path = next(iter(absent.items()))
     found = {**settings, **_below(name, data.absolute())}
     if not absent_paths(found):
-        print(f"{path} is not there: {found['root']} is read", file=sys.stderr, flush=True)
+        line = for_terminal(f"{path} is not there: {found['root']} is read")
+        print(line, file=sys.stderr, flush=True)
         return found
     message = f"there is no {path}"
     if name == "synthetic" and draws:

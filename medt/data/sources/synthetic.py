@@ -23,7 +23,8 @@ from medt.data.layout import (
 from medt.data.splits import SPLITS, SplitRow, write_splits
 from medt.data.synthetic import synthetic_case
 from medt.errors import UserError
-from medt.files import atomic_folder, write_png
+from medt.files import atomic_folder, remove_abandoned, write_png
+from medt.locks import HeldError, locked_beside
 
 SPLITS_FILE = "splits.csv"
 GENERATOR = 1  # raise it when medt/data/synthetic.py draws other images from the same numbers
@@ -108,7 +109,7 @@ def open_synthetic(root: Path, drawn: SyntheticSet) -> DatasetIndex:
 def draw_synthetic(root: Path, drawn: SyntheticSet, bound: Bound = OWN_COMMAND) -> None:
     """Draw a set below ``root`` unless there is a folder of its name; that is left as it is.
 
-    Of several processes that draw one set at once the first one's stays.
+    Of several processes that want one set at once the first draws it, and the others wait.
 
     Raises:
         UserError: it has more images or pixels than ``bound`` allows, or cannot be written.
@@ -120,10 +121,23 @@ def draw_synthetic(root: Path, drawn: SyntheticSet, bound: Bound = OWN_COMMAND) 
         raise UserError(
             f"{drawn} have {drawn.pixels:,} pixels", f"{bound} are drawn: give lower numbers"
         )
-    megabytes = max(1, round(drawn.pixels * BYTES_PER_PIXEL / 1e6))
-    print(f"Drawing {drawn}, about {megabytes:,} MB, in {folder}", file=sys.stderr, flush=True)
-    with atomic_folder(folder, replace=False) as temporary:
-        _write(temporary, drawn)
+    try:
+        _draw(folder, drawn, wait=False)
+    except HeldError as error:
+        print(f"{error.message}: waiting for it", file=sys.stderr, flush=True)
+        _draw(folder, drawn, wait=True)
+
+
+def _draw(folder: Path, drawn: SyntheticSet, wait: bool) -> None:
+    with locked_beside(folder, "another command", "dataset.root=...", wait) as alone:
+        if alone:
+            remove_abandoned(folder)
+        if folder.exists():
+            return
+        megabytes = max(1, round(drawn.pixels * BYTES_PER_PIXEL / 1e6))
+        print(f"Drawing {drawn}, about {megabytes:,} MB, in {folder}", file=sys.stderr, flush=True)
+        with atomic_folder(folder, replace=False) as temporary:
+            _write(temporary, drawn)
 
 
 def _prepared(drawn: SyntheticSet) -> dict[str, int]:

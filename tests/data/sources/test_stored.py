@@ -55,6 +55,14 @@ class TestPrepared:
         assert said.startswith(f"{tmp_path}/gone")
         assert said.endswith(f" is not there: {own['root']} is read\n")
 
+    def test_what_is_told_of_a_path_is_one_line(self, tmp_path: Path, capsys) -> None:
+        prepared(tmp_path / "data/kvasir_seg", tmp_path / "data/splits/kvasir_seg.csv")
+        odd = {"name": "kvasir_seg", "root": "a\nerror: b\x1b[2J", "splits_file": "c"}
+        locate(odd, tmp_path / "data")
+        said = capsys.readouterr().err
+        assert said.startswith(r"a\nerror: b\x1b[2J/dataset.yaml is not there")
+        assert said.count("\n") == 1
+
     def test_in_neither_place_is_an_error_that_names_it(self, tmp_path: Path) -> None:
         settings = prepared(tmp_path / "there", tmp_path / "there.csv")
         settings["splits_file"] = str(tmp_path / "gone.csv")

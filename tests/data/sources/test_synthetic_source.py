@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from medt.data.sources import open_dataset, prepare_dataset, synthetic
 from medt.data.sources.synthetic import SyntheticSet, draw_synthetic
 from medt.errors import UserError
 from medt.images import read_image, read_mask
+from medt.locks import locked_beside
 
 NUMBERS = {"seed": 5, "train": 2, "val": 1, "test": 1, "size": 32}
 FOLDER = "seed5-2-1-1-32px-g1"
@@ -161,7 +163,9 @@ def draw(root: Path, start) -> None:
     draw_synthetic(root, SyntheticSet(**NUMBERS))
 
 
-def test_of_two_that_draw_it_at_once_the_first_stays(tmp_path: Path) -> None:
+def test_of_two_that_want_it_at_once_one_draws_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     context = multiprocessing.get_context("fork")
     start = context.Barrier(2)
     both = [context.Process(target=draw, args=(tmp_path, start)) for _ in range(2)]
@@ -170,18 +174,45 @@ def test_of_two_that_draw_it_at_once_the_first_stays(tmp_path: Path) -> None:
     for process in both:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
+    assert capfd.readouterr().err.count("Drawing ") == 1
     assert [path.name for path in tmp_path.iterdir()] == [FOLDER]
     assert open_dataset(settings(tmp_path)).counts() == {"train": 2, "val": 1, "test": 1}
+
+
+def test_whoever_waits_says_for_whom(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    context = multiprocessing.get_context("fork")
+    start = context.Barrier(2)
+    other = context.Process(target=draw, args=(tmp_path, start))
+    with locked_beside(tmp_path / FOLDER, "another command"):
+        other.start()
+        start.wait()
+        said = ""
+        while "waiting" not in said and other.is_alive():
+            said += capfd.readouterr().err
+    other.join()
+    expected = f"{tmp_path}/{FOLDER} is being written by another command (process {os.getpid()} on "
+    assert said.startswith(expected)
+    assert other.exitcode == 0
+    assert [path.name for path in tmp_path.iterdir()] == [FOLDER]
+
+
+def test_what_a_killed_one_left_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / f".{FOLDER}.0123abcd.new"
+    other = tmp_path / f".{FOLDER.replace('seed5', 'seed6')}.0123abcd.new"
+    for folder in (left, other):
+        (folder / "images").mkdir(parents=True)
+    open_dataset(settings(tmp_path), draws=True)
+    assert {path.name for path in tmp_path.iterdir()} == {FOLDER, other.name}
 
 
 def test_a_set_that_appears_while_it_is_drawn_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """As it can where the file system has no locks."""
     write = synthetic._write
 
     def late(folder: Path, drawn: SyntheticSet) -> None:
-        monkeypatch.setattr(synthetic, "_write", write)
-        draw_synthetic(tmp_path, drawn)
+        write(tmp_path / FOLDER, drawn)
         (tmp_path / FOLDER / "note.txt").write_text("the first")
         write(folder, drawn)
 
