@@ -24,15 +24,17 @@ Content = dict[Path, bytes | None]
 
 
 def rewrite(run: Path, **dataset: Any) -> None:
-    """Let all files of a run name other data, and the run be unfinished."""
+    """Let all files of a run name other data, and the run have one more epoch to go."""
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["dataset"].update(dataset)
+    config["trainer"]["epochs"] += 1
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     for name in ("best", "last"):
         path = run / "checkpoints" / f"{name}.pt"
         content = torch.load(path, weights_only=True)
         content["dataset"].update(dataset)
         content["config"]["dataset"].update(dataset)
+        content["config"]["trainer"]["epochs"] += 1
         if content["training"] is not None:
             content["training"]["finished"] = False
         torch.save(content, path)
@@ -154,7 +156,7 @@ class TestOwnCommands:
         given = [f"resume={run}", f"paths.data={tmp_path}/my data", "check=false"]
         assert train.main(given) == 1
         assert prepare_data.main(pasted(capsys.readouterr().err, "prepare_data")) == 0
-        assert train.main([*given, "trainer.epochs=3", "resume_force=true"]) == 0
+        assert train.main(given) == 0
 
 
 def pasted(error: str, script: str) -> list[str]:
@@ -208,7 +210,7 @@ class TestDataThatMoved:
         there += [f"dataset.splits_file={folder}/images_splits.csv"]
         kept = [one for one in given if not one.endswith(("=FOLDER", "=FILE"))]
         (folder / "images_splits.csv").write_text((TINY / "splits.csv").read_text())
-        assert train.main([*kept, *there, "trainer.epochs=3", "resume_force=true"]) == 0
+        assert train.main([*kept, *there]) == 0
         capsys.readouterr()
         assert evaluate.main([f"checkpoint={run}/checkpoints/last.pt"]) == 0
 
@@ -230,8 +232,7 @@ class TestDataThatMoved:
         assert f"there is no {gone}/kvasir_seg/dataset.yaml (say where it lies: python" in error
         assert "dataset=kvasir_seg" in error
         assert "dataset.root=FOLDER dataset.splits_file=FILE, or give paths.data=FOLDER" in error
-        more = ["trainer.epochs=3", "resume_force=true"] if script == "train" else []
-        assert main([*given, *more, f"paths.data={data}"]) == 0
+        assert main([*given, f"paths.data={data}"]) == 0
         told = f"{gone}/kvasir_seg/dataset.yaml is not there: {data}/kvasir_seg is read\n"
         assert told in capsys.readouterr().err
         if script == "train":  # and is remembered
