@@ -6,6 +6,7 @@ import atexit
 import csv
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -71,6 +72,17 @@ def timeless(run: Path) -> list[dict[str, str]]:
             {k: v for k, v in row.items() if k.split("_")[0] not in clock}
             for row in csv.DictReader(file)
         ]
+
+
+@pytest.fixture(autouse=True)
+def a_hangup_is_noticed() -> Iterator[None]:
+    """Under nohup the tests, and what they start, would ignore it."""
+    if not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")

@@ -95,6 +95,14 @@ def start(
     )
 
 
+def code_of(process: subprocess.Popen[bytes]) -> int:
+    """Its exit code; it does not outlive the test."""
+    try:
+        return process.wait(timeout=300)
+    finally:
+        process.kill()
+
+
 def read_until(descriptor: int, text: bytes) -> None:
     said = b""
     while text not in said:
@@ -122,7 +130,7 @@ def test_a_terminal_that_is_closed_is_a_hangup_and_the_run_goes_on(
     os.close(theirs)
     read_until(ours, b"epoch 2/1000")
     os.close(ours)
-    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert code_of(process) == 128 + signal.SIGHUP
     saved = load_checkpoint(tmp_path / "run/checkpoints/last.pt").training
     assert saved is not None
     log = (tmp_path / "run/train.log").read_text()
@@ -139,7 +147,7 @@ def test_a_closed_terminal_does_not_end_what_ignores_hangups(tmp_path: Path) -> 
     os.close(theirs)
     read_until(ours, b"epoch 1/4")
     os.close(ours)
-    assert process.wait(timeout=60) == 0
+    assert code_of(process) == 0
     assert "epoch 4/4" in (tmp_path / "run/train.log").read_text()
 
 
@@ -149,7 +157,7 @@ def test_a_pipe_that_nobody_reads_any_more_is_a_hangup(tmp_path: Path) -> None:
     os.close(theirs)
     read_until(ours, b"epoch 1/1000")
     os.close(ours)
-    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert code_of(process) == 128 + signal.SIGHUP
     assert (tmp_path / "run/checkpoints/last.pt").is_file()
 
 
