@@ -110,7 +110,10 @@ def test_a_split_file_gives_its_names_back(folder: Path) -> None:
     assert [cell for cell in cells if cell[:1] in tuple("=+-@")] == []
 
 
-def test_a_training_logs_text(run: Path, tmp_path: Path) -> None:
+def test_a_training_logs_text(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # pytest would hand the log, as it is, to a process that reads text only.
+    monkeypatch.setattr(logging.getLogger("medt"), "propagate", False)
+
     def fail() -> None:
         with logging_to(safe_console(), tmp_path / "train.log"):
             logging.getLogger("medt").info(f"{CLEAR}\n\udcff[/]")
