@@ -24,7 +24,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for key, (fits, described) in KINDS.items():
         value = settings.get(key)
         if value is not None and not fits(value):
-            raise UserError(f"dataset.{key}={told(value)} is not {described}", f"give {described}")
+            raise UserError(f"dataset.{key}={told(value)} cannot be used", f"give {described}")
 
 
 def path_of(settings: Mapping[str, Any], key: str) -> Path:

@@ -137,7 +137,7 @@ class TestSynthetic:
         assert files_below(tmp_path) == set()
 
     def test_of_impossible_numbers_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"dataset\.test=1000000000 is not a whole number"):
+        with pytest.raises(UserError, match=r"dataset\.test=1000000000 cannot be used"):
             locate({**SYNTHETIC, "root": "there", "test": 10**9}, tmp_path, draws=True)
 
 
