@@ -69,8 +69,7 @@ def given_classes(entries: ClassList, ignore: Any = None) -> Classes:
             f"dataset.ignore={ignore!r} is the class {names[values[ignored]]}",
             "a value is a class or ignored, not both",
         )
-    classes = default_classes(names)
-    check_classes(classes)
+    classes = _named_classes(names)
     if painted:
         shown = [(v >> 16, v >> 8 & 255, v & 255) for v in values]
         classes = tuple(replace(c, color=rgb) for c, rgb in zip(classes, shown, strict=True))
@@ -90,9 +89,16 @@ def instance_classes(entries: ClassList | None, ignore: Any = None) -> Classes:
             "give two names, such as [background,gland], or leave them out",
         )
     labels = Labels(ignore=ignored_value(ignore, painted=False), instances=True)
-    classes = default_classes([str(name) for name in names])
-    check_classes(classes)
-    return Classes(classes, labels)
+    return Classes(_named_classes([str(name) for name in names]), labels)
+
+
+def _named_classes(names: Sequence[str]) -> tuple[SegmentationClass, ...]:
+    try:
+        classes = default_classes(names)
+        check_classes(classes)
+    except UserError as error:
+        raise UserError(f"dataset.classes: {error.message}", error.hint) from error
+    return classes
 
 
 def evident_classes(
