@@ -62,11 +62,11 @@ def loader_work(job: LoaderJob) -> Work:
         torch.set_num_threads(job.threads)
     config = job.config
     index = open_dataset(config["dataset"], draws=True)
-    network, _ = build_network(config, resumed=False)
+    network, _ = build_network(config, resumed=False, allow=())
     run_folder = RunFolder(Path(config["run_dir"]))
     device = choose_device(config["trainer"]["device"])
     trainer = build_trainer(
-        config, index, network, None, run_folder, safe_console(quiet=True), device, Processes()
+        config, index, network, None, run_folder, safe_console(quiet=True), device, Processes(), ()
     )
     trainer.batches.set_epoch(1)
     batches = {"loader": trainer.loader, "memory": list(trainer.loader)}
