@@ -71,13 +71,13 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
         check_ranges(OmegaConf.to_container(cfg, resolve=False))
         return 0
 
-    @safe_output()  # of a launcher's process, too
     def job(cfg: DictConfig) -> None:
-        if sweep := sweep_folder():
-            sweeps.append(sweep)
-            print(f"\nrun {len(sweeps)}: {sweep.name}", flush=True)
-        refused = _guarded(lambda: check(cfg), config, overrides, speaks=speaks)
-        codes.append(refused or _guarded(lambda: task(cfg), config, overrides))
+        with safe_output():  # of a launcher's process, too, where a decorator could not follow
+            if sweep := sweep_folder():
+                sweeps.append(sweep)
+                print(f"\nrun {len(sweeps)}: {sweep.name}", flush=True)
+            refused = _guarded(lambda: check(cfg), config, overrides, speaks=speaks)
+            codes.append(refused or _guarded(lambda: task(cfg), config, overrides))
         if os.getpid() != started_by:  # a launcher's process, whose code nobody would see
             if sweep and codes[-1]:
                 raise UserError(f"the run {sweep.name} failed", "what it said stands above")
