@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 40  # longer ones are folded where the terminal is too narrow
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as the shell counts it
+LAST_WORD = 30  # seconds that a process gives the first one to say what all have met
 
 
 class _StoppedError(BaseException):
@@ -211,7 +213,7 @@ def _guarded(
     except FailedElsewhereError as error:
         return error.code
     except (Stopped, KeyboardInterrupt) as error:
-        return _say_stopped(error)
+        return _say_stopped(error) if speaks else exit_code(error)
     except BrokenPipeError:  # whoever read the output, such as head, has gone
         return BROKEN_PIPE
     except Exception as error:
@@ -219,9 +221,21 @@ def _guarded(
             return _say_stopped(error.__context__)  # cleaning up after it failed, too
         if os.environ.get("MEDT_DEBUG") == "1":
             traceback.print_exc()
-        if speaks:
+        if speaks or not _is_ended_by_its_launcher():
             _say(f"error: {for_error(error_line(error, config, overrides, composing))}")
         return 1
+
+
+def _is_ended_by_its_launcher() -> bool:
+    """Wait for what torchrun does when the first process has said what is wrong, and has ended.
+
+    Whoever ended before it would let torchrun stop that process while it still looks for words.
+    """
+    try:
+        time.sleep(LAST_WORD)
+    except (Stopped, KeyboardInterrupt):
+        return True
+    return False
 
 
 def _say_stopped(error: Stopped | KeyboardInterrupt) -> int:

@@ -96,7 +96,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         epoch, index = (0, key) if isinstance(key, int) else key
         case = self.cases[index % len(self.cases)]
         try:
-            image, mask = self._augmented(epoch, index)
+            with naming(case):
+                image, mask = self._augmented(epoch, index)
         except UserError:
             raise
         except MemoryError as error:
@@ -171,11 +172,14 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
 
 @contextmanager
 def naming(case: Case) -> Iterator[None]:
-    """Let errors of the block, which reads files of a case, name the case."""
+    """Let errors of the block, which reads files of a case, name the case; once, if blocks nest."""
+    said = f"Case {case.name}: "
     try:
         yield
     except UserError as error:
-        raise UserError(f"Case {case.name}: {error.message}", error.hint) from error
+        if error.message.startswith(said):
+            raise
+        raise UserError(f"{said}{error.message}", error.hint) from error
 
 
 def sample_seed(seed: int, epoch: int, case: str, crop: int = 0) -> int:

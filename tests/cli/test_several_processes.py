@@ -159,7 +159,10 @@ def test_a_batch_with_fewer_images_than_processes_is_refused(tmp_path: Path) -> 
     [
         ("trainer.epoch=3", "there is no key trainer.epoch "),  # while the config is composed
         ("seed=-1", "seed=-1 is out of range"),
-        (f"dataset.root={__file__}", "exists and is no prepared dataset"),  # as each reads the data
+        (
+            f"dataset.root={__file__}",
+            "test_several_processes.py is a file",
+        ),  # as each reads the data
         ("run_dir=tests", "the run folder tests is not empty"),  # by the first one alone
     ],
 )
