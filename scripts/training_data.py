@@ -85,6 +85,7 @@ def check_of(settings: Mapping[str, Any], index: DatasetIndex) -> Check:
                 normalize=settings["normalize"],
                 crops=settings["sampling"] == "crop",
                 channels=settings["channels"] or index.channels,
+                distinct={frozenset(pair) for pair in settings.get("distinct", ())},
             ),
             advance,
         )

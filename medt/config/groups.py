@@ -49,6 +49,7 @@ class DatasetConfig:
         pixel_size: micrometres per pixel of the images; null takes what is known of the dataset.
         folds: of a cross-validation over the cases of train and val; null keeps the split file's.
         fold: which of them validates, from 0.
+        distinct: pairs of cases, [[a, b], ...], that look alike and show different things.
     """
 
     name: str = MISSING
@@ -66,6 +67,7 @@ class DatasetConfig:
     page: int | None = None
     folds: int | None = None
     fold: int | None = None
+    distinct: list[Any] = field(default_factory=list)
 
 
 @dataclass

@@ -24,8 +24,8 @@ SIDE = 64  # pixels of a thumbnail
 # with it. Measured by scripts/measure_duplicates.py on DRIVE, GlaS, DSB2018, ISBI 2012, Kvasir-SEG,
 # MoNuSeg and generated fundus photographs, ultrasound sectors and electron micrographs: different
 # images reach at most 0.46 (neighbouring sections of one block) and 0.64 (two eyes); an image
-# changed by JPEG of quality 30, half the size, noise, blur, 20 % more or 30 % less light, a shift of
-# 2 %, a turn of 1 degree or a margin of 1 % cut off keeps at least 0.58.
+# changed by JPEG of quality 30, half the size, noise, blur, 20 % more or 30 % less light, a shift
+# of 2 %, a turn of 1 degree or a margin of 1 % cut off keeps at least 0.58.
 LEAST_LIKENESS = 0.52
 LEAST_WITH_COMMON = 0.75
 FEWEST = 8  # images of which something in common can be told
@@ -168,7 +168,7 @@ def _likeness(details: tuple[Plane, Plane], seen: tuple[Plane, Plane]) -> float:
 
 
 def _products(still: Plane, windows: Plane) -> Plane:
-    return np.einsum("ij,klij->kl", still, windows)
+    return np.asarray(np.einsum("ij,klij->kl", still, windows), np.float32)
 
 
 def joined_groups(

@@ -20,7 +20,7 @@ from medt.data.classes import (
     extended_example,
     fitted_to,
 )
-from medt.data.duplicates import Hash, perceptual_hash
+from medt.data.duplicates import Thumbnail, thumbnail
 from medt.data.layout import listed
 from medt.errors import UserError
 from medt.images import has_orientation, read_colors, read_image, read_values
@@ -38,11 +38,11 @@ class Inspected:
 
     values: Mapping[int, int]
     painted: bool
-    hash: Hash | None
+    thumbnail: Thumbnail | None
 
 
 def inspect(
-    pairs: Pairs, painted: bool, instances: bool, page: int | None, hashing: bool
+    pairs: Pairs, painted: bool, instances: bool, page: int | None, small: bool
 ) -> dict[str, Inspected]:
     """Read every pair, on all cores.
 
@@ -50,7 +50,7 @@ def inspect(
         painted: whether masks are known to be painted in colours.
         instances: whether their values are object numbers.
         page: which image of a stack, from 0.
-        hashing: whether images are hashed, too.
+        small: whether thumbnails of the images are made, too.
 
     Raises:
         UserError: pairs that cannot be read or differ in size; the first ten and the count.
@@ -80,7 +80,7 @@ def inspect(
                 "JPEG changes colours: save painted masks as PNG",
             )
         counted = dict(zip(values.tolist(), counts.tolist(), strict=True))
-        return Inspected(counted, in_colors, perceptual_hash(image) if hashing else None)
+        return Inspected(counted, in_colors, thumbnail(image) if small else None)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = dict(zip(pairs, pool.map(examine, pairs), strict=True))

@@ -68,7 +68,7 @@ def check_dataset(
     findings = [
         *image_findings(cases, settings),
         *mask_findings(cases, index.classes, settings),
-        *split_findings(cases, index.official),
+        *split_findings(cases, index.official, settings.distinct),
     ]
     findings.sort(key=lambda finding: finding.severity != ERROR)
     return Check(index, settings, tuple(cases), tuple(findings))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from medt.data.duplicates import Hash, perceptual_hash
+from medt.data.duplicates import Thumbnail, thumbnail
 from medt.data.labels import Labels
 from medt.data.layout import Case, DatasetIndex
 from medt.data.preprocessing import STRETCHES, Preprocessing
@@ -41,12 +41,14 @@ class Settings:
         normalize: as ``dataset.normalize``.
         crops: whether the network sees crops at native resolution, not the whole image resized.
         channels: of the network's input.
+        distinct: pairs of cases that look alike, of which the user knows that they are not.
     """
 
     image_size: tuple[int, int]
     normalize: str
     crops: bool
     channels: int
+    distinct: Collection[frozenset[str]] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class ImageFacts:
         mean, deviation: per colour channel, as shares of the largest number that an integer type
             holds; floating point as it is.
         percentiles: per colour channel the 1st, 50th and 99th, on that scale.
-        hash: of its coarse structure.
+        thumbnail: of all its channels.
         digest: of all numbers; two images have the same one if all their pixels are equal.
     """
 
@@ -87,7 +89,7 @@ class ImageFacts:
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     percentiles: tuple[tuple[float, ...], ...]
-    hash: Hash
+    thumbnail: Thumbnail
     digest: bytes
 
     @property
@@ -247,7 +249,7 @@ def _image_facts(pixels: NDArray[Any], channels: int) -> ImageFacts:
         mean=tuple(s.mean for s in statistics),
         deviation=tuple(s.deviation for s in statistics),
         percentiles=tuple(s.percentiles for s in statistics),
-        hash=perceptual_hash(pixels),
+        thumbnail=thumbnail(pixels),
         digest=_digest(pixels),
     )
 

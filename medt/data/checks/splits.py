@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import combinations, islice
+from itertools import combinations
 from statistics import fmean, pstdev
 from typing import NamedTuple
 
@@ -13,11 +14,12 @@ from medt.data.checks.finding import ERROR, WARNING, Finding
 from medt.data.duplicates import joined_groups, near_duplicates
 from medt.data.layout import Case, listed
 from medt.data.splits import SPLITS
+from medt.errors import UserError
 
 FEW = {"train": 10, "val": 5, "test": 5}
-# Where so many cases, and more than half of all, look alike to the hash, it tells them not apart.
+# Where so many cases, and more than half of all, look alike, they are one scene.
 ALIKE = 10
-MOST_PAIRS = 1_000_000
+MOST_TO_PASTE = 20
 SHIFT = 2.0  # deviations of the training images' mean intensities
 LEAST_DEVIATION = 0.02
 
@@ -33,13 +35,13 @@ PAIRS = {
     "leak": ("The same image in several splits", ONE_SPLIT),
     "near_leak": (
         "Images that look alike in several splits",
-        f"{ONE_SPLIT}; if you looked and they show different things, train with check=false",
+        f"{ONE_SPLIT}; if you looked and they show different things, say so: {{distinct}}",
     ),
     "duplicate": ("The same image twice in a split", "it counts twice: remove one with its mask"),
     "near_duplicate": (
         "Images that look alike within a split",
         "if they show the same, give them one group in the split file, so that no other split gets "
-        "one of them, or remove all but one",
+        "one of them, or remove all but one; if they show different things, say so: {distinct}",
     ),
     "contradiction": (
         "The same image with different masks",
@@ -86,15 +88,28 @@ class Twins(NamedTuple):
         return f"{first.name} and {second.name} ({' and '.join(splits)})"
 
 
-def split_findings(facts: Sequence[CaseFacts], official: Collection[str]) -> Iterator[Finding]:
+def split_findings(
+    facts: Sequence[CaseFacts],
+    official: Collection[str],
+    distinct: Collection[frozenset[str]] = (),
+) -> Iterator[Finding]:
     """Leaks between splits, duplicates, splits with too few cases, splits that differ.
 
     Args:
         official: splits that the dataset's publisher has fixed; leaks into them are warnings.
+        distinct: pairs of cases that look alike and are not.
+
+    Raises:
+        UserError: `distinct` names no case.
     """
+    names = {fact.case.name for fact in facts}
+    if unknown := sorted(frozenset().union(*distinct) - names):
+        raise UserError(
+            f"dataset.distinct names {listed(unknown)}, which are no cases", "check the spelling"
+        )
     yield from _few(facts)
     yield from _shared_groups([fact.case for fact in facts], official)
-    yield from _duplicates(facts, official)
+    yield from _duplicates(facts, official, distinct)
     yield from _shifted(facts)
 
 
@@ -143,20 +158,26 @@ def _leak(cases: Sequence[Case], official: Collection[str], severity: str) -> li
     return splits
 
 
-def _duplicates(facts: Sequence[CaseFacts], official: Collection[str]) -> Iterator[Finding]:
+def _duplicates(
+    facts: Sequence[CaseFacts], official: Collection[str], distinct: Collection[frozenset[str]]
+) -> Iterator[Finding]:
     shown = {
         fact.case.name: fact
         for fact in facts
         if fact.image is not None and fact.image.low < fact.image.high
     }
-    hashes = {name: fact.image.hash for name, fact in shown.items() if fact.image is not None}
-    pairs = list(islice(near_duplicates(hashes), MOST_PAIRS))
+    small = {name: fact.image.thumbnail for name, fact in shown.items() if fact.image is not None}
+    pairs = [
+        pair
+        for pair in near_duplicates(small)
+        if frozenset((pair.first, pair.second)) not in distinct
+    ]
     twins = [Twins(shown[pair.first], shown[pair.second]) for pair in pairs]
     same = _copies(shown.values())
     similar = [pair for pair in twins if not pair.same]
     together = joined_groups(dict.fromkeys(shown, ""), pairs)
     largest = max((len(members) for members in together.values()), default=0)
-    if len(pairs) == MOST_PAIRS or (largest >= ALIKE and 2 * largest > len(shown)):
+    if largest >= ALIKE and 2 * largest > len(shown):
         similar = []
         yield Finding(
             WARNING,
@@ -196,7 +217,10 @@ def _pairs(severity: str, code: str, found: Sequence[Twins]) -> Iterator[Finding
         official = severity == WARNING and code in ("leak", "near_leak")
         names = tuple(dict.fromkeys(case.name for pair in found for case in pair.cases))
         message = f"{title}: {listed(map(str, found))}"
-        yield Finding(severity, code, message, OFFICIAL if official else remedy, names)
+        pairs = [[case.name for case in pair.cases] for pair in found[:MOST_TO_PASTE]]
+        pasted = f"'dataset.distinct={json.dumps(pairs, ensure_ascii=False)}'".replace(", ", ",")
+        hint = OFFICIAL if official else remedy.replace("{distinct}", pasted)
+        yield Finding(severity, code, message, hint, names)
 
 
 def _shifted(facts: Sequence[CaseFacts]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medt.data.classes import ClassList, given_classes, instance_classes
-from medt.data.duplicates import Hash, near_duplicates
+from medt.data.duplicates import Thumbnail, near_duplicates
 from medt.data.inspection import checked_classes, inspect
 from medt.data.layout import Case, DatasetIndex, listed
 from medt.data.pairing import pair_files
@@ -68,11 +68,11 @@ def open_folder(
     elif classes is not None:
         plan = given_classes(classes, ignore)
     painted = plan is not None and plan.labels.painted
-    inspected = inspect(pairs, painted, mask == "instances", page, hashing=undrawn)
+    inspected = inspect(pairs, painted, mask == "instances", page, small=undrawn)
     plan = checked_classes(plan, pairs, inspected, ignore)
     if undrawn:
-        hashes = {name: found.hash for name, found in inspected.items() if found.hash is not None}
-        _draw(hashes, seed, splits_file)
+        found = {name: one.thumbnail for name, one in inspected.items()}
+        _draw({k: v for k, v in found.items() if v is not None}, seed, splits_file)
     rows = _rows(list(pairs), splits_file)
     cases = tuple(
         Case(
@@ -95,13 +95,13 @@ def splits_beside(images: Path) -> Path:
     return images.parent / f"{images.name}_splits.csv"
 
 
-def _draw(hashes: Mapping[str, Hash], seed: int, splits_file: Path) -> None:
-    if len(hashes) < 2:
+def _draw(thumbnails: Mapping[str, Thumbnail], seed: int, splits_file: Path) -> None:
+    if len(thumbnails) < 2:
         raise UserError(
-            f"{next(iter(hashes))} is the only image",
+            f"{next(iter(thumbnails))} is the only image",
             "training and validation need one each at least",
         )
-    drawn = draw_splits(list(hashes), seed, pairs=near_duplicates(hashes))
+    drawn = draw_splits(list(thumbnails), seed, pairs=near_duplicates(thumbnails))
     counts = Counter(row.split for row in drawn)
     if not counts["val"]:
         raise UserError(

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from medt.data.duplicates import Hash, NearDuplicate, near_duplicates, perceptual_hash
+from medt.data.duplicates import NearDuplicate, Thumbnail, near_duplicates, thumbnail
 from medt.data.layout import (
     DatasetCard,
     Prepared,
@@ -291,8 +291,8 @@ def _complete_card(root: Path, name: str, cases: Sequence[ArchivedCase]) -> Data
 
 def _read_all(
     archive: Archive, cases: Sequence[ArchivedCase], root: Path, bar: _Bar
-) -> dict[str, Hash]:
-    """Read every file once, so that damage shows before anything is written; hash the images."""
+) -> dict[str, Thumbnail]:
+    """Read every file once, so that damage shows before anything is written; gives thumbnails."""
     files = {file for case in cases for file in (case.image, *case.annotations)}
     needed = sum(
         archive.sizes[file] * GROWTH.get(PurePosixPath(file).suffix.lower(), 1.0) for file in files
@@ -304,9 +304,9 @@ def _read_all(
             "free space, or give dataset.root on another disk",
         )
 
-    def read(case: ArchivedCase) -> Hash:
+    def read(case: ArchivedCase) -> Thumbnail:
         archive.verify(case.annotations)
-        return perceptual_hash(decode_image(archive.read(case.image), case.image, case.page))
+        return thumbnail(decode_image(archive.read(case.image), case.image, case.page))
 
     return dict(_in_threads(read, cases, bar))
 

@@ -11,6 +11,7 @@ from medt.errors import UserError
 
 LONGEST_TEXT = 4096  # characters; of a path, too
 MOST_CLASSES = 255
+MOST_PAIRS = 10_000
 LARGEST_SIDE = 16384  # pixels of the network's input
 Test = Callable[[Any], bool]
 
@@ -96,6 +97,11 @@ def _classes(value: Any) -> bool:
     return _short_list(value, MOST_CLASSES) and all(map(_class, value))
 
 
+def _pairs(value: Any) -> bool:
+    pairs = _short_list(value, MOST_PAIRS) and all(_short_list(pair, 2) for pair in value)
+    return pairs and all(len(pair) == 2 and all(map(_text, pair)) for pair in value)
+
+
 _FOLDS = _whole(-1000, 1000)  # which of them make sense is asked where they are dealt
 _PLACE = (_path, "a path")
 _WORD = (_text, "text")
@@ -121,6 +127,7 @@ KINDS: dict[str, tuple[Test, str]] = {
         "a number of micrometres above 0",
     ),
     "image_size": (_sides, f"a whole number from 1 to {LARGEST_SIDE}, or [height,width]"),
+    "distinct": (_pairs, "pairs of names of cases: [[a,b],[c,d]]"),
     "ignore": (_color_or_number, "a mask value or a colour"),
     "classes": (_classes, f"a list of at most {MOST_CLASSES} names, or {{name, value}} each"),
 }
