@@ -69,7 +69,7 @@ def _follow(data: bytes, form: _Format) -> list[Page]:
     seen: set[int] = set()
     tags_left, bytes_left = MOST_TAGS_IN_ALL, len(data)
     (place,) = form.place.unpack_from(data, form.first)
-    while not pages or 0 < place < len(data):
+    while 0 < place < len(data):
         if place in seen:
             raise HeaderError("its pages lead in a circle")
         seen.add(place)
@@ -85,6 +85,8 @@ def _follow(data: bytes, form: _Format) -> list[Page]:
             raise HeaderError("its tags have more values than the file")
         pages.append(Page(place, shape))
         (place,) = form.place.unpack_from(data, end)
+    if not pages:
+        raise HeaderError("it has no page")
     return pages
 
 

@@ -73,6 +73,24 @@ class TestChains:
             with pytest.raises(UserError, match=REFUSED):
                 read(bytes(data), "a.tif")
 
+    @pytest.mark.parametrize("big", [False, True])
+    @pytest.mark.parametrize("place", [0, 2**20, 2**32 - 1, 2**63, 2**64 - 1])
+    def test_a_first_page_outside_the_file_is_refused(self, big: bool, place: int) -> None:
+        data = bytearray(tiff(bigtiff=big))
+        struct.pack_into(
+            "<Q" if big else "<I", data, 8 if big else 4, place % 2 ** (64 if big else 32)
+        )
+        for read in (count_pages, decode_image):
+            with pytest.raises(UserError, match=REFUSED):
+                read(bytes(data), "a.tif")
+
+    def test_a_last_page_that_names_a_next_one_outside_the_file_is_the_last(self) -> None:
+        data = bytearray(tiff())
+        (page,) = tiff_chain.read_chain(bytes(data))
+        (tags,) = struct.unpack_from("<H", data, page.place)
+        struct.pack_into("<I", data, page.place + 2 + 12 * tags, 2**31)
+        assert np.array_equal(decode_image(bytes(data), "a.tif"), GREY)
+
     def test_more_pages_than_any_stack_has_are_refused(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
