@@ -77,7 +77,7 @@ def changed(draw: st.DrawFn, content: Any, extra: Sequence[Any] = ()) -> Any:
 @st.composite
 def damaged(draw: st.DrawFn, text: str) -> bytes:
     """A text with a part cut out, overwritten or put in."""
-    data = text.encode()
+    data = text.encode("utf-8", "replace")
     start, length = draw(st.integers(0, len(data))), draw(st.integers(0, 40))
     fillings = [
         b'"',
@@ -134,6 +134,14 @@ def without_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     before = megabytes()
     yield
     assert megabytes() - before < MOST_GROWTH
+
+
+def emptied(place: Path) -> Path:
+    """A new folder below `place`, in which results of one name do not meet."""
+    box = place / "box"
+    shutil.rmtree(box, ignore_errors=True)
+    box.mkdir()
+    return box
 
 
 def tried(main: Command, arguments: list[str], watched: Path, output: str) -> str:
