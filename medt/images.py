@@ -27,11 +27,12 @@ from medt.image_headers import (
     PNG,
     Header,
     HeaderError,
-    needed_chunks,
-    png_chunks,
+    needed_parts,
+    orientation_parts,
     read_header,
 )
-from medt.tiff import ORIENTATION_TAG, decode_with_opencv, oriented, pillow
+from medt.tiff import ORIENTATION_TAG, CompressionError, decode_with_opencv, oriented, pillow
+from medt.tiff_chain import page_alone
 
 
 class PaintedMaskError(UserError):
@@ -45,6 +46,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 MOST_PIXELS = 2**28
 PIXEL_BYTES = 4  # that the limit takes a pixel for: 8 bit RGBA
+MOST_PASSES = 16  # over an image of the limit; more over a smaller one
 
 
 def read_image(path: str | Path, page: int | None = None) -> NDArray[Any]:
@@ -115,28 +117,22 @@ def read_values(path: str | Path, page: int | None = None) -> tuple[NDArray[Any]
 def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
     """``read_image`` for the content of a file; ``name`` is what an error calls it."""
     _check_end(data, name)
-    data = needed_chunks(data) if data.startswith(PNG) else data
-    pages = _pages(data, name)
-    if len(pages) > 1 and (page is None or not 0 <= page < len(pages)):
-        raise UserError(
-            f"{name} is a stack of {len(pages)} images",
-            f"choose one with dataset.page=0 to {len(pages) - 1}, or save one image per file",
-        )
-    number = pages[page or 0 if len(pages) > 1 else 0]
-    header = _checked_header(data, name, number)
-    pixels = _decode(data, name, number, animated=len(pages) > 1)
+    data, frame = _chosen(data, name, page)
+    header = _checked_header(data, name, frame or 0)
+    pixels = _decode(data, name, frame)
     if sorted(pixels.shape[:2]) != sorted((header.height, header.width)):
+        raise _undecodable(name)
+    if pixels.nbytes > header.width * header.height * header.sample_bytes:
         raise _undecodable(name)
     return pixels
 
 
 def decode_mask(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
     """``read_mask`` for the content of a file; arguments as those of ``decode_image``."""
-    data = needed_chunks(data) if data.startswith(PNG) else data
     mask = decode_image(data, name, page)
     if mask.ndim == 3:
-        pages = _pages(data, name)
-        indices = _palette_indices(data, pages[page or 0] if len(pages) > 1 else 0)
+        data, frame = _chosen(data, name, page)
+        indices = _palette_indices(data, frame or 0)
         mask = _grey_plane(mask, name) if indices is None else oriented(indices, orientation(data))
     if np.issubdtype(mask.dtype, np.floating):
         whole = np.nan_to_num(mask, nan=0.5, posinf=0.5, neginf=0.5)
@@ -154,21 +150,23 @@ def count_pages(data: bytes, name: str) -> int:
     Raises:
         UserError: the file is damaged, or not an image.
     """
+    with _readable(name):
+        data = needed_parts(data)
     return len(_pages(data, name))
 
 
 def orientation(data: bytes) -> int:
-    """The orientation tag in the content of an image file, 1 to 8; 1 where there is none.
+    """The orientation tag in the content of a PNG or JPEG file, 1 to 8; 1 where there is none.
 
-    Numbers: Exif 2.32, section 4.6.4, tag 274.
+    Numbers: Exif 2.32, section 4.6.4, tag 274. Of a PNG its eXIf chunk counts, no text.
     """
-    if data.startswith(PNG):
-        if not any(kind == b"eXIf" for kind, _, _ in png_chunks(data)):
-            return 1
-    elif not data.startswith(JPEG):
+    if not data.startswith((PNG, JPEG)):
         return 1
     try:
-        with pillow().open(io.BytesIO(data)) as image:
+        parts = orientation_parts(data)
+        if not parts:
+            return 1
+        with pillow().open(io.BytesIO(parts)) as image:
             found = image.getexif().get(ORIENTATION_TAG, 1)
     except (OSError, ValueError, SyntaxError):
         return 1
@@ -178,17 +176,32 @@ def orientation(data: bytes) -> int:
 def has_orientation(path: str | Path) -> bool:
     """Whether a PNG or JPEG file is to be seen turned or mirrored; False if it does not read."""
     try:
-        with Path(path).open("rb") as file:
-            return orientation(file.read(2**16)) != 1
-    except OSError:
+        return orientation(read_bytes(path)) != 1
+    except UserError:
         return False
+
+
+def _chosen(data: bytes, name: str, page: int | None) -> tuple[bytes, int | None]:
+    """What there is to decode of one image of a file, and its number if that is an animation."""
+    with _readable(name):
+        data = needed_parts(data)
+    places = _pages(data, name)
+    if len(places) > 1 and (page is None or not 0 <= page < len(places)):
+        raise UserError(
+            f"{name} is a stack of {len(places)} images",
+            f"choose one with dataset.page=0 to {len(places) - 1}, or save one image per file",
+        )
+    place = places[page or 0 if len(places) > 1 else 0]
+    if data[:4] in tiff.STARTS:
+        return page_alone(data, place), None
+    return data, place if len(places) > 1 else None
 
 
 def _pages(data: bytes, name: str) -> list[int]:
     """Where the images of a file stand in it."""
     if data[:4] in tiff.STARTS:
         with _readable(name):
-            return tiff.page_numbers(data)
+            return tiff.page_places(data)
     header = _header(data, name)
     if header.frames > MOST_FRAMES:
         raise UserError(
@@ -212,32 +225,22 @@ def _header(data: bytes, name: str) -> Header:
 def _readable(name: str) -> Iterator[None]:
     try:
         yield
+    except CompressionError as error:
+        raise UserError(
+            f"{name} {error}", "save it uncompressed or with Deflate, or as PNG"
+        ) from None
     except HeaderError:
         raise _undecodable(name) from None
 
 
-def _checked_header(data: bytes, name: str, number: int) -> Header:
+def _checked_header(data: bytes, name: str, frame: int) -> Header:
     """What an image announces; a small file can claim one that fills the memory."""
     if data[:4] in tiff.STARTS:
         with _readable(name):
-            header = tiff.read_page_header(data, number)
+            header = tiff.read_page_header(data)
     else:
         header = _header(data, name)
-    pixels = header.width * header.height * header.depth
-    most = environment_number("MEDT_MAX_PIXELS", MOST_PIXELS)
-    allow = "if it is right, set MEDT_MAX_PIXELS in the environment to allow it"
-    if pixels > most:
-        slices = f" x {header.depth}" if header.depth > 1 else ""
-        raise UserError(
-            f"{name} claims {header.width} x {header.height}{slices} pixels, more than {most:,}",
-            allow,
-        )
-    if pixels * header.sample_bytes > PIXEL_BYTES * most:
-        raise UserError(
-            f"{name} claims {pixels * header.sample_bytes / 1e6:,.1f} MB of pixels, "
-            f"more than {PIXEL_BYTES * most / 1e6:,.1f}",
-            allow,
-        )
+    _check_size(header, name, max(header.passes, 1 + frame))  # on all frames before it
     if header.depth != 1:
         raise UserError(
             f"{name} is a volume of {header.depth} slices", "save each slice as an image"
@@ -245,16 +248,35 @@ def _checked_header(data: bytes, name: str, number: int) -> Header:
     return header
 
 
-def _decode(data: bytes, name: str, number: int, animated: bool) -> NDArray[Any]:
+def _check_size(header: Header, name: str, passes: int) -> None:
+    pixels = header.width * header.height * header.depth
+    most = environment_number("MEDT_MAX_PIXELS", MOST_PIXELS)
+    size = f"{header.width} x {header.height}" + (f" x {header.depth}" * (header.depth > 1))
+    stored = max(pixels, header.stored)
+    memory, most_memory = stored * header.sample_bytes, PIXEL_BYTES * most
+    claim = ""
+    if pixels > most:
+        claim = f"claims {size} pixels, more than {most:,}"
+    elif stored > most:
+        claim = f"claims tiles of {stored:,} pixels for {size}, more than {most:,}"
+    elif memory > most_memory:
+        claim = f"claims {memory / 1e6:,.1f} MB of pixels, more than {most_memory / 1e6:,.1f}"
+    elif passes * stored > MOST_PASSES * most:
+        claim = f"takes {passes} passes over {size} pixels, more than {MOST_PASSES * most:,} in all"
+    if claim:
+        raise UserError(
+            f"{name} {claim}", "if it is right, set MEDT_MAX_PIXELS in the environment to allow it"
+        )
+
+
+def _decode(data: bytes, name: str, frame: int | None) -> NDArray[Any]:
     if data[:4] in tiff.STARTS:
         with _readable(name):
-            return tiff.decode_page(data, number)
-    if animated:
-        return _frame(data, name, number)
-    pixels = decode_with_opencv(data)
+            return tiff.decode_page(data)
+    pixels = decode_with_opencv(data) if frame is None else _frame(data, name, frame)
     if pixels is None:
         raise _undecodable(name)
-    return oriented(pixels, orientation(data))  # OpenCV does not when it leaves values unchanged
+    return oriented(pixels, orientation(data))  # neither reader does
 
 
 def _frame(data: bytes, name: str, number: int) -> NDArray[np.uint8]:

@@ -14,83 +14,92 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from medt.image_headers import Header, HeaderError
+from medt.image_headers import JPEG, Header, HeaderError, read_header
+from medt.tiff_chain import read_chain
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ORIENTATION_TAG = 0x0112
-WHITE_IS_ZERO, YCBCR = 0, 6  # of the photometric interpretation
-UNCOMPRESSED, DEFLATED = 1, (8, 32946)  # of the compression
-MOST_PAGES = 100_000
+WHITE_IS_ZERO, PALETTE, YCBCR = 0, 3, 6  # of the photometric interpretation
+UNCOMPRESSED, LZW, JPEGS, PACKED_BITS, LZMA = 1, 5, 7, 32773, 34925  # of the compression
+FAX, DEFLATED = (2, 3, 4), (8, 32946)
+# Compressions whose decoders, libtiff's in OpenCV and Pillow or ours below, write no more than a
+# strip or tile has, and that they have wherever medt is installed.
+READ = {UNCOMPRESSED, *FAX, LZW, JPEGS, *DEFLATED, PACKED_BITS, LZMA}
+UNPACKED = {*DEFLATED, PACKED_BITS, LZMA}  # by us
+MOST_SAMPLES = 2**16
+MOST_DICTIONARY = 2**27  # bytes of LZMA; its highest usual setting takes 2**26
 
 
-def page_numbers(data: bytes) -> list[int]:
+class CompressionError(HeaderError):
+    """A page is compressed in a way that is not read."""
+
+
+def page_places(data: bytes) -> list[int]:
     """Where the images of a file stand in it; previews of another size are none.
 
     Raises:
         HeaderError: the file is damaged, or names more pages than any stack has.
     """
-    with _opened(data) as file:
-        first = file.pages.first.shape
-        count = len(file.pages)  # ends where a damaged file leads in a circle
-        if count > MOST_PAGES:
-            raise HeaderError(f"it names more than {MOST_PAGES:,} pages")
-        return [i for i in range(count) if file.pages[i].shape == first]
+    pages = read_chain(data)
+    return [page.place for page in pages if page.shape == pages[0].shape]
 
 
-def read_page_header(data: bytes, number: int) -> Header:
-    """What a page announces.
+def read_page_header(data: bytes) -> Header:
+    """What the first page of a file announces, whose chain of pages was checked.
 
     Raises:
-        HeaderError: the file is damaged.
+        CompressionError: its compression is not read.
+        HeaderError: it is damaged.
     """
-    with _opened(data) as file:
-        page = file.pages[number]
-        return Header(page.imagewidth, page.imagelength, -(-_bits(page) // 8), page.imagedepth)
+    with _first_page(data) as page:
+        if page.compression not in READ:
+            raise CompressionError(f"has a compression that is not read, {_name(page.compression)}")
+        width, height, depth = page.imagewidth, page.imagelength, page.imagedepth
+        if min(width, height, depth, *page.chunks) < 1:
+            raise HeaderError("it has no pixels")
+        _check_places(data, page)
+        return Header(
+            *(width, height, _sample_bytes(page), depth),
+            stored=_tiled_pixels(page) if page.is_tiled else 0,
+            passes=_most_scans(data, page) if page.compression == JPEGS else 1,
+        )
 
 
-def decode_page(data: bytes, number: int) -> NDArray[Any]:
-    """The pixels of a page: (H, W) or (H, W, samples), as it is to be seen.
+def decode_page(data: bytes) -> NDArray[Any]:
+    """The pixels of the first page: (H, W) or (H, W, samples), as it is to be seen.
 
     OpenCV is the fastest, but inverts 1 bit TIFFs, multiplies colours by alpha, reads but one of
     separate planes, two channels as 8 bit, no more than four channels, and neither half precision
     nor small tiles.
 
     Raises:
-        HeaderError: the page is damaged.
+        CompressionError: its compression is read, but not of such pixels.
+        HeaderError: it is damaged.
     """
-    with _opened(data) as file:
-        page = file.pages[number]
-        if not _is_whole(data, page):
-            raise HeaderError("its page is not whole")
+    with _first_page(data) as page:
+        _check_whole(data, page)
         bits, samples = page.bitspersample, page.samplesperpixel
         if bits == 1 or (bits == 8 and samples == 4 and page.planarconfig == 1):
             with pillow().open(io.BytesIO(data)) as image:
-                image.seek(number)
                 modes = {1: "L", 4: "RGB" if image.mode == "CMYK" else image.mode}
                 return np.array(image.convert(modes[samples] if bits == 8 else "L"))
         if not (samples > 4 or samples == 2 or (samples > 1 and page.planarconfig == 2)):
-            pixels = decode_with_opencv(data, number)
+            pixels = decode_with_opencv(data)
             if pixels is not None:
                 # As OpenCV does with 8 bits, but no others.
                 inverts = bits == 8 and samples == 1 and page.photometric == WHITE_IS_ZERO
                 return 255 - pixels if inverts else pixels
-        pixels = np.asarray(page.asarray())
+        pixels = _assembled(data, page)
         if page.planarconfig == 2 and samples > 1:
             pixels = np.moveaxis(pixels, 0, -1)
         tag = page.tags.get(ORIENTATION_TAG)
         return oriented(pixels, tag.value if tag else 1)
 
 
-def decode_with_opencv(data: bytes, number: int = 0) -> NDArray[Any] | None:
-    """One image of a file in OpenCV's formats, channels in RGB order; None where it cannot."""
-    content = np.frombuffer(data, np.uint8)
+def decode_with_opencv(data: bytes) -> NDArray[Any] | None:
+    """The first image of a file, channels in RGB order; None where OpenCV cannot."""
     try:
-        if number == 0:
-            pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
-        else:
-            several = range(number, number + 1)
-            _, found = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED, range=several)
-            pixels = found[0] if found else None
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
     if pixels is None or pixels.size == 0:
@@ -121,46 +130,157 @@ def pillow() -> ModuleType:
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[Any]:
+def _first_page(data: bytes) -> Iterator[Any]:
     import tifffile
 
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            yield file
+        # Of these two makers tifffile would guess at pages that the file does not name.
+        with tifffile.TiffFile(io.BytesIO(data), is_scanimage=False, is_ndpi=False) as file:
+            yield file.pages.first
     except HeaderError:
         raise
     except Exception as error:  # a broken file makes these readers raise whatever they come across
         raise HeaderError("its pages cannot be read") from error
 
 
-def _bits(page: Any) -> int:
-    """Of all samples of a pixel."""
+def _name(compression: int) -> str:
+    import tifffile
+
+    try:
+        return f"{tifffile.COMPRESSION(compression).name} ({int(compression)})"
+    except ValueError:
+        return str(compression)
+
+
+def _sample_bits(page: Any) -> list[int]:
     bits = page.bitspersample  # a tuple where the samples differ
-    return int(sum(bits) if isinstance(bits, tuple) else bits * page.samplesperpixel)
+    if page.samplesperpixel > MOST_SAMPLES:
+        raise HeaderError("it has more samples than any image")
+    return [*bits] if isinstance(bits, tuple) else [bits] * page.samplesperpixel
 
 
-def _is_whole(data: bytes, page: Any) -> bool:
-    """Whether a TIFF page holds what it claims: OpenCV fills what is missing with zeros."""
-    claimed: int = page.imagelength * page.imagewidth * _bits(page)
+def _sample_bytes(page: Any) -> int:
+    """Of a decoded pixel, whose samples have types of 1, 2, 4 or 8 bytes."""
+    total = sum(1 << max(0, (bits - 1).bit_length() - 3) for bits in _sample_bits(page))
+    return 3 * total if page.photometric == PALETTE else total
+
+
+def _tiled_pixels(page: Any) -> int:
+    """Of all tiles, also where they reach beyond the image."""
+    sizes = (page.imagewidth, page.imagelength, page.imagedepth)
+    tiles = (page.tilewidth, page.tilelength, page.tiledepth)
+    return math.prod(-(-size // tile) * tile for size, tile in zip(sizes, tiles, strict=True))
+
+
+def _check_places(data: bytes, page: Any) -> None:
+    """Strips or tiles may share their bytes, as empty ones do, but not without end."""
+    pixels = math.prod(page.chunks) * math.prod(page.chunked)
     if len(page.dataoffsets) < math.prod(page.chunked):
-        return False
+        raise HeaderError("it lacks strips or tiles")
+    if sum(page.databytecounts) > len(data) + pixels * max(_sample_bits(page)):
+        raise HeaderError("its strips or tiles share their bytes")
+
+
+def _check_whole(data: bytes, page: Any) -> None:
+    """Refuse a page that holds less than it claims: OpenCV fills what is missing with zeros."""
+    claimed: int = page.imagelength * page.imagewidth * sum(_sample_bits(page))
     if page.photometric == YCBCR:  # colours may be stored at half the resolution
         claimed = 0
-    if page.compression in DEFLATED:
-        return claimed <= 8 * _inflated_bytes(data, page)
-    return page.compression != UNCOMPRESSED or claimed <= 8 * len(data)
+    held = 8 * len(data)
+    if page.compression in (*DEFLATED, LZMA):
+        full = _part_bytes(page)
+        parts = _parts(data, page, page.compression)
+        held = 8 * sum(full if part is None else len(part) for part in parts)
+    if page.compression in (UNCOMPRESSED, *DEFLATED, LZMA) and claimed > held:
+        raise HeaderError("its page is not whole")
 
 
-def _inflated_bytes(data: bytes, page: Any) -> int:
-    """The bytes in a deflated page; an EOFError or zlib.error where it is damaged."""
-    most = 8 * math.prod(page.chunks)  # of a strip or tile, whatever its type
-    found = 0
-    for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
-        if size == 0:  # a part that is not stored: zeros
-            found += most
+def _assembled(data: bytes, page: Any) -> NDArray[Any]:
+    """The pixels of a page that OpenCV does not read, by tifffile."""
+    if page.compression not in (UNCOMPRESSED, *UNPACKED) or page.dtype is None:
+        raise CompressionError(f"has pixels that are not read with {_name(page.compression)}")
+    if page.compression == UNCOMPRESSED:
+        page.predictor = 1  # which goes with a compression only
+        return np.asarray(page.asarray())
+    parts = _parts(data, page, page.compression)
+    page.compression = UNCOMPRESSED  # as our parts are; tifffile would unpack without end
+    pixels = np.full(page.shaped, page.nodata, page.dtype)
+    for number, part in enumerate(parts):
+        values, (sample, slices, top, left, _), shape = page.decode(part, number)
+        if values is not None:
+            place = pixels[sample, slices:, top:, left:][: shape[0], : shape[1], : shape[2]]
+            place[...] = values[tuple(slice(size) for size in place.shape)]
+    return np.reshape(pixels, page.shape)
+
+
+def _parts(data: bytes, page: Any, compression: int) -> Iterator[bytes | None]:
+    """The strips or tiles of a page, unpacked; None where one is not stored."""
+    most = _part_bytes(page)
+    for start, size in _places(page):
+        yield _unpacked(data[start : start + size], compression, most) if size else None
+
+
+def _places(page: Any) -> list[tuple[int, int]]:
+    """Start and size of the strips or tiles."""
+    places = zip(page.dataoffsets, page.databytecounts, strict=True)
+    return [*places][: math.prod(page.chunked)]
+
+
+def _part_bytes(page: Any) -> int:
+    """The most that a strip or tile has."""
+    size: int = math.prod(page.chunks) * -(-max(_sample_bits(page)) // 8)
+    return size
+
+
+def _unpacked(part: bytes, compression: int, most: int) -> bytes:
+    if compression == PACKED_BITS:
+        content, whole = _unpacked_bits(part, most), True
+    else:
+        stream = zlib.decompressobj() if compression in DEFLATED else _lzma()
+        content = stream.decompress(part, most + 1)
+        whole = stream.eof
+    if len(content) > most or not whole:
+        raise HeaderError("a strip or tile is damaged, or has more than it claims")
+    return content
+
+
+def _lzma() -> Any:
+    import lzma  # which not every Python has
+
+    return lzma.LZMADecompressor(memlimit=MOST_DICTIONARY)
+
+
+def _unpacked_bits(part: bytes, most: int) -> bytes:
+    """TIFF 6.0, section 9: a byte counts those that follow it, or repeats the next one."""
+    content, place = bytearray(), 0
+    while place < len(part) and len(content) <= most:
+        count = part[place]
+        if count < 128:
+            content += part[place + 1 : place + 2 + count]
+            place += 2 + count
+        else:
+            content += part[place + 1 : place + 2] * (257 - count) if count > 128 else b""
+            place += 2 if count > 128 else 1
+    return bytes(content)
+
+
+def _most_scans(data: bytes, page: Any) -> int:
+    """Of the JPEGs in a page, each as large as its strip or tile; the lowest may be shorter."""
+    tiled = page.is_tiled
+    wide, tall = (
+        (page.tilewidth, page.tilelength) if tiled else (page.imagewidth, page.rowsperstrip)
+    )
+    rows, columns = -(-page.imagelength // tall), -(-page.imagewidth // wide)
+    scans = 1
+    for number, (start, size) in enumerate(_places(page)):
+        if size == 0:
             continue
-        stream = zlib.decompressobj()
-        found += len(stream.decompress(data[start : start + size], most))
-        if not stream.eof:
-            raise EOFError
-    return found
+        part = data[start : start + size]
+        header = read_header(part)
+        left = page.imagelength - number // columns % rows * tall
+        if not part.startswith(JPEG) or header.width != wide:
+            raise HeaderError("a strip or tile has another width than it claims")
+        if header.height not in (tall, min(tall, left)):
+            raise HeaderError("a strip or tile has another height than it claims")
+        scans = max(scans, header.passes)
+    return scans

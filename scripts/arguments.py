@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -94,11 +95,21 @@ def quoted_path(override: str) -> str:
     plain_path = re.fullmatch(r"[\w./\\:@%+-]*", value, re.ASCII)
     if not equals or key not in PATH_KEYS or plain_path or value[0] in "'\"":
         return override
-    if key in SEVERAL_PATHS and value[0] + value[-1] == "[]" and not Path(value).exists():
+    if key in SEVERAL_PATHS and value[0] + value[-1] == "[]" and not is_there(value):
         paths = [part.strip() for part in value[1:-1].split(",")]
         parts = [quoted_path(f"{key}={path}").partition("=")[2] for path in paths]
         return f"{key}=[{','.join(parts)}]"
-    return f"{key}={quoted(str(Path(value).expanduser()))}"
+    with suppress(RuntimeError):  # of a user whom there is not: it is the name of a file
+        value = str(Path(value).expanduser())
+    return f"{key}={quoted(value)}"
+
+
+def is_there(text: str) -> bool:
+    """Whether there is a file or folder of this path, which may be any text."""
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # no system has such a path, or may look there
+        return False
 
 
 def _check_configs(folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arguments import FLAGS_WITH_VALUE, quoted
+from arguments import FLAGS_WITH_VALUE, is_there, quoted
 from command import plain, print_table, run
 from omegaconf import DictConfig
 
@@ -71,7 +71,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if argument.startswith("-") or before in FLAGS_WITH_VALUE or (equals and key in OWN_KEYS):
             is_path = False
         else:
-            is_path = not equals or "/" in key or Path(argument).exists()
+            is_path = not equals or "/" in key or is_there(argument)
         (paths if is_path else others).append(argument)
     return paths, others
 

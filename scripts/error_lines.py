@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -19,6 +21,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from medt.config.groups import GROUPS
 from medt.config.scripts import SCRIPTS
 from medt.errors import UserError
+from medt.text import LONGEST_NAME, abridged
 
 # What to do about too little memory, by script.
 LOWER_MEMORY = {
@@ -32,6 +35,7 @@ CLOSE_OTHERS = "close other programs"
 KINDS = "lists are key=[a,b], nothing is key=null, see --help"
 LONGEST = 1000  # characters of a line; what a file holds may be in it
 MOST_CAUSES = 20
+LARGEST = sys.float_info.max
 MOST_NAMES = 30  # of longer lists a hint shows the parts before the dot
 
 
@@ -73,6 +77,9 @@ def _line(error: Exception, script: str, arguments: Sequence[str], composing: bo
     if is_out_of_memory(error):
         hint = LOWER_MEMORY.get(script, CLOSE_OTHERS)
         return f"out of memory: {' '.join(str(error).split())[:120]} ({hint})"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG and composing:
+        long = [text for text in arguments if len(text) > LONGEST_NAME]  # Hydra looks for its file
+        return f"{' '.join(map(abridged, long))} is too long for a name (see --help)"
     if isinstance(error, OSError) and error.strerror:
         where = error.filename or "a file of the run"
         return f"{where}: {error.strerror} (check the path, free space and permissions)"
@@ -187,11 +194,27 @@ def _argument_line(argument: str) -> str | None:
     except ValueError as error:
         return f"{key}={value[:40]}... cannot be read: {error} (see --help)"
     folder = CONFIGS / key
-    if not key or (folder.is_dir() and not isinstance(parsed, (str, list))):
+    is_group = key and ("/" in key or folder.is_dir())
+    if not key or (is_group and not _is_choice(parsed)):
         options = [path.stem for path in folder.glob("*.yaml")] if key else []
-        hint = f"choose one of {', '.join(sorted(options))}" if options else "give key=value"
+        hint = f"choose one of {', '.join(sorted(options))}" if options else "give GROUP=OPTION"
         return f"{argument} is no choice ({hint})"
+    if _is_too_large(parsed):
+        return f"{key}={value[:40]}... is too large for a number (give one below {LARGEST:g})"
     return None
+
+
+def _is_choice(value: Any) -> bool:
+    """Whether a group takes it: an option's name, or a list of them."""
+    return all(isinstance(one, str) for one in (value if isinstance(value, list) else [value]))
+
+
+def _is_too_large(value: Any) -> bool:
+    """Whether it is, or holds, a whole number that is no float, as which Hydra may store it."""
+    parts = list(value.values()) if isinstance(value, dict) else value
+    if isinstance(parts, list):
+        return any(map(_is_too_large, parts))
+    return isinstance(parts, int) and abs(parts) > LARGEST
 
 
 def _file(name: str, arguments: Sequence[str]) -> str:
@@ -203,9 +226,11 @@ def _file(name: str, arguments: Sequence[str]) -> str:
 
 
 def _chosen(arguments: Sequence[str]) -> str:
-    """What to look at, where nothing says more."""
+    """What to look at, where nothing says more: choices of groups, and what Hydra itself takes."""
     folder = configs_given(arguments)
-    choices = [text for text in arguments if (CONFIGS / text.partition("=")[0]).is_dir()]
+    keys = {text: text.partition("=")[0] for text in arguments}
+    choices = [text for text, key in keys.items() if (CONFIGS / key).is_dir()]
+    choices += [text for text, key in keys.items() if re.match(r"hydra\b", key)]
     parts = [*([] if folder is None else [f"the files in {folder}"]), *choices]
     return f"check {', '.join(parts) or 'the files in configs'}"
 

@@ -28,6 +28,7 @@ ORDER = (
     "signatures",
     "build",
     "image_headers",
+    "tiff_chain",
     "tiff",
     "images",
     "drawing",

@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,9 +17,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from medt import image_headers
 from medt.errors import UserError
-from medt.image_headers import HeaderError, needed_chunks, read_header
-from medt.images import count_pages, decode_image, decode_mask
+from medt.image_headers import HeaderError, needed_parts, orientation_parts, read_header
+from medt.images import (
+    count_pages,
+    decode_image,
+    decode_mask,
+    has_orientation,
+    orientation,
+    read_image,
+    read_mask,
+)
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (24, 40, 3), np.uint8)
 SMALL, LARGE = (24, 40), (1200, 1200)
@@ -86,12 +96,25 @@ class TestPngs:
             )
             image.save(content, "PNG", gamma=0.45, **how)
             image.save(plain, "PNG")
-            assert needed_chunks(plain.getvalue()) == plain.getvalue()
-            assert needed_chunks(content.getvalue()) == plain.getvalue()
+            assert needed_parts(plain.getvalue()) == plain.getvalue()
+            assert needed_parts(content.getvalue()) == plain.getvalue()
             for read in (decode_image, decode_mask):
                 if read is decode_mask and mode in ("LA", "RGB", "RGBA"):
                     continue
                 assert np.array_equal(read(content.getvalue(), "a"), read(plain.getvalue(), "a"))
+
+    def test_chunks_without_end_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = png(SMALL, *[chunk(b"tEXt", b"a\0b")] * 50)
+        assert decode_image(data, "a.png").shape == SMALL
+        monkeypatch.setattr(image_headers, "MOST_CHUNKS", 50)
+        for read in (decode_image, decode_mask, count_pages):
+            with pytest.raises(UserError, match=r"a\.png cannot be decoded"):
+                read(data, "a.png")
+
+    def test_a_second_header_is_refused(self) -> None:
+        second = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0))
+        with pytest.raises(UserError, match=r"a\.png cannot be decoded"):
+            decode_image(png(SMALL, second), "a.png")
 
     def test_orientation_and_transparency_stay(self) -> None:
         exif = Image.Exif()
@@ -132,6 +155,21 @@ class TestJpegs:
     def test_the_size_is_that_of_the_frame(self) -> None:
         with pytest.raises(UserError, match="claims 1200 x 1200 pixels"):
             decode_image(saved("JPEG", LARGE), "a.jpg")
+
+    def test_scans_count_by_the_pixels_that_each_goes_over(self) -> None:
+        large = saved("JPEG", (600, 600), progressive=True)
+        assert decode_image(scans(large, 30), "a.jpg").shape == (600, 600, 3)
+        said = r"takes 5\d passes over 600 x 600 pixels, more than 16,000,000 in all"
+        with pytest.raises(UserError, match=said):
+            decode_image(scans(large, 45), "a.jpg")
+
+    def test_segments_without_end_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        comments = b"\xff\xfe\0\2" * 50
+        data = self.progressive[:2] + comments + self.progressive[2:]
+        assert decode_image(data, "a.jpg").shape == (*SMALL, 3)
+        monkeypatch.setattr(image_headers, "MOST_SEGMENTS", 50)
+        with pytest.raises(UserError, match=r"a\.jpg cannot be decoded"):
+            decode_image(data, "a.jpg")
 
     def test_two_frames_in_one_are_none(self) -> None:
         place = self.progressive.index(b"\xff\xc2")
@@ -194,13 +232,12 @@ class TestTiffs:
         with pytest.raises(UserError, match="MB of pixels"):
             decode_image(content.getvalue(), "a.tif", 1)
 
-    def test_pages_that_lead_in_a_circle_end(self) -> None:
-        data = bytearray(tiff(np.zeros((3, 8, 8), np.uint8), photometric="minisblack"))
-        with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
-            first, last = file.pages[0].offset, file.pages[2].offset
-        (tags,) = struct.unpack_from("<H", data, last)
-        struct.pack_into("<I", data, last + 2 + 12 * tags, first)
-        assert count_pages(bytes(data), "a.tif") in (1, 3)
+
+def animated() -> bytes:
+    content = io.BytesIO()
+    frames = [Image.fromarray(np.full((8, 8), v, np.uint8)) for v in (0, 100, 200)]
+    frames[0].save(content, "GIF", save_all=True, append_images=frames[1:])
+    return content.getvalue()
 
 
 class TestAnimations:
@@ -218,6 +255,35 @@ class TestAnimations:
         claims = data[: place - 4] + chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0))
         with pytest.raises(UserError, match="more than 100,000 images"):
             count_pages(claims + data[place + 16 :], "a.png")
+
+    @pytest.mark.parametrize("kind", ["GIF", "PNG"])
+    def test_the_frames_before_one_count_as_they_are_drawn_too(self, kind: str) -> None:
+        frames = [Image.fromarray(np.full((400, 400), i, np.uint8)) for i in range(110)]
+        content = io.BytesIO()
+        frames[0].save(content, kind, save_all=True, append_images=frames[1:])
+        assert np.all(decode_image(content.getvalue(), "a", 99) == 99)
+        said = r"a takes 101 passes over 400 x 400 pixels, more than 16,000,000 in all"
+        with pytest.raises(UserError, match=said):
+            decode_image(content.getvalue(), "a", 100)
+
+    def test_a_comment_is_shown_to_nobody(self) -> None:
+        plain = animated()
+        comment = b"!\xfe" + b"\x01x" * 5000 + b"\0"
+        data = plain[:-1] + comment + plain[-1:]
+        assert b"\x01x" not in needed_parts(data)
+        assert np.array_equal(decode_image(data, "a.gif", 2), decode_image(plain, "a.gif", 2))
+
+    def test_blocks_without_end_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = animated()[:-1] + b"!\xfe" + b"\x01x" * 50 + b"\0;"
+        assert count_pages(data, "a.gif") == 3
+        monkeypatch.setattr(image_headers, "MOST_BLOCKS", 50)
+        with pytest.raises(UserError, match=r"a\.gif cannot be decoded"):
+            count_pages(data, "a.gif")
+
+    def test_a_frame_behind_what_is_no_block_counts(self) -> None:
+        wide = struct.pack("<BHHHHB", 0x2C, 0, 0, 60_000, 60_000, 0) + b"\2\0;"
+        with pytest.raises(UserError, match="claims 60000 x 60000 pixels"):
+            decode_image(animated()[:-1] + b"\0\0" + wide, "a.gif", 3)
 
     def test_a_frame_beyond_the_screen_counts(self) -> None:
         gif = saved("GIF")
@@ -248,7 +314,67 @@ def test_a_header_that_is_cut_is_refused_wherever(kind: str) -> None:
             decode_image(data[:size], "a")
 
 
-def test_what_is_decoded_is_what_was_announced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medt.images.decode_with_opencv", lambda data: np.zeros((24, 41), np.uint8))
+@pytest.mark.parametrize("found", [np.zeros((24, 41), np.uint8), np.zeros((24, 40, 4), np.float32)])
+def test_what_is_decoded_is_what_was_announced(
+    monkeypatch: pytest.MonkeyPatch, found: NDArray[Any]
+) -> None:
+    monkeypatch.setattr("medt.images.decode_with_opencv", lambda data: found)
     with pytest.raises(UserError, match="cannot be decoded"):
         decode_image(saved("PNG"), "a.png")
+
+
+EXIF = Image.Exif()
+EXIF[0x0112] = 6
+TURNED = chunk(b"eXIf", EXIF.tobytes()[6:])
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
+RAW = b"\nexif\n%8d\n" % len(EXIF.tobytes()) + EXIF.tobytes().hex().encode()
+SAYING = {
+    "nothing": (False, b"", b""),
+    "eXIf": (True, TURNED, b""),
+    "eXIf behind the pixels": (True, b"", TURNED),
+    "eXIf far behind": (True, chunk(b"tEXt", b"a\0" + b"x" * 2**17), TURNED),
+    "XMP": (False, chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP), b""),
+    "XMP beside an eXIf of other things": (
+        False,
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP),
+        chunk(b"eXIf", Image.Exif().tobytes()[6:]),
+    ),
+    "a profile in text": (
+        False,
+        chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(RAW)),
+        b"",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAYING)
+def test_all_agree_that_the_exif_chunk_of_a_png_turns_it_and_no_text(
+    name: str, tmp_path: Path
+) -> None:
+    turned, before, behind = SAYING[name]
+    data = bytes(cv2.imencode(".png", PIXELS[..., 0])[1].tobytes())
+    data = data[:33] + before + data[33:-12] + behind + data[-12:]
+    (tmp_path / "a.png").write_bytes(data)
+    shown = np.rot90(PIXELS[..., 0], -1) if turned else PIXELS[..., 0]
+    assert orientation(data) == (6 if turned else 1)
+    assert has_orientation(tmp_path / "a.png") == turned
+    assert np.array_equal(read_image(tmp_path / "a.png"), shown)
+    assert np.array_equal(read_mask(tmp_path / "a.png"), shown)
+
+
+def test_the_orientation_of_a_jpeg_may_stand_far_behind_its_start(tmp_path: Path) -> None:
+    data = saved("JPEG", exif=EXIF)
+    profiles = (b"\xff\xe2" + struct.pack(">H", 60_000) + bytes(59_998)) * 3
+    (tmp_path / "a.jpg").write_bytes(data[:2] + profiles + data[2:])
+    assert has_orientation(tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg").shape == (40, 24, 3)
+
+
+def test_an_orientation_that_is_repeated_is_read_once(tmp_path: Path) -> None:
+    data = saved("JPEG", exif=EXIF)
+    place = data.index(b"Exif") - 4
+    (size,) = struct.unpack_from(">H", data, place + 2)
+    segment = data[place : place + 2 + size]
+    many = data[:place] + segment * 1000 + data[place:]
+    assert len(orientation_parts(many)) < 2 * len(segment) + 100
+    assert orientation(many) == 6

@@ -114,6 +114,8 @@ def check_ranges(config: Mapping[str, Any]) -> None:
             raise UserError(f"{key}={value} is out of range", f"give {LENGTHS[key]} numbers")
     for key, names in CHOICES.items():
         value = _value(config, key.split("."))
+        if value == "???":  # of OmegaConf: there is none
+            raise UserError(f"{key} has no value", f"choose one of {', '.join(names)}")
         if value is not None and value not in names and "${" not in str(value):
             raise UserError(f"{key}={value} is not known", f"choose one of {', '.join(names)}")
 

@@ -293,6 +293,23 @@ def changed_files(root: Path, card: DatasetCard) -> list[str]:
     ]
 
 
+def foreign_files(root: Path, card: DatasetCard) -> list[str]:
+    """Files, relative to ``root``, that are not as they were when the card was written.
+
+    What is missing is not among them, nor what is hidden.
+    """
+    files = {
+        path.relative_to(root).as_posix(): path
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }
+    return [
+        name
+        for name, path in files.items()
+        if name != CARD and card.checksums.get(name) != _checksum(path)
+    ]
+
+
 def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex:
     """Index a dataset that lies prepared on disk.
 

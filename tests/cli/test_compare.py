@@ -290,6 +290,8 @@ def assert_refused(
         ([], "no run is given"),
         (["{}/nowhere"], "there is no folder"),
         (["{}/nowhere/seed=0"], "nowhere/seed=0"),
+        (["x" * 5000 + "=1"], "xxx=1 is too long for a name"),
+        (["x" * 5000], "File name too long"),
         (["{}/empty"], "there is no run in"),
         (["{}/young"], "has no metrics.json: it never came to a validation"),
         (["{}/empty", "runs=[x]"], "runs=... and paths are both given"),

@@ -131,7 +131,7 @@ def test_a_missing_library_is_named(
     ("arguments", "culprit"),
     [
         (["format=caffe"], "format=caffe"),
-        ([], "format"),
+        ([], "format has no value (choose one of onnx, torch_export, safetensors)"),
         (["format=onnx", "checkpoint=nowhere.pt"], "nowhere.pt"),
         (["format=safetensors", "output=/dev/null/x"], "/dev/null/x"),
     ],

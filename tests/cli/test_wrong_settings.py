@@ -25,7 +25,13 @@ from conftest import TINY, files_below, tiny_training
         ("seed=[", "seed=[ cannot be read", "--help"),
         ("trainer.epochs=many", "trainer.epochs: Value 'many'", "see --help"),
         ("model.depths=4", "model.depths: Invalid value", "see --help"),
+        ("hydra/launcher=1", "hydra/launcher=1 is no choice", "give GROUP=OPTION"),
+        ("hydra/launcher=[[1]]", "hydra/launcher=[[1]] is no choice", "give GROUP=OPTION"),
+        ("hydra.verbose=[1]", "A logger name must be a string", "hydra.verbose=[1])"),
+        ("model=" + "x" * 300, "xxx is too long for a name", "see --help"),
         # values
+        ("optimizer.lr=" + "9" * 400, "optimizer.lr=9999", "too large for a number (give one be"),
+        ("optimizer.betas=[0.9," + "9" * 400 + "]", "optimizer.betas=[0.9,9", "too large for a"),
         ("optimizer.lr=-1", "optimizer.lr=-1.0 is out of range", "give at least 0"),
         ("optimizer.lr=nan", "optimizer.lr=nan is out of range", "give at least 0"),
         ("optimizer.weight_decay=-1", "optimizer.weight_decay=-1.0", "give at least 0"),
@@ -78,6 +84,9 @@ class TestPredictAndEvaluate:
             ("values=[0,70000]", "cannot be stored in a mask", "0..65535"),
             ("device=cuda", "no device cuda", "use auto or cpu"),
             ("outptu=x", "no key outptu", "did you mean output?"),
+            ("mode=???", "mode has no value", "choose one of resize, sliding_window"),
+            ("input=~nobody-has-this-name/a b", "no file or folder ~nobody-has", "check the path"),
+            ("input=" + "x y" * 2000, "File name too long", "check the path"),
         ],
     )
     def test_a_wrong_setting_of_predict(
@@ -96,6 +105,7 @@ class TestPredictAndEvaluate:
             ("batch_size=0", "batch_size=0 is out of range", "give at least 1"),
             ("device=cuda", "no device cuda", "use auto or cpu"),
             ("dataset.root=/elsewhere", "dataset.* needs dataset=NAME", "dataset=glas"),
+            ("checkpoint=[" + "x" * 5000 + "]", "xxx", "checkpoint"),
             ("-m", "--multirun is for train.py only", "run evaluate.py for each value"),
         ],
     )

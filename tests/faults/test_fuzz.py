@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ import torch
 from command import quoted
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from medt.checkpoint import load_checkpoint
 from medt.data.labels import IDS
 from medt.data.sources.aperio import read_outlines
 from medt.data.splits import read_splits
 from medt.errors import UserError
-from medt.images import decode_image, decode_mask
+from medt.images import count_pages, decode_image, decode_mask, orientation
 
 EXAMPLES = 2000 if os.environ.get("MEDT_FAULTS") == "all" else 150
 BOUNDED = settings(
@@ -46,8 +48,26 @@ def tiff(**how: Any) -> bytes:
     return content.getvalue()
 
 
+def animated(kind: str) -> bytes:
+    frames = [Image.fromarray(np.full((9, 12), value, np.uint8)) for value in (0, 99, 200)]
+    return by_pillow(frames[0], kind, save_all=True, append_images=frames[1:])
+
+
+def by_pillow(image: Image.Image, kind: str, **how: Any) -> bytes:
+    content = io.BytesIO()
+    image.save(content, kind, **how)
+    return content.getvalue()
+
+
+COLORS = Image.fromarray(np.arange(12 * 9 * 3, dtype=np.uint8).reshape(12, 9, 3))
 IMAGES = [encoded(e) for e in (".png", ".jpg", ".bmp")]
-IMAGES += [tiff(), tiff(compression="zlib"), tiff(tile=(16, 16))]
+IMAGES += [tiff(), tiff(compression="zlib"), tiff(tile=(16, 16)), tiff(compression="lzma")]
+IMAGES += [tiff(bigtiff=True), tiff(byteorder=">"), tiff(byteorder=">", bigtiff=True)]
+IMAGES += [by_pillow(COLORS, "TIFF", compression=c) for c in ("tiff_lzw", "packbits", "jpeg")]
+IMAGES += [by_pillow(COLORS.convert("1"), "TIFF", compression="group4")]
+IMAGES += [by_pillow(COLORS, "JPEG", progressive=True), by_pillow(COLORS.convert("P"), "PNG")]
+IMAGES += [animated(kind) for kind in ("GIF", "PNG", "TIFF")]
+MOST_GROWTH = 600  # megabytes at the peak, over all examples of a test
 XML = b'<Annotations><Annotation><Regions><Region Id="1"><Vertices><Vertex X="1" Y="2"/>' + (
     b'<Vertex X="5" Y="2"/><Vertex X="5" Y="7"/></Vertices></Region></Regions></Annotation>'
     b"</Annotations>"
@@ -76,16 +96,59 @@ def answers(reader: Callable[[], object]) -> None:
         reader()
 
 
-@BOUNDED
-@given(either(IMAGES))
-def test_the_image_reader(data: bytes) -> None:
-    answers(lambda: decode_image(data, "fuzz"))
+def peak() -> float:
+    """Megabytes that the process has had at most; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a header announces is bounded by the limit, and all else by that."""
+    monkeypatch.setenv("MEDT_MAX_PIXELS", str(2**22))
+    before = peak()
+    yield
+    assert peak() - before < MOST_GROWTH
 
 
 @BOUNDED
-@given(either(IMAGES))
-def test_the_mask_reader(data: bytes) -> None:
-    answers(lambda: IDS.class_ids(decode_mask(data, "fuzz"), "fuzz"))
+@given(either(IMAGES), st.sampled_from([None, 0, 2]))
+@pytest.mark.usefixtures("little_memory")
+def test_the_image_reader(data: bytes, page: int | None) -> None:
+    answers(lambda: decode_image(data, "fuzz", page))
+
+
+@BOUNDED
+@given(either(IMAGES), st.sampled_from([None, 0, 2]))
+@pytest.mark.usefixtures("little_memory")
+def test_the_mask_reader(data: bytes, page: int | None) -> None:
+    answers(lambda: IDS.class_ids(decode_mask(data, "fuzz", page), "fuzz"))
+
+
+@BOUNDED
+@given(st.sampled_from(IMAGES), st.data())
+@pytest.mark.usefixtures("little_memory")
+def test_numbers_of_an_image_that_are_changed(data: bytes, changes: st.DataObject) -> None:
+    """As a damage of many bytes seldom does: sizes, counts and places that are still whole."""
+    changed = bytearray(data)
+    for _ in range(changes.draw(st.integers(1, 3))):
+        size = changes.draw(st.sampled_from([1, 2, 4, 8]))
+        place = changes.draw(st.integers(0, len(data) - size))
+        number = changes.draw(st.sampled_from([0, 1, 255, 2**15, 2**16 - 1, 2**20, 2**31, 2**32]))
+        order = changes.draw(st.sampled_from(["little", "big"]))
+        changed[place : place + size] = (number % 2 ** (8 * size)).to_bytes(size, order)
+    for reader in (decode_image, decode_mask, count_pages):
+        answers(lambda reader=reader: reader(bytes(changed), "fuzz"))
+    assert orientation(bytes(changed)) in range(1, 9)
+
+
+@pytest.mark.parametrize("number", range(len(IMAGES)))
+def test_what_is_damaged_here_was_an_image(number: int) -> None:
+    assert decode_image(IMAGES[number], "whole", 0).shape[:2] in ((12, 9), (9, 12))
 
 
 @BOUNDED

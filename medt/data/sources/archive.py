@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import stat
@@ -21,6 +22,15 @@ _UNREADABLE = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError),
     *(NotImplementedError, RuntimeError),  # zipfile: unknown compression, encryption
 )
+_NAMING = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
+MOST_ENTRIES = 2**20
+MOST_LISTING = 2**26  # bytes of a zip's list of entries, at least 46 for each
+MOST_NAME = 2**20  # bytes of a tar's record for a long name, read into memory
+MOST_PADDING = 2**26  # bytes behind the last entry of a tar; 10 KB are usual
+UNPACKED_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ def open_archive(source: Path, scratch: Path) -> Iterator[Archive]:
 
     Raises:
         UserError: no such source; it is damaged or encrypted; an entry points outside the archive,
-            is a link or a device, or is larger than any file may be.
+            is a link or a device, or is larger than any file may be; there are too many.
     """
     if source.is_dir():
         yield _folder(source, source)
@@ -90,7 +100,8 @@ def open_archive(source: Path, scratch: Path) -> Iterator[Archive]:
     elif zipfile.is_zipfile(source):
         with ExitStack() as stack:
             with _readable(source):
-                file = stack.enter_context(zipfile.ZipFile(source))
+                listed = stack.enter_context(_ListedFile(io.FileIO(source)))
+                file = stack.enter_context(zipfile.ZipFile(listed))
             yield _zip(source, file)
     elif _is_tar(source):
         _extract(source, scratch)
@@ -114,6 +125,15 @@ def _folder(source: Path, root: Path) -> Archive:
     return Archive(source, sizes, lambda name: read_bytes(names[name]))
 
 
+class _ListedFile(io.BufferedReader):
+    """A zip whose list of entries does not fill the memory: zipfile reads it at once."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > MOST_LISTING:
+            raise zipfile.BadZipFile(f"its list of entries has {size / 1e6:,.1f} MB")
+        return super().read(size)
+
+
 def _zip(source: Path, file: zipfile.ZipFile) -> Archive:
     entries = [entry for entry in file.infolist() if not entry.is_dir()]
     for entry in entries:
@@ -123,20 +143,38 @@ def _zip(source: Path, file: zipfile.ZipFile) -> Archive:
             raise UserError(
                 f"{source} is encrypted", "extract it with its password and give the folder"
             )
+        # Of others zipfile unpacks what it has read whole, whatever the entry claims.
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UserError(
+                f"{source} packs {entry.filename} by method {entry.compress_type}, which is not "
+                "read",
+                "extract it and give the folder",
+            )
     sizes = {e.filename: e.file_size for e in entries if _is_content(e.filename)}
     if len(sizes) < sum(_is_content(e.filename) for e in entries):
         raise UserError(f"{source} names a file twice", "download it again")
 
     def read(name: str) -> bytes:
-        with _readable(source, name):
-            return file.read(name)
+        with _readable(source, name), file.open(name) as content:
+            return b"".join(iter(lambda: content.read(UNPACKED_AT_ONCE), b""))
 
     return Archive(source, dict(sorted(sizes.items())), read)
 
 
+class _Entry(tarfile.TarInfo):
+    """An entry of a tar whose name does not fill the memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Entry:
+        entry = super().frombuf(buf, encoding, errors)
+        if entry.type in _NAMING and entry.size > MOST_NAME:
+            raise tarfile.ReadError("a name is longer than any")
+        return entry
+
+
 def _is_tar(source: Path) -> bool:
     try:
-        with tarfile.open(source):
+        with tarfile.open(source, tarinfo=_Entry):
             return True
     except (tarfile.TarError, zlib.error, EOFError, OSError):
         return False
@@ -146,35 +184,50 @@ def _extract(source: Path, folder: Path) -> None:
     """The content of a tar file; the folder appears even where it fails."""
     folder.mkdir(parents=True)
     room = shutil.disk_usage(folder).free
-    with _readable(source), tarfile.open(source) as file:
-        for entry in file:
+    with _readable(source), tarfile.open(source, tarinfo=_Entry) as file:
+        for count, entry in enumerate(file):
+            if count >= MOST_ENTRIES:
+                raise UserError(
+                    f"{source} has more than {MOST_ENTRIES:,} entries, more than any dataset",
+                    "do not trust it or, if it is right, extract it and give the folder",
+                )
             if entry.isdir():
                 continue
             _check_entry(source, entry.name, entry.size, not entry.isfile())
-            if not _is_content(entry.name):
-                continue
-            room -= entry.size
-            target = folder / entry.name
+            room -= entry.size  # also of what is left out, which is unpacked to find the next
             if room < 0:
                 raise UserError(
                     f"{folder.parent} has too little space to unpack {source}",
                     "free space, or give dataset.root on another disk",
                 )
-            if target.exists():
-                raise UserError(f"{source} names {entry.name} twice", "download it again")
-            content = file.extractfile(entry)
-            assert content is not None
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("xb") as out:
-                shutil.copyfileobj(content, out, 2**20)
-        assert file.fileobj is not None
-        # A damaged header looks like the end to tarfile, which leaves the checksum of a compressed
-        # stream, at its very end, unread, too.
-        file.fileobj.seek(file.offset)
-        if file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise EOFError("its end is missing")
-        while file.fileobj.read(2**20):
-            pass
+            if _is_content(entry.name):
+                _extract_entry(source, file, entry, folder / entry.name)
+        _check_tar_end(file)
+
+
+def _extract_entry(
+    source: Path, file: tarfile.TarFile, entry: tarfile.TarInfo, target: Path
+) -> None:
+    if target.exists():
+        raise UserError(f"{source} names {entry.name} twice", "download it again")
+    content = file.extractfile(entry)
+    assert content is not None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("xb") as out:
+        shutil.copyfileobj(content, out, 2**20)
+
+
+def _check_tar_end(file: tarfile.TarFile) -> None:
+    """A damaged header looks like the end to tarfile, which leaves the checksum of a compressed
+    stream, at its very end, unread, too."""
+    assert file.fileobj is not None
+    file.fileobj.seek(file.offset)
+    if file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise EOFError("its end is missing")
+    for _ in range(MOST_PADDING // UNPACKED_AT_ONCE):
+        if not file.fileobj.read(UNPACKED_AT_ONCE):
+            return
+    raise EOFError("it goes on behind its end")
 
 
 def _check_entry(source: Path, name: str, size: int, special: bool) -> None:

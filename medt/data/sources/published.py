@@ -25,6 +25,7 @@ from medt.data.layout import (
     changed_files,
     default_classes,
     existing_card,
+    foreign_files,
     listed,
     write_card,
 )
@@ -273,13 +274,23 @@ def _unplanned(
 
 
 def _complete_card(root: Path, name: str, cases: Sequence[ArchivedCase]) -> DatasetCard | None:
-    """The card in ``root`` if that holds exactly these cases, unchanged since they were written."""
+    """The card in ``root`` if that holds exactly these cases; None if it is to be written.
+
+    Raises:
+        UserError: that would replace other cases, or somebody's own work.
+    """
     card = existing_card(root, name)
-    if card is None or not {"counts", "near_duplicates"} <= card.prepared.keys():
+    if card is None:
         return None
     written = {Path(file).stem for file in card.checksums if file.startswith("images/")}
     there = {case.name for case in cases}
-    if not there <= written or changed_files(root, card):
+    told = {"counts", "near_duplicates"} <= card.prepared.keys()
+    if not told or not there <= written or changed_files(root, card):
+        if own := foreign_files(root, card):
+            raise UserError(
+                f"{root} holds files that are not as they were prepared: {listed(own)}",
+                "it is left as it is; to prepare it anew move these files away first",
+            )
         return None
     if written - there:
         raise UserError(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import lzma
 import stat
+import struct
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -285,3 +289,106 @@ def test_a_link_within_a_folder_is_followed(tmp_path: Path) -> None:
     (folder / "set" / "x.bin").symlink_to("a.bin")
     with open_archive(folder, tmp_path / "scratch") as archive:
         assert archive.read("set/x.bin") == NOISE
+
+
+def test_a_zip_whose_list_of_entries_fills_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as file:
+        for number in range(2000):
+            file.writestr(f"{number:04}", b"")
+    with open_archive(tmp_path / "many.zip", tmp_path / "scratch") as archive:
+        assert len(archive.sizes) == 2000
+    monkeypatch.setattr(archive_module, "MOST_LISTING", 2000 * 46)
+    with (
+        pytest.raises(
+            UserError, match=r"many\.zip cannot be read: its list of entries has 0\.1 MB"
+        ),
+        open_archive(tmp_path / "many.zip", tmp_path / "scratch"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_that_is_unpacked_without_bound_is_refused(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as file:
+        file.writestr("a.bin", NOISE)
+    said = rf"a\.zip packs a\.bin by method {method}, which is not read \(extract it and give"
+    with (
+        pytest.raises(UserError, match=said),
+        open_archive(tmp_path / "a.zip", tmp_path / "scratch"),
+    ):
+        pass
+
+
+def test_an_entry_that_unpacks_to_more_than_it_claims_is_not(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.bin", bytes(2**28))
+    data = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(data.replace(struct.pack("<I", 2**28), struct.pack("<I", 10)))
+    tracemalloc.start()
+    with (
+        open_archive(tmp_path / "a.zip", tmp_path / "scratch") as archive,
+        pytest.raises(UserError, match=r"a\.bin in .*a\.zip cannot be read"),
+    ):
+        archive.read("a.bin")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**23
+
+
+@pytest.mark.parametrize("make", TARS)
+def test_a_tar_with_entries_without_end_is_refused(
+    tmp_path: Path, make: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path)
+    monkeypatch.setattr(archive_module, "MOST_ENTRIES", len(FILES) + len(CLUTTER) - 1)
+    with (
+        pytest.raises(UserError, match=r"archive\.tar.* has more than 4 entries"),
+        open_archive(path, tmp_path / "scratch"),
+    ):
+        pass
+
+
+def test_a_tar_whose_names_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    for length, fine in ((1000, True), (2**20, False)):
+        with tarfile.open(tmp_path / "a.tar.xz", "w:xz", format=tarfile.GNU_FORMAT) as file:
+            file.addfile(tarfile.TarInfo("a"))
+            file.addfile(tarfile.TarInfo("__MACOSX/" + "b" * length))
+        with contextlib.ExitStack() as stack:
+            if not fine:
+                said = r"a\.tar\.xz cannot be read: a name is longer than any"
+                stack.enter_context(pytest.raises(UserError, match=said))
+            stack.enter_context(open_archive(tmp_path / "a.tar.xz", tmp_path / f"{length}"))
+
+
+def test_a_tar_that_goes_on_behind_its_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = as_tar("")(tmp_path)
+    packed = tmp_path / "long.tar.xz"
+    packed.write_bytes(lzma.compress(path.read_bytes() + bytes(2**20)))
+    with open_archive(packed, tmp_path / "scratch") as archive:
+        assert archive.sizes
+    monkeypatch.setattr(archive_module, "MOST_PADDING", 2**19)
+    with (
+        pytest.raises(UserError, match=r"long\.tar\.xz cannot be read: it goes on behind its end"),
+        open_archive(packed, tmp_path / "another"),
+    ):
+        pass
+
+
+def test_what_is_left_out_of_a_tar_takes_room_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as file:
+        entry = tarfile.TarInfo("__MACOSX/a")
+        entry.size = 2000
+        file.addfile(entry, io.BytesIO(bytes(2000)))
+    usage = archive_module.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(archive_module.shutil, "disk_usage", lambda _: usage)
+    with (
+        pytest.raises(UserError, match="too little space to unpack"),
+        open_archive(tmp_path / "a.tar", tmp_path / "scratch"),
+    ):
+        pass

@@ -109,6 +109,19 @@ def test_a_complete_copy_is_recognised_and_a_damaged_one_made_again(
     )
 
 
+@pytest.mark.parametrize("own", ["masks/train_2.png", "masks/of_mine.png", "notes.txt"])
+def test_own_work_in_a_prepared_set_is_not_replaced(
+    extracted: Path, tmp_path: Path, own: str
+) -> None:
+    root, splits = tmp_path / "glas", tmp_path / "s.csv"
+    prepare(GLAS, extracted, root, splits)
+    (root / own).write_bytes(b"hours of work")
+    (root / "masks" / "train_1.png").unlink()
+    with pytest.raises(UserError, match=f"{root} holds files that are not as .*: {own} \\(it"):
+        prepare(GLAS, extracted, root, splits)
+    assert (root / own).read_bytes() == b"hours of work"
+
+
 def test_a_split_file_that_is_there_rules(extracted: Path, tmp_path: Path) -> None:
     before = COMMITTED.read_bytes()
     prepared = prepare(GLAS, extracted, tmp_path / "glas", COMMITTED)
