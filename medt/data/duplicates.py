@@ -168,7 +168,7 @@ def _likeness(details: tuple[Plane, Plane], seen: tuple[Plane, Plane]) -> float:
 
 
 def _products(still: Plane, windows: Plane) -> Plane:
-    return np.asarray(np.einsum("ij,klij->kl", still, windows), np.float32)
+    return np.asarray(np.tensordot(windows, still, 2), np.float32)
 
 
 def joined_groups(

@@ -11,6 +11,7 @@ import check_data
 import numpy as np
 import pytest
 import train
+import yaml
 from conftest import TINY, tiny, tiny_dataset
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
@@ -154,6 +155,20 @@ class TestBeforeATraining:
     def test_check_false_trains_all_the_same(self, tmp_path: Path, folder: list[str]) -> None:
         leak(tmp_path)
         assert train.main(training(tmp_path, folder, "check=false")) == 0
+
+    def test_a_pair_that_only_looks_alike_is_waved_through_and_the_run_records_it(
+        self, tmp_path: Path, folder: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        images = tmp_path / "my data/images"
+        image = read_image(images / "2.png")
+        write_png(images / "9.png", np.clip(image * 1.1, 0, 255).astype(np.uint8))
+        assert train.main(training(tmp_path, folder)) == 1
+        told = capsys.readouterr().err
+        assert "look alike in several splits: 2 and 9 (train and val)" in told
+        pasted = shlex.split(told[told.index("'dataset.distinct=") :].partition(";")[0])[0]
+        assert train.main(training(tmp_path, folder, pasted)) == 0
+        config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+        assert config["dataset"]["distinct"] == [["2", "9"]]
 
     def test_the_command_it_gives_shows_the_same(
         self, tmp_path: Path, folder: list[str], capsys: pytest.CaptureFixture[str]

@@ -114,7 +114,7 @@ def strange_value(sample: Sample) -> None:
 
 def five_channels(sample: Sample) -> None:
     sample.change("case_3", image=sample.folder / "five.tif")
-    image = np.concatenate([sample.image("case_3"), sample.image("case_4")[..., :2]], axis=2)
+    image = sample.image("case_3")[..., [0, 1, 2, 1, 0]]
     planes, separate = np.moveaxis(image, -1, 0), {"planarconfig": "separate"}
     tifffile.imwrite(sample.cases["case_3"].image, planes, photometric="minisblack", **separate)
 

@@ -102,7 +102,7 @@ def fact(height: int, width: int, small: float | None = None, **image: object) -
         channels=1,
         mean=(0.5,),
         deviation=(0.2,),
-        hash=np.zeros(256, bool),
+        thumbnail=np.zeros((64, 64), np.uint8),
         digest=b"",
         **{**values, **image},
     )

@@ -10,6 +10,7 @@ import pytest
 from check_sample import EVERY, SETTINGS, SIZE, TRAIN, Sample, Spoil
 
 from medt.data.checks import check_dataset
+from medt.errors import UserError
 
 
 @pytest.fixture
@@ -59,7 +60,8 @@ ERRORS: dict[str, Fault] = {
         "case_3 and case_12 (train and val)", ONE_SPLIT)),
     "nearly the same image in two splits": (
         spoiled.similar_image("case_3", "case_17"), "near_leak", ["case_3", "case_17"], (
-        "case_3 and case_17 (train and test)", ONE_SPLIT, "check=false")),
+        "case_3 and case_17 (train and test)", ONE_SPLIT,
+        """'dataset.distinct=[["case_3","case_17"]]'""")),
 }  # fmt: skip
 WARNINGS: dict[str, Fault] = {
     "grey among coloured images": (spoiled.grey_among_colours, "mixed", ONE, (
@@ -157,6 +159,17 @@ def test_slices_of_a_patient_may_look_alike(sample: Sample) -> None:
     spoiled.similar_image("case_3", "case_4")(sample)
     sample.change("case_4", group="patient_3")
     assert sample.check().findings == ()
+
+
+def test_a_pair_that_is_known_to_differ_is_waved_through(sample: Sample) -> None:
+    spoiled.similar_image("case_3", "case_17")(sample)
+    spoiled.similar_image("case_4", "case_5")(sample)
+    known = {frozenset(("case_17", "case_3"))}
+    assert sample.found("near_duplicate", distinct=known).cases == ("case_4", "case_5")
+    known |= {frozenset(("case_4", "case_5"))}
+    assert sample.check(distinct=known).findings == ()
+    with pytest.raises(UserError, match=r"dataset.distinct names case_99, which are no cases"):
+        sample.check(distinct={frozenset(("case_3", "case_99"))})
 
 
 def test_where_most_images_look_alike_only_equal_ones_leak(sample: Sample) -> None:

@@ -39,6 +39,7 @@ def report(check: Check) -> dict[str, Any]:
             "normalize": settings.normalize,
             "crops": settings.crops,
             "channels": settings.channels,
+            "distinct": sorted(sorted(pair) for pair in settings.distinct),
         },
         "classes": [c.to_dict() for c in check.index.classes],
         "suggestions": _suggestions(check.cases),

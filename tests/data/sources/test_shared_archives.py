@@ -13,8 +13,10 @@ import numpy as np
 import prepare_data
 import pytest
 from conftest import ARCHIVES
+from lookalikes import CHANGES
 from PIL import Image
 
+from medt.data.duplicates import near_duplicates, thumbnail
 from medt.data.layout import DatasetIndex, open_prepared
 from medt.images import read_image, read_mask
 
@@ -146,3 +148,17 @@ def test_kvasir_seg(real_dataset: Prepare, shared: Path) -> None:
         differing = mask != (values >= 128)
         assert differing.mean() < 1e-3, "two JPEG decoders may differ by a grey level"
         assert np.all(np.abs(values[differing] - 128) <= 4)
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_no_image_is_taken_for_another_and_a_changed_copy_for_its_origin(
+    name: str, real_dataset: Prepare, shared: Path
+) -> None:
+    index, _ = opened(name, real_dataset, shared)
+    thumbnails = {case.name: thumbnail(read_image(case.image)) for case in index.cases}
+    expected = []
+    for case, (what, change) in zip(index.cases[::2], CHANGES.items(), strict=False):
+        thumbnails[f"{case.name} {what}"] = thumbnail(change(read_image(case.image)))
+        expected.append((case.name, f"{case.name} {what}"))
+    found = [(pair.first, pair.second) for pair in near_duplicates(thumbnails)]
+    assert sorted(found) == sorted(expected)
