@@ -271,7 +271,12 @@ def names_one_of(line: str, arguments: Sequence[str]) -> bool:
     """Whether an error speaks of one of these: of its key, a part of that, or its value."""
     for argument in arguments:
         key, _, value = argument.partition("=")
-        shown = [argument[:30], value.strip("'\"")[:30], *re.split(r"[/.@+~\- ]+", key)]
+        shown = [
+            argument[:30],
+            repr(value),
+            value.strip("'\"")[:30],
+            *re.split(r"[/.@+~\- ]+", key),
+        ]
         shown += re.split(r"\W+", value)
         if any(part and (part in line or for_terminal(part) in line) for part in shown):
             return True
