@@ -6,7 +6,6 @@ viewers and annotation tools follow them.
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -31,7 +30,13 @@ from medt.image_headers import (
     orientation_parts,
     read_header,
 )
-from medt.tiff import ORIENTATION_TAG, CompressionError, decode_with_opencv, oriented, pillow
+from medt.tiff import (
+    ORIENTATION_TAG,
+    CompressionError,
+    decode_with_opencv,
+    opened_by_pillow,
+    oriented,
+)
 from medt.tiff_chain import page_alone
 
 
@@ -166,9 +171,9 @@ def orientation(data: bytes) -> int:
         parts = orientation_parts(data)
         if not parts:
             return 1
-        with pillow().open(io.BytesIO(parts)) as image:
+        with opened_by_pillow(parts) as image:
             found = image.getexif().get(ORIENTATION_TAG, 1)
-    except (OSError, ValueError, SyntaxError):
+    except HeaderError:
         return 1
     return found if found in range(1, 9) else 1
 
@@ -209,11 +214,8 @@ def _pages(data: bytes, name: str) -> list[int]:
         )
     if header.frames == 1:
         return [0]
-    try:
-        with pillow().open(io.BytesIO(data)) as image:
-            return list(range(getattr(image, "n_frames", 1)))
-    except (OSError, ValueError, SyntaxError):
-        return [0]  # the decoder says what is wrong with it
+    with _readable(name), opened_by_pillow(data) as image:
+        return list(range(getattr(image, "n_frames", 1)))
 
 
 def _header(data: bytes, name: str) -> Header:
@@ -281,12 +283,9 @@ def _decode(data: bytes, name: str, frame: int | None) -> NDArray[Any]:
 
 def _frame(data: bytes, name: str, number: int) -> NDArray[np.uint8]:
     """One image of an animation, as it is to be seen: (H, W, 3)."""
-    try:
-        with pillow().open(io.BytesIO(data)) as image:
-            image.seek(number)
-            return np.array(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, EOFError):
-        raise _undecodable(name) from None
+    with _readable(name), opened_by_pillow(data) as image:
+        image.seek(number)
+        return np.array(image.convert("RGB"))
 
 
 def _undecodable(name: str) -> UserError:
@@ -313,13 +312,13 @@ def _palette_indices(data: bytes, number: int) -> NDArray[np.uint8] | None:
     A palette of greys, and that of a GIF, is arbitrary: there the shown values count.
     """
     try:
-        with pillow().open(io.BytesIO(data)) as image:
+        with opened_by_pillow(data) as image:
             if image.mode != "P" or image.format == "GIF":
                 return None
             image.seek(number)
             indices = np.array(image)
             palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
-    except (OSError, ValueError, EOFError):
+    except HeaderError:
         return None
     return None if np.all(palette == palette[:, :1]) else indices
 

@@ -7,7 +7,6 @@ import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 import cv2
@@ -80,7 +79,7 @@ def decode_page(data: bytes) -> NDArray[Any]:
         _check_whole(data, page)
         bits, samples = page.bitspersample, page.samplesperpixel
         if bits == 1 or (bits == 8 and samples == 4 and page.planarconfig == 1):
-            with pillow().open(io.BytesIO(data)) as image:
+            with opened_by_pillow(data) as image:
                 modes = {1: "L", 4: "RGB" if image.mode == "CMYK" else image.mode}
                 return np.array(image.convert(modes[samples] if bits == 8 else "L"))
         if not (samples > 4 or samples == 2 or (samples > 1 and page.planarconfig == 2)):
@@ -121,12 +120,21 @@ def oriented(pixels: NDArray[Any], tag: int) -> NDArray[Any]:
     return np.ascontiguousarray(pixels)
 
 
-def pillow() -> ModuleType:
-    """Pillow without its own limit, which warns from 89 million pixels on: we have one."""
+@contextmanager
+def opened_by_pillow(data: bytes) -> Iterator[Any]:
+    """An image for Pillow, without its own limit, which warns from 89 million pixels: we have one.
+
+    Raises:
+        HeaderError: Pillow cannot read it; a broken file makes it raise whatever it comes across.
+    """
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = None
-    return Image
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            yield image
+    except Exception as error:
+        raise HeaderError("Pillow cannot read it") from error
 
 
 @contextmanager

@@ -266,6 +266,13 @@ class TestAnimations:
         with pytest.raises(UserError, match=said):
             decode_image(content.getvalue(), "a", 100)
 
+    def test_a_timing_that_is_cut_is_damage_like_any_other(self) -> None:
+        data = animated()[:-1] + b"!\xf9\1\1\0;"
+        for read in (decode_image, decode_mask):
+            for page in (None, 1):
+                with pytest.raises(UserError, match=r"^a\.gif cannot be decoded[^\n]*$"):
+                    read(data, "a.gif", page)
+
     def test_a_comment_is_shown_to_nobody(self) -> None:
         plain = animated()
         comment = b"!\xfe" + b"\x01x" * 5000 + b"\0"

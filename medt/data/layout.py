@@ -226,7 +226,7 @@ def write_card(root: Path, card: DatasetCard) -> None:
         "prepared": dict(card.prepared),
         "absent": list(card.absent),
         "ignore": card.ignore,
-        "sha256": {path.relative_to(root).as_posix(): _checksum(path) for path in files},
+        "sha256": {path.relative_to(root).as_posix(): checksum_of(path) for path in files},
     }
     write_text(root / CARD, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))
 
@@ -289,24 +289,7 @@ def changed_files(root: Path, card: DatasetCard) -> list[str]:
     return [
         name
         for name, checksum in card.checksums.items()
-        if not (root / name).is_file() or _checksum(root / name) != checksum
-    ]
-
-
-def foreign_files(root: Path, card: DatasetCard) -> list[str]:
-    """Files, relative to ``root``, that are not as they were when the card was written.
-
-    What is missing is not among them, nor what is hidden.
-    """
-    files = {
-        path.relative_to(root).as_posix(): path
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
-    }
-    return [
-        name
-        for name, path in files.items()
-        if name != CARD and card.checksums.get(name) != _checksum(path)
+        if not (root / name).is_file() or checksum_of(root / name) != checksum
     ]
 
 
@@ -397,5 +380,6 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in list_images(folder)}
 
 
-def _checksum(path: Path) -> str:
+def checksum_of(path: Path) -> str:
+    """SHA-256 of a file, as a card has it."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -28,7 +28,7 @@ from conftest import TINY, files_below, tiny_training
         ("hydra/launcher=1", "hydra/launcher=1 is no choice", "give GROUP=OPTION"),
         ("hydra/launcher=[[1]]", "hydra/launcher=[[1]] is no choice", "give GROUP=OPTION"),
         ("hydra.verbose=[1]", "A logger name must be a string", "hydra.verbose=[1])"),
-        ("model=" + "x" * 300, "xxx is too long for a name", "see --help"),
+        ("model=" + "x" * 5000, "xxx is too long for a name", "see --help"),
         # values
         ("optimizer.lr=" + "9" * 400, "optimizer.lr=9999", "too large for a number (give one be"),
         ("optimizer.betas=[0.9," + "9" * 400 + "]", "optimizer.betas=[0.9,9", "too large for a"),

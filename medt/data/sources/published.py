@@ -22,14 +22,12 @@ from medt.data.duplicates import NearDuplicate, Thumbnail, near_duplicates, thum
 from medt.data.layout import (
     DatasetCard,
     Prepared,
-    changed_files,
     default_classes,
-    existing_card,
-    foreign_files,
     listed,
     write_card,
 )
 from medt.data.sources.archive import Archive, open_archive
+from medt.data.sources.recognition import complete_card
 from medt.data.splits import (
     SPLITS,
     SplitRow,
@@ -171,7 +169,7 @@ def _prepare(
             rows = planned = _rows(splits_file)
             unplanned = _unplanned(published, cases, rows, splits_file)
             check_official_test(published, rows, splits_file)
-            card = _complete_card(root, published.name, cases)
+            card = complete_card(root, published.name, {case.name for case in cases})
             existed = card is not None
             if card is None or unplanned:
                 bar = _Bar(progress, (1 + (card is None)) * len(cases))
@@ -271,33 +269,6 @@ def _unplanned(
             f"{splits_file} has no row for {listed(unplanned)}", "add the rows, or delete it"
         )
     return unplanned
-
-
-def _complete_card(root: Path, name: str, cases: Sequence[ArchivedCase]) -> DatasetCard | None:
-    """The card in ``root`` if that holds exactly these cases; None if it is to be written.
-
-    Raises:
-        UserError: that would replace other cases, or somebody's own work.
-    """
-    card = existing_card(root, name)
-    if card is None:
-        return None
-    written = {Path(file).stem for file in card.checksums if file.startswith("images/")}
-    there = {case.name for case in cases}
-    told = {"counts", "near_duplicates"} <= card.prepared.keys()
-    if not told or not there <= written or changed_files(root, card):
-        if own := foreign_files(root, card):
-            raise UserError(
-                f"{root} holds files that are not as they were prepared: {listed(own)}",
-                "it is left as it is; to prepare it anew move these files away first",
-            )
-        return None
-    if written - there:
-        raise UserError(
-            f"{root} holds more cases than this archive: {listed(written - there)}",
-            "it is left as it is; to make it anew from this archive delete it first",
-        )
-    return card
 
 
 def _read_all(
