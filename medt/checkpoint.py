@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,6 +60,16 @@ class Checkpoint:
     training: dict[str, Any] | None = None
     allow: tuple[str, ...] = ()
     file: str = "the checkpoint"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights, their names and types, whatever else is in the file."""
+        found = hashlib.sha256()
+        for name, weight in sorted(self.weights.items()):
+            plain = weight.detach().cpu().contiguous()
+            found.update(f"{name} {plain.dtype} {tuple(plain.shape)} ".encode())
+            found.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()
 
     def build_model(self) -> nn.Module:
         """The network with its weights, in evaluation mode.

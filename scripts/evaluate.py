@@ -85,6 +85,7 @@ def evaluate(cfg: DictConfig) -> int:
             )
         evaluation.summary["prediction"] = {
             "checkpoints": [one.file for one in checkpoints],
+            "weights": [one.digest for one in checkpoints],
             "mode": predictor.mode,
             "tta": cfg.tta,
         }

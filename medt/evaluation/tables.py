@@ -65,6 +65,19 @@ def write_evaluation(evaluation: Evaluation, folder: Path, report: str) -> None:
         raise
 
 
+def of_weights(metrics: Any, digest: str | None) -> bool | None:
+    """Whether a result is of the weights with this digest alone; None where nobody can say.
+
+    Args:
+        metrics: what an evaluation's metrics.json holds.
+
+    Raises:
+        KeyError, TypeError: it is damaged.
+    """
+    recorded = metrics["prediction"].get("weights") if "prediction" in metrics else None
+    return None if recorded is None or digest is None else list(recorded) == [digest]
+
+
 def render(evaluation: Evaluation) -> RenderableType:
     """A table of all scores in both reductions with the rules beneath, for ``rich.print``.
 

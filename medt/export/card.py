@@ -13,7 +13,7 @@ from medt.checkpoint import Checkpoint
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.evaluation.detail_tables import between
-from medt.evaluation.tables import METRICS_FILE
+from medt.evaluation.tables import METRICS_FILE, of_weights
 from medt.files import natural_key
 from medt.plain import read_json
 from medt.text import for_markdown, for_markdown_code
@@ -97,13 +97,16 @@ def _training(checkpoint: Checkpoint) -> str:
     )
     return (
         f"{len(checkpoint.training_cases)} cases of dataset {dataset} "
-        f"(split train), {checkpoint.epoch} epochs, seed {seed}. The weights are those of the best "
-        "validation; the whole config stands in config.yaml and report.html."
+        f"(split train), {checkpoint.epoch} epochs, seed {seed}. The weights are those of the "
+        f"{'best validation' if checkpoint.training is None else 'last epoch'}; the whole config "
+        "stands in config.yaml and report.html."
     )
 
 
 def recorded_scores(checkpoint: Checkpoint, evaluations: Path) -> list[str]:
     """The validation that chose the weights, and what was evaluated since, a line each.
+
+    Results of other weights of the run are left out.
 
     Args:
         checkpoint: of the network.
@@ -115,14 +118,18 @@ def recorded_scores(checkpoint: Checkpoint, evaluations: Path) -> list[str]:
     lines = []
     chosen = checkpoint.scores.get("val_dice")
     if chosen is not None:
-        lines.append(
-            f"- Foreground Dice {chosen:.4f} on the validation cases that the weights were chosen "
-            "on, so it flatters."
-        )
+        on = "validation cases"
+        if checkpoint.training is None:
+            on += " that the weights were chosen on, so it flatters"
+        lines.append(f"- Foreground Dice {chosen:.4f} on the {on}.")
     files = sorted(evaluations.glob(f"*/{METRICS_FILE}"), key=lambda f: natural_key(str(f)))
     for file in files:
         try:
-            lines += _evaluation(file.parent.name, read_json(file))
+            metrics = read_json(file)
+            ours = of_weights(metrics, checkpoint.digest)
+            if ours is not False:
+                unsaid = "" if ours else " (of which weights is not recorded)"
+                lines += _evaluation(file.parent.name + unsaid, metrics)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise UserError(f"{file} is damaged", "restore it, or move its folder away") from error
     return lines

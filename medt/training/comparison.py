@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from medt.data.layout import listed
 from medt.files import natural_key
 from medt.text import for_terminal
 from medt.training.case_results import PAIRED_RULE, fold_notes, fold_report, pair_rows
@@ -135,6 +136,19 @@ def notes(groups: Sequence[Group], evaluations: Sequence[str], paired: bool) -> 
     ]
     if repeated:
         lines.append(f"Of several results of one evaluation the newest: {', '.join(repeated)}.")
+    if others := [f"{name} of {run.root}" for run in runs for name in run.others]:
+        lines.append(f"Left out, as they are of other weights than best.pt's: {listed(others)}.")
+    unsaid = [
+        f"{name} of {run.root}"
+        for run in runs
+        for name, result in run.evaluations.items()
+        if not result.weights
+    ]
+    if unsaid:
+        lines.append(
+            f"Of which weights of a run they are does not stand in {listed(unsaid)}: evaluate "
+            "again if it matters."
+        )
     unfinished = [str(run.root) for run in runs if not run.finished]
     if unfinished:
         lines.append(

@@ -10,10 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from medt.checkpoint import load_checkpoint
 from medt.data.splits import SPLITS
 from medt.errors import UserError
 from medt.evaluation.evaluate import PROTOCOLS
-from medt.evaluation.tables import CASES_FILE, METRICS_FILE
+from medt.evaluation.tables import CASES_FILE, METRICS_FILE, of_weights
 from medt.files import natural_key
 from medt.plain import read_json, read_table
 from medt.signatures import fits
@@ -39,6 +40,7 @@ class Result:
         repeats: older results of the same evaluation.
         by_case: the foreground Dice of each case that has one; empty without a per_case.csv.
         groups: of these cases, such as their patients.
+        weights: whether the result says that it is of the run's best weights; older ones do not.
     """
 
     dice: float
@@ -46,6 +48,7 @@ class Result:
     repeats: int
     by_case: dict[str, float]
     groups: dict[str, str]
+    weights: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class Run:
         dice, iou: foreground validation scores of the best epoch, 0..1.
         seconds: the training's duration.
         curves: see `read_curves`.
-        evaluations: by <dataset>-<split>-<protocol>, the newest result.
+        evaluations: by <dataset>-<split>-<protocol>, the newest result of the best weights.
+        others: of these names, those of which there are results of other weights only.
     """
 
     root: Path
@@ -72,6 +76,7 @@ class Run:
     seconds: float
     curves: dict[str, dict[int, float]]
     evaluations: dict[str, Result]
+    others: tuple[str, ...] = ()
 
     @property
     def seed(self) -> int:
@@ -146,6 +151,7 @@ def read_run(folder: RunFolder) -> Run:
             f"the run {folder.root} has no metrics.json: it never came to a validation",
             "wait for its first validation, or leave the run out",
         )
+    evaluations, others = _read_evaluations(folder)
     try:
         metrics = read_json(folder.metrics)
         run = Run(
@@ -157,7 +163,8 @@ def read_run(folder: RunFolder) -> Run:
             iou=_finite(metrics["best"]["val_iou"]),
             seconds=_finite(metrics["seconds"]),
             curves=read_curves(folder.history),
-            evaluations=_read_evaluations(folder.root / "evaluation"),
+            evaluations=evaluations,
+            others=others,
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _damaged(folder.metrics) from error
@@ -211,24 +218,35 @@ def _finite(value: Any) -> float:
     return number
 
 
-def _read_evaluations(folder: Path) -> dict[str, Result]:
-    """The newest result of each evaluation; one without any foreground to score is left out."""
+def _read_evaluations(run: RunFolder) -> tuple[dict[str, Result], tuple[str, ...]]:
+    """The newest result of the best weights of each evaluation, and what has no such result.
+
+    One without any foreground to score is left out.
+    """
     files: dict[str, dict[int, Path]] = {}
-    for file in folder.glob(f"*/{METRICS_FILE}"):
+    for file in (run.root / "evaluation").glob(f"*/{METRICS_FILE}"):
         if match := EVALUATION_NAME.fullmatch(file.parent.name):
             files.setdefault(match[1], {})[int(match[2] or 1)] = file
-    results = {}
+    digest = load_checkpoint(run.best).digest if files and run.best.exists() else None
+    results, others = {}, []
     for name, numbered in files.items():
         file = numbered[max(numbered)]
         try:
-            metrics = read_json(file)
+            known = {number: (file := numbered[number], read_json(file)) for number in numbered}
+            checked = {number: of_weights(read, digest) for number, (_, read) in known.items()}
+            ours = [number for number, is_ours in checked.items() if is_ours is not False]
+            if not ours:
+                others.append(name)
+                continue
+            file, metrics = known[max(ours)]
             dice = metrics["mean_over_cases"]["dice"]["foreground"]
             if dice is not None:
-                scores = _finite(dice), int(metrics["cases"]), len(numbered) - 1
-                results[name] = Result(*scores, *_read_cases(file.with_name(CASES_FILE)))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+                scores = _finite(dice), int(metrics["cases"]), len(ours) - 1
+                cases = _read_cases(file.with_name(CASES_FILE))
+                results[name] = Result(*scores, *cases, bool(checked[max(ours)]))
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise _damaged(file) from error
-    return results
+    return results, tuple(sorted(others, key=natural_key))
 
 
 def _read_cases(file: Path) -> tuple[dict[str, float], dict[str, str]]:
