@@ -89,9 +89,12 @@ def evaluate(cfg: DictConfig) -> int:
             "mode": predictor.mode,
             "tta": cfg.tta,
         }
+        evaluation.summary["splits_digest"] = index.splits_digest
         print_table(render(evaluation))
         report = report_of(cfg, evaluation, checkpoints, predictor, index, dataset, curves)
         write_evaluation(evaluation, folder, report)
+    if other := split_otherwise(checkpoints[0], index):
+        print(f"\nwarning: {other}")
     if seen := cases_trained_on(cfg, checkpoints, dataset):
         print(f"\nwarning: {len(seen)} of these cases were trained on, such as {min(seen)}")
     trained = f"trained for {checkpoints[0].epoch} epochs" if checkpoints[0].dataset else "imported"
@@ -124,6 +127,21 @@ def open_index(cfg: DictConfig, checkpoint: Checkpoint, predictor: Predictor) ->
             f"'dataset.classes=[{','.join(trained)}]'",
         )
     return index
+
+
+def split_otherwise(checkpoint: Checkpoint, index: DatasetIndex) -> str:
+    """What to say where the dataset is the one trained on and its split file says other things."""
+    trained = checkpoint.dataset
+    known = trained.get("splits_digest")
+    if not known or known == index.splits_digest or trained.get("splits_file") is None:
+        return ""
+    same = trained["name"] != "folder" and trained["name"] == index.name
+    if not same and Path(trained["splits_file"]) != index.splits_file:
+        return ""
+    return (
+        f"{index.splits_file} ({index.splits_digest}) does not split as the network was trained "
+        f"({known}): cases of a split may be others"
+    )
 
 
 def cases_trained_on(

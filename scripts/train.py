@@ -166,6 +166,8 @@ def train_with(
         if cost:
             log.info(cost)
         log.info(trainer.describe())
+        if index.splits_file is not None:
+            log.info(f"splits: {shown(index.splits_file)} ({index.splits_digest})")
         for line in warnings:
             log.warning(line)
         if memory.is_tight():
@@ -266,6 +268,7 @@ def run_of_config(
 
     cfg.dataset.channels = cfg.dataset.channels or index.channels
     cfg.dataset.num_classes = len(index.classes)
+    cfg.dataset.splits_digest = index.splits_digest or None
     config = plain(cfg)
     for key in FOLDER_KEYS:
         if config["dataset"].get(key):

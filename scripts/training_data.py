@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 WARNINGS_SHOWN = 5
 FOLDER_KEYS = ("root", "images", "masks", "splits_file")
 # Of the dataset, but of no concern to its check.
-UNCHECKED = ("name", "num_classes", "cache", "workers", "timeout")
+UNCHECKED = ("name", "num_classes", "splits_digest", "cache", "workers", "timeout")
 KEYWORDS = ("null", "true", "false", "nan", "inf")  # of Hydra's override grammar
 
 

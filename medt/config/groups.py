@@ -45,6 +45,7 @@ class DatasetConfig:
         timeout: seconds after which workers that deliver nothing are an error.
         channels: channels of the images; null takes them from the dataset.
         num_classes: filled in from the dataset.
+        splits_digest: filled in from the split file: what it says of each case.
         page: which image of a stack, from 0; null refuses stacks.
         pixel_size: micrometres per pixel of the images; null takes what is known of the dataset.
         folds: of a cross-validation over the cases of train and val; null keeps the split file's.
@@ -64,6 +65,7 @@ class DatasetConfig:
     channels: int | None = None
     pixel_size: float | None = None
     num_classes: int | None = None
+    splits_digest: str | None = None
     page: int | None = None
     folds: int | None = None
     fold: int | None = None

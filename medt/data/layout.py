@@ -13,7 +13,7 @@ import yaml
 
 from medt.data.changes import FileFacts
 from medt.data.labels import IDS, Labels
-from medt.data.splits import SPLITS, check_groups, read_splits
+from medt.data.splits import SPLITS, check_groups, digest_of, read_splits
 from medt.errors import UserError
 from medt.files import list_images, natural_key, write_text
 from medt.plain import read_yaml
@@ -126,6 +126,7 @@ class DatasetIndex:
         page: which image of stacks, from 0; None refuses them.
         pixel_size: micrometres per pixel of the images; None where it is not known.
         splits_file: where the splits were read; None where they were not.
+        splits_digest: of what that file says of these cases; empty where there is none.
         facts: of the files that a training uses, as they were when the dataset was opened.
     """
 
@@ -138,6 +139,7 @@ class DatasetIndex:
     page: int | None = None
     pixel_size: float | None = None
     splits_file: Path | None = None
+    splits_digest: str = ""
     facts: FileFacts = field(default_factory=FileFacts)
 
     def split(self, name: str) -> tuple[Case, ...]:
@@ -347,7 +349,13 @@ def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex
     )
     labels = Labels({c.id: c.id for c in card.classes}, card.ignore)
     return DatasetIndex(
-        card.name, card.classes, card.channels, cases, labels, splits_file=splits_file
+        card.name,
+        card.classes,
+        card.channels,
+        cases,
+        labels,
+        splits_file=splits_file,
+        splits_digest=digest_of(planned[name] for name in images),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,6 +89,12 @@ def write_splits(path: Path, rows: Iterable[SplitRow]) -> None:
         fold = ("" if row.fold is None else row.fold,) if folded else ()
         lines.append((row.case, row.group, row.split, *fold))
     write_text(path, csv_text(lines))
+
+
+def digest_of(rows: Iterable[SplitRow]) -> str:
+    """12 hexadecimal digits for what a split file says of these cases, in whatever order."""
+    said = sorted((row.case, row.group, row.split, row.fold) for row in rows)
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
 
 def check_groups(rows: Iterable[SplitRow], source: Path | str) -> None:

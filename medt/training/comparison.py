@@ -167,6 +167,10 @@ def _warnings(groups: Sequence[Group], evaluations: Sequence[str]) -> list[str]:
         lines.append(
             f"warning: rows differ in {', '.join(cases)}: scores on different cases do not compare"
         )
+    if len({run.config["dataset"]["name"] for run in runs}) == 1:
+        lines += _other_splits("val Dice", [run.splits for run in runs])
+    for name in evaluations:
+        lines += _other_splits(name, [result.splits for result in _results(runs, name)])
     sizes = [key for key in SIZE_KEYS if _differ(settings, key)]
     if sizes:
         lines.append(
@@ -188,6 +192,16 @@ def _warnings(groups: Sequence[Group], evaluations: Sequence[str]) -> list[str]:
             shown = " and ".join(map(str, counts))
             lines.append(f"warning: {name} was scored on {shown} cases, which do not compare")
     return lines
+
+
+def _other_splits(score: str, digests: Sequence[str]) -> list[str]:
+    known = sorted({digest for digest in digests if digest})
+    if len(known) < 2:
+        return []
+    return [
+        f"warning: {score} is of several splits ({', '.join(known)}): scores on different cases do "
+        "not compare"
+    ]
 
 
 def _seed_and_fold(run: Run) -> tuple[int, int]:

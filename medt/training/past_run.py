@@ -41,6 +41,7 @@ class Result:
         by_case: the foreground Dice of each case that has one; empty without a per_case.csv.
         groups: of these cases, such as their patients.
         weights: whether the result says that it is of the run's best weights; older ones do not.
+        splits: the digest of the split file that chose the cases; empty where it is not recorded.
     """
 
     dice: float
@@ -49,6 +50,7 @@ class Result:
     by_case: dict[str, float]
     groups: dict[str, str]
     weights: bool = False
+    splits: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,17 @@ class Run:
         folds = self.config["dataset"].get("folds")
         return None if folds is None else int(folds)
 
+    @property
+    def splits(self) -> str:
+        """The digest of the split file; empty where the run is of before it was recorded."""
+        return str(self.config["dataset"].get("splits_digest") or "")
+
     @cached_property
     def settings(self) -> Settings:
         """What was trained: the config apart from seed, fold and circumstances, by dotted key."""
         config = without_circumstances(self.config)
         del config["seed"]
+        config["dataset"].pop("splits_digest", None)
         if self.fold is not None:
             del config["dataset"]["fold"]
         return dict(_flat(config))
@@ -243,7 +251,8 @@ def _read_evaluations(run: RunFolder) -> tuple[dict[str, Result], tuple[str, ...
             if dice is not None:
                 scores = _finite(dice), int(metrics["cases"]), len(ours) - 1
                 cases = _read_cases(file.with_name(CASES_FILE))
-                results[name] = Result(*scores, *cases, bool(checked[max(ours)]))
+                splits = str(metrics.get("splits_digest") or "")
+                results[name] = Result(*scores, *cases, bool(checked[max(ours)]), splits)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise _damaged(file) from error
     return results, tuple(sorted(others, key=natural_key))

@@ -10,6 +10,7 @@ from typing import Any
 from medt.data.changes import FileFacts
 from medt.data.folds import with_fold
 from medt.data.layout import DatasetIndex, Prepared, open_prepared
+from medt.data.sources.committed import copy_committed
 from medt.data.sources.drive import DRIVE
 from medt.data.sources.dsb2018 import DSB2018
 from medt.data.sources.folder import open_folder
@@ -17,7 +18,11 @@ from medt.data.sources.glas import GLAS
 from medt.data.sources.isbi2012 import ISBI2012
 from medt.data.sources.kvasir_seg import KVASIR_SEG
 from medt.data.sources.monuseg import MONUSEG
-from medt.data.sources.published import Progress, check_official_test, prepare
+from medt.data.sources.published import (
+    Progress,
+    check_official_test,
+    prepare,
+)
 from medt.data.sources.settings import check_settings, path_of, told
 from medt.data.sources.synthetic import SyntheticSet, draw_synthetic, open_synthetic
 from medt.data.splits import read_splits
@@ -104,7 +109,9 @@ def prepare_dataset(
                 f"Dataset {name} needs its archive", f"give source=..., from {published.page}"
             )
         root, splits_file = path_of(settings, "root"), path_of(settings, "splits_file")
-        return prepare(published, source, root, splits_file, progress)
+        copied = copy_committed(name, splits_file)
+        done = prepare(published, source, root, splits_file, progress)
+        return replace(done, notes=(*copied, *done.notes))
     index = open_dataset(settings, draws=True)
     if name == "synthetic":
         root = SyntheticSet.of(settings).folder(path_of(settings, "root"))

@@ -13,7 +13,15 @@ from medt.data.duplicates import Thumbnail, near_duplicates
 from medt.data.inspection import checked_classes, inspect
 from medt.data.layout import Case, DatasetIndex, listed
 from medt.data.pairing import pair_files
-from medt.data.splits import SPLITS, SplitRow, check_groups, draw_splits, read_splits, write_splits
+from medt.data.splits import (
+    SPLITS,
+    SplitRow,
+    check_groups,
+    digest_of,
+    draw_splits,
+    read_splits,
+    write_splits,
+)
 from medt.errors import UserError
 from medt.locks import locked_beside
 
@@ -87,7 +95,15 @@ def open_folder(
         for name, (image, mask_path) in pairs.items()
     )
     title = images.resolve().parent.name or images.name
-    return DatasetIndex(title, plan.classes, channels, cases, plan.labels, splits_file=splits_file)
+    return DatasetIndex(
+        title,
+        plan.classes,
+        channels,
+        cases,
+        plan.labels,
+        splits_file=splits_file,
+        splits_digest=digest_of(rows.values()),
+    )
 
 
 def splits_beside(images: Path) -> Path:

@@ -120,6 +120,7 @@ KINDS: dict[str, tuple[Test, str]] = {
     "page": _whole(0, 2**31 - 1),
     "folds": _FOLDS,
     "fold": _FOLDS,
+    "splits_digest": _WORD,
     "mask": _WORD,
     "mask_suffix": _WORD,
     "pixel_size": (
