@@ -20,7 +20,7 @@ FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", *FOLDER_FL
 PATH_KEYS = {
     *("source", "glas", "checkpoint", "input", "output", "run_dir", "resume"),
     *("weights", "model.weights", "model.encoder_weights"),
-    *("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file"),
+    *("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file", "dataset.group"),
     *("paths.root", "paths.data", "paths.runs", "hydra.sweep.dir"),
 }
 SEVERAL_PATHS = {"checkpoint"}

@@ -50,6 +50,8 @@ class DatasetConfig:
         pixel_size: micrometres per pixel of the images; null takes what is known of the dataset.
         folds: of a cross-validation over the cases of train and val; null keeps the split file's.
         fold: which of them validates, from 0.
+        group: what belongs together and so into one split: a pattern of names, (*)_frame#, or
+            FILE.csv:COLUMN; see `medt.data.grouping`. null takes the groups of the split file.
         distinct: pairs of cases, [[a, b], ...], that look alike and show different things.
     """
 
@@ -69,6 +71,7 @@ class DatasetConfig:
     page: int | None = None
     folds: int | None = None
     fold: int | None = None
+    group: str | None = None
     distinct: list[Any] = field(default_factory=list)
 
 

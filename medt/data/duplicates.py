@@ -30,6 +30,7 @@ LEAST_LIKENESS = 0.52
 LEAST_WITH_COMMON = 0.75
 FEWEST = 8  # images of which something in common can be told
 SHADING = 3.0  # pixels of a thumbnail: what is coarser is no detail
+DEVIATIONS = 7.0  # by which the likeness has to exceed that of independent details
 NOISE = 2.0  # grey levels that are no detail
 FLAT = 8  # grey levels within which what reaches the border is background
 LEAST_AREA = 0.1  # of a thumbnail besides the background, to be compared there alone
@@ -89,10 +90,12 @@ def near_duplicates(thumbnails: Mapping[str, Thumbnail]) -> Iterator[NearDuplica
     common = _common(details)
     for first, second in _candidates(images):
         seen = _seen(images[first], SHADING), _seen(images[second], SHADING)
-        raw = _likeness((details[first], details[second]), seen)
-        own = _likeness((details[first] - common, details[second] - common), seen)
-        if raw >= LEAST_WITH_COMMON or (own >= LEAST_LIKENESS and len(names) >= FEWEST):
-            yield NearDuplicate(names[first], names[second], max(raw, own))
+        plain = details[first], details[second]
+        own = details[first] - common, details[second] - common
+        looks = [(plain, LEAST_WITH_COMMON), (own, LEAST_LIKENESS)][: 1 + (len(names) >= FEWEST)]
+        found = [(_likeness(pair, seen), max(least, _by_chance(pair))) for pair, least in looks]
+        if any(likeness >= least for likeness, least in found):
+            yield NearDuplicate(names[first], names[second], max(likeness for likeness, _ in found))
 
 
 def _details(image: NDArray[Any], shading: float) -> Plane:
@@ -165,6 +168,18 @@ def _likeness(details: tuple[Plane, Plane], seen: tuple[Plane, Plane]) -> float:
     together = _products(still, windows)
     lengths = _products(still**2, seen_there) * _products(within, windows**2)
     return float((together / np.sqrt(np.maximum(lengths, 1e-6))).max())
+
+
+def _by_chance(details: tuple[Plane, Plane]) -> float:
+    """What the correlation of two such details never reaches by chance.
+
+    Neighbouring pixels are alike, so there are fewer independent values than pixels: the reciprocal
+    of the sum of the products of both autocorrelations (Bartlett 1935), here by their spectra.
+    """
+    first, second = (np.abs(np.fft.fft2(plane)) ** 2 for plane in details)
+    half = (first * second).sum()
+    independent = first.sum() * second.sum() / half if half > 0 else 1.0
+    return float(DEVIATIONS / np.sqrt(independent))
 
 
 def _products(still: Plane, windows: Plane) -> Plane:

@@ -126,8 +126,9 @@ def draw_splits(
     seed: int,
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
     pairs: Iterable[NearDuplicate] = (),
+    groups: Mapping[str, str] = {},
 ) -> list[SplitRow]:
-    """Deal cases to train, val and test at random; near-duplicates go together, as one group.
+    """Deal cases to train, val and test at random; groups and near-duplicates go together.
 
     The result depends on the set of names, the pairs and the seed, not on the order. With at least
     3 groups, every part with a fraction above 0 gets at least one; with 2 there is no test part,
@@ -135,6 +136,7 @@ def draw_splits(
 
     Args:
         pairs: near-duplicates among the cases; others are left alone.
+        groups: case -> group, where it is known.
 
     Raises:
         UserError: the fractions are negative or do not add up to 1.
@@ -145,7 +147,7 @@ def draw_splits(
         )
     names = set(cases)
     known = (pair for pair in pairs if {pair.first, pair.second} <= names)
-    linked = joined_groups(dict.fromkeys(names, ""), known)
+    linked = joined_groups({name: groups.get(name, "") for name in names}, known)
     ordered = sorted(names, key=natural_key)
     units = list(dict.fromkeys(linked[name] for name in ordered))
     held_out = [0, 0]  # val, test
@@ -154,11 +156,17 @@ def draw_splits(
         held_out[part] = min(max(round(fraction * len(names)), fraction > 0), max(room, 0))
     parts = _deal(units, held_out, seed)
     return [
-        SplitRow(name, min(unit, key=natural_key), split)
+        SplitRow(name, _name_of(unit, groups), split)
         for name, unit in ((name, linked[name]) for name in ordered)
         for split, members in parts.items()
         if unit in members
     ]
+
+
+def _name_of(unit: Iterable[str], groups: Mapping[str, str]) -> str:
+    """The group of cases that belong together, or the first of them."""
+    named = {groups[case] for case in unit if groups.get(case)}
+    return min(named or unit, key=natural_key)
 
 
 def _deal(

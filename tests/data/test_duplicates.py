@@ -85,6 +85,16 @@ def test_frames_of_one_scene_are_alike_although_all_have_it_in_common() -> None:
     assert set(joined.values()) == {frozenset(frames)}
 
 
+def test_images_with_hardly_any_detail_are_not_alike_by_chance() -> None:
+    random = np.random.default_rng(0)
+    coarse = [random.integers(0, 256, (8, 8, 3), np.uint8) for _ in range(16)]
+    images = {
+        f"case_{i}": cv2.resize(one, (192, 192), interpolation=cv2.INTER_CUBIC)[:96, :96]
+        for i, one in enumerate(coarse)
+    }
+    assert found(images) == []
+
+
 def test_an_image_without_any_structure_has_a_thumbnail() -> None:
     assert thumbnail(np.zeros((20, 30), np.uint8)).shape == (64, 64)
     assert found({f"case_{index}": np.zeros((20, 30), np.uint8) for index in range(CASES)}) == []

@@ -1,8 +1,8 @@
 """The check of a dataset, before it is trained on: what is wrong with it, and what suits it.
 
-``cases.py`` reads every file once; ``images.py``, ``masks.py`` and ``splits.py`` judge what it
-found; ``suggestions.py`` proposes settings; ``report.py`` and ``sheet.py`` show
-it all.
+``cases.py`` reads every file once; ``images.py``, ``masks.py``, ``splits.py`` and ``groups.py``
+judge what it found; ``suggestions.py`` proposes settings; ``report.py`` and ``sheet.py`` show it
+all.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from medt.data.checks.cases import CaseFacts, Settings, examine
 from medt.data.checks.finding import ERROR, Finding
+from medt.data.checks.groups import group_findings
 from medt.data.checks.images import image_findings
 from medt.data.checks.masks import mask_findings
 from medt.data.checks.splits import split_findings
@@ -69,6 +70,7 @@ def check_dataset(
         *image_findings(cases, settings),
         *mask_findings(cases, index.classes, settings),
         *split_findings(cases, index.official, settings.distinct),
+        *group_findings(cases),
     ]
     findings.sort(key=lambda finding: finding.severity != ERROR)
     return Check(index, settings, tuple(cases), tuple(findings))

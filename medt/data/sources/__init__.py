@@ -9,6 +9,7 @@ from typing import Any
 
 from medt.data.changes import FileFacts
 from medt.data.folds import with_fold
+from medt.data.grouping import with_groups
 from medt.data.layout import DatasetIndex, Prepared, open_prepared
 from medt.data.sources.committed import copy_committed
 from medt.data.sources.drive import DRIVE
@@ -29,7 +30,7 @@ from medt.data.splits import read_splits
 from medt.errors import UserError
 
 PUBLISHED = {p.name: p for p in (GLAS, MONUSEG, DSB2018, ISBI2012, KVASIR_SEG, DRIVE)}
-FOLDER_SETTINGS = ("classes", "seed", "channels", "ignore", "mask", "mask_suffix", "page")
+FOLDER_SETTINGS = ("classes", "seed", "channels", "ignore", "mask", "mask_suffix", "page", "group")
 NAMES = (*PUBLISHED, "synthetic", "folder")
 
 
@@ -51,6 +52,8 @@ def open_dataset(settings: Mapping[str, Any], draws: bool = False) -> DatasetInd
     """
     check_settings(settings)
     index = replace(_open(settings, draws), page=settings.get("page"))
+    if settings.get("group") is not None:
+        index = with_groups(index, settings["group"])
     index = replace(index, facts=FileFacts.of(index.training_files()))
     if settings.get("pixel_size") is not None:
         index = replace(index, pixel_size=float(settings["pixel_size"]))

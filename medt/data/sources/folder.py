@@ -10,6 +10,7 @@ from typing import Any
 
 from medt.data.classes import ClassList, given_classes, instance_classes
 from medt.data.duplicates import Thumbnail, near_duplicates
+from medt.data.grouping import groups_by
 from medt.data.inspection import checked_classes, inspect
 from medt.data.layout import Case, DatasetIndex, listed
 from medt.data.pairing import pair_files
@@ -41,6 +42,7 @@ def open_folder(
     mask: str = "classes",
     mask_suffix: str | None = None,
     page: int | None = None,
+    group: str | None = None,
     draws: bool = False,
 ) -> DatasetIndex:
     """Index a folder of images and one of masks; every file is read once, to find faults now.
@@ -56,6 +58,7 @@ def open_folder(
         mask: "classes", or "instances" where the values are object numbers.
         mask_suffix: see ``pair_files``.
         page: which image of a stack, from 0.
+        group: what the split that is drawn keeps together, see ``groups_by``.
         draws: whether the split is drawn and ``splits_file`` written where that is absent.
 
     Raises:
@@ -80,7 +83,8 @@ def open_folder(
     plan = checked_classes(plan, pairs, inspected, ignore)
     if undrawn:
         found = {name: one.thumbnail for name, one in inspected.items()}
-        _draw({k: v for k, v in found.items() if v is not None}, seed, splits_file)
+        groups = groups_by(group, {name: pair[0] for name, pair in pairs.items()}) if group else {}
+        _draw({k: v for k, v in found.items() if v is not None}, groups, seed, splits_file)
     rows = _rows(list(pairs), splits_file)
     cases = tuple(
         Case(
@@ -111,17 +115,19 @@ def splits_beside(images: Path) -> Path:
     return images.parent / f"{images.name}_splits.csv"
 
 
-def _draw(thumbnails: Mapping[str, Thumbnail], seed: int, splits_file: Path) -> None:
+def _draw(
+    thumbnails: Mapping[str, Thumbnail], groups: Mapping[str, str], seed: int, splits_file: Path
+) -> None:
     if len(thumbnails) < 2:
         raise UserError(
             f"{next(iter(thumbnails))} is the only image",
             "training and validation need one each at least",
         )
-    drawn = draw_splits(list(thumbnails), seed, pairs=near_duplicates(thumbnails))
+    drawn = draw_splits(list(thumbnails), seed, pairs=near_duplicates(thumbnails), groups=groups)
     counts = Counter(row.split for row in drawn)
     if not counts["val"]:
         raise UserError(
-            "all images look alike, so that none can be kept for validation",
+            "all images look alike or are of one group, so that none can be kept for validation",
             f"give images of several subjects, or write {splits_file} yourself",
         )
     with locked_beside(splits_file, "a split", "dataset.splits_file=...", wait=True):
@@ -129,7 +135,8 @@ def _draw(thumbnails: Mapping[str, Thumbnail], seed: int, splits_file: Path) -> 
             return
         write_splits(splits_file, drawn)
     shown = ", ".join(f"{split} {counts[split]}" for split in SPLITS)
-    log.warning(f"split drawn: {shown}; edit {splits_file} to keep cases of a patient together")
+    apart = "" if groups else f"; dataset.group=... or editing {splits_file} keeps cases together"
+    log.warning(f"split drawn: {shown}{apart}")
 
 
 def _rows(names: list[str], splits_file: Path) -> dict[str, SplitRow]:

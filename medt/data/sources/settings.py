@@ -121,6 +121,7 @@ KINDS: dict[str, tuple[Test, str]] = {
     "folds": _FOLDS,
     "fold": _FOLDS,
     "splits_digest": _WORD,
+    "group": _WORD,
     "mask": _WORD,
     "mask_suffix": _WORD,
     "pixel_size": (
