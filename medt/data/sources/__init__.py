@@ -12,6 +12,7 @@ from medt.data.folds import with_fold
 from medt.data.grouping import with_groups
 from medt.data.layout import DatasetIndex, Prepared, open_prepared
 from medt.data.sources.committed import copy_committed
+from medt.data.sources.cvc_clinicdb import CVC_CLINICDB
 from medt.data.sources.drive import DRIVE
 from medt.data.sources.dsb2018 import DSB2018
 from medt.data.sources.folder import open_folder
@@ -29,7 +30,7 @@ from medt.data.sources.synthetic import SyntheticSet, draw_synthetic, open_synth
 from medt.data.splits import read_splits
 from medt.errors import UserError
 
-PUBLISHED = {p.name: p for p in (GLAS, MONUSEG, DSB2018, ISBI2012, KVASIR_SEG, DRIVE)}
+PUBLISHED = {p.name: p for p in (GLAS, MONUSEG, DSB2018, ISBI2012, KVASIR_SEG, CVC_CLINICDB, DRIVE)}
 FOLDER_SETTINGS = ("classes", "seed", "channels", "ignore", "mask", "mask_suffix", "page", "group")
 NAMES = (*PUBLISHED, "synthetic", "folder")
 
