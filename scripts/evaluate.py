@@ -42,6 +42,7 @@ def evaluate(cfg: DictConfig) -> int:
     from medt.inference.device import choose_device
     from medt.inference.instances import InstanceRule
     from medt.inference.predictor import Predictor
+    from medt.metrics.empty import checked_empty
     from medt.training.past_run import read_curves
     from medt.training.run_folder import RunFolder, home_of
 
@@ -52,6 +53,7 @@ def evaluate(cfg: DictConfig) -> int:
         )
     if cfg.tune and cfg.output is not None:
         raise UserError("tune=true writes no results", "leave output out")
+    empty = checked_empty(cfg.empty)
     device = choose_device(cfg.device)
     checkpoints = [load_checkpoint(file, cfg.allow or ()) for file in checkpoint_files(cfg)]
     path = Path(checkpoints[0].file)  # of an ensemble the first says where results go
@@ -82,6 +84,7 @@ def evaluate(cfg: DictConfig) -> int:
                 detail=True,
                 tolerance=cfg.tolerance,
                 pixel_size=index.pixel_size,
+                empty=empty,
             )
         evaluation.summary["prediction"] = {
             "checkpoints": [one.file for one in checkpoints],

@@ -53,7 +53,11 @@ RULES = (
         FORCED,
         "counts from the next step on",
     ),
-    Rule(("trainer.monitor", "trainer.ema"), NEVER, f"best.pt was chosen by the former: {ANEW}"),
+    Rule(
+        ("trainer.monitor", "trainer.empty", "trainer.ema"),
+        NEVER,
+        f"best.pt was chosen by the former: {ANEW}",
+    ),
     Rule(("dataset", "model", "seed", "overfit"), NEVER, f"it is another training: {ANEW}"),
 )
 

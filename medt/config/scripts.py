@@ -67,6 +67,8 @@ class EvaluateConfig:
         tune: choose the numbers of `postprocess` on the validation cases, and score nothing else.
         tolerance: of the normalised surface distance: in micrometres where the dataset's pixel
             size is known, else in pixels.
+        empty: what a class scores in a case whose truth does not have it: skip (left out), alarms
+            (0 if it was predicted, else left out) or one (1 if it was not predicted).
         panels: so many of the worst, median and best cases each does report.html show.
         output: the folder for the results; null is one below evaluation/ in the run folder.
         allow: the full name of a model outside medt.models that the checkpoint may build.
@@ -81,6 +83,7 @@ class EvaluateConfig:
     postprocess: PostprocessConfig = MISSING
     tune: bool = False
     tolerance: float = 2.0
+    empty: str = "skip"
     panels: int = 3
     output: str | None = None
     paths: PathsConfig = MISSING

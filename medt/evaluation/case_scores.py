@@ -19,7 +19,9 @@ from medt.metrics.calibration import (
     expected_calibration_error,
     measure_calibration,
 )
+from medt.metrics.empty import DEFAULT_EMPTY, Empty, left_out
 from medt.metrics.glands import GlandSums, gland_scores, gland_sums
+from medt.metrics.lesions import LesionCounts, lesion_counts
 from medt.metrics.nuclei import NucleiSums, nuclei_scores, nuclei_sums
 from medt.metrics.pixel import (
     IGNORE_INDEX,
@@ -44,6 +46,7 @@ class Detail:
         true_objects: the same of the truth; None takes the components of each class.
         tolerance: of the normalised surface distance, in the unit of `spacing`.
         spacing: of neighbouring pixels: 1 measures in pixels, else micrometres.
+        empty: the rule for a class that the truth does not have.
     """
 
     probabilities: NDArray[np.float32]
@@ -51,6 +54,7 @@ class Detail:
     true_objects: NDArray[Any] | None
     tolerance: float
     spacing: float
+    empty: Empty = DEFAULT_EMPTY
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,9 @@ class CaseScores:
     Attributes:
         row: for the table of cases; see :class:`medt.evaluation.evaluate.Evaluation`.
         confusion: (classes, classes) pixels; row: truth, column: prediction.
-        calibration, one_empty, glands, nuclei: of its detail, if asked for; the last three by the
-            name of each foreground class. `one_empty`: whether only one of the two masks has it.
+        calibration, one_empty, glands, nuclei, lesions: of its detail, if asked for; all but the
+            first by the name of each foreground class. `one_empty`: whether only one of the two
+            masks has it, and this counts.
     """
 
     row: dict[str, Any]
@@ -70,6 +75,7 @@ class CaseScores:
     one_empty: dict[str, bool] = field(default_factory=dict)
     glands: dict[str, GlandSums] = field(default_factory=dict)
     nuclei: dict[str, NucleiSums] = field(default_factory=dict)
+    lesions: dict[str, dict[str, LesionCounts]] = field(default_factory=dict)
 
     @property
     def counts(self) -> PixelCounts:
@@ -129,6 +135,8 @@ def score_case(
         "split": case.split,
         "height": truth.shape[0],
         "width": truth.shape[1],
+        "true_foreground": int(confusion[1:].sum()),
+        "predicted_foreground": int(confusion[:, 1:].sum()),
         "foreground": {name: foreground(values) for name, values in per_class.items()},
         "classes": {
             class_name: {
@@ -149,28 +157,31 @@ def _with_detail(
     calibration = measure_calibration(detail.probabilities, truth)
     row["ece"], row["brier"] = expected_calibration_error(calibration), brier_score(calibration)
     known = truth != IGNORE_INDEX
-    one_empty, glands, nuclei = {}, {}, {}
+    one_empty, glands, nuclei, lesions = {}, {}, {}, {}
     foreground_names = list(row["classes"])[1:]
     for class_id, name in enumerate(foreground_names, start=1):
         predicted, true = (prediction == class_id) & known, truth == class_id
         boundaries = boundary_scores(predicted, true, detail.tolerance, detail.spacing)
-        one_empty[name] = boundaries.empty == 1
-        left_out = boundaries.empty == 2 and len(foreground_names) > 1
+        out = bool(left_out(detail.empty, predicted.any(), true.any()))
+        one_empty[name] = boundaries.empty == 1 and not out
         true_objects = objects_of_truth(truth, class_id, detail.true_objects)
         pair = detail.objects * predicted, true_objects
         glands[name], nuclei[name] = gland_sums(*pair), nuclei_sums(*pair)
+        lesions[name] = lesion_counts(*pair)
         row["classes"][name] |= {
-            "hd95": float("nan") if left_out else boundaries.hd95,
-            "nsd": float("nan") if left_out else boundaries.nsd,
-            **_object_columns(glands[name], nuclei[name]),
+            "hd95": float("nan") if out else boundaries.hd95,
+            "nsd": float("nan") if out else boundaries.nsd,
+            **_object_columns(glands[name], nuclei[name], lesions[name]),
         }
     for key in BOUNDARIES:
         values = [row["classes"][name][key] for name in foreground_names]
         row["foreground"][key] = mean_of_present(np.array(values))
-    return CaseScores(row, case.confusion, calibration, one_empty, glands, nuclei)
+    return CaseScores(row, case.confusion, calibration, one_empty, glands, nuclei, lesions)
 
 
-def _object_columns(glands: GlandSums, nuclei: NucleiSums) -> dict[str, float]:
+def _object_columns(
+    glands: GlandSums, nuclei: NucleiSums, lesions: dict[str, LesionCounts]
+) -> dict[str, float]:
     """The objects' scores of one case under the names of the table of cases."""
     of_nuclei, of_glands = nuclei_scores(nuclei), gland_scores(glands)
     return {
@@ -181,4 +192,9 @@ def _object_columns(glands: GlandSums, nuclei: NucleiSums) -> dict[str, float]:
         "object_f1_glas": float(of_glands["f1"]),
         "object_dice": float(of_glands["object_dice"]),
         "object_hausdorff": float(of_glands["object_hausdorff"]),
+        **{
+            f"{kind}_iou{round(100 * float(limit))}": number
+            for limit, counts in lesions.items()
+            for kind, number in vars(counts).items()
+        },
     }

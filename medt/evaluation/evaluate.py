@@ -19,8 +19,14 @@ from medt.evaluation.summary import DETAIL_RULES, summarize_cases, summarize_det
 from medt.inference.averaging import NotFiniteError
 from medt.inference.instances import NO_RULE, InstanceRule, find_objects
 from medt.inference.predictor import Predictor, most_probable
-from medt.metrics.paper import OFFICIAL_RULES, OFFICIAL_SCORES, official_prediction
-from medt.metrics.pixel import SCORES, PixelScores
+from medt.metrics.empty import DEFAULT_EMPTY, Empty
+from medt.metrics.paper import (
+    OFFICIAL_EMPTY,
+    OFFICIAL_RULES,
+    OFFICIAL_SCORES,
+    official_prediction,
+)
+from medt.metrics.pixel import PixelScores, scores_by
 from medt.processes import Processes
 
 Protocol = Literal["native", "paper", "paper_official", "glas_challenge"]
@@ -52,6 +58,7 @@ class Settings:
     detail: bool
     tolerance: float
     pixel_size: float | None
+    empty: Empty
 
 
 @dataclass(frozen=True)
@@ -62,15 +69,17 @@ class Evaluation:
         protocol: a key of :data:`PROTOCOLS`.
         class_names: in the order of the class ids, background first.
         rows: one per case, in the dataset's order: ``case``, ``group``, ``split``, ``height``,
-            ``width`` (of the scored mask, pixels), ``foreground`` (score -> mean over foreground
+            ``width`` (of the scored mask, pixels), ``true_foreground`` and
+            ``predicted_foreground`` (pixels), ``foreground`` (score -> mean over foreground
             classes), ``classes`` (per class name the scores of :data:`medt.metrics.pixel.SCORES`,
             NaN = left out, and ``tp``, ``fp``, ``fn``, ``tn`` in pixels). A detailed evaluation
             adds ``ece`` and ``brier``, to the foreground ``hd95`` and ``nsd``, and to its classes
             these two and the scores of their objects.
         summary: what :func:`medt.metrics.pixel.summarize` returns, and ``protocol``,
-            ``protocol_means``, ``splits``, ``image_size``, ``postprocess``, ``confusion`` (pixels;
+            ``protocol_means``, ``splits``, ``image_size``, ``postprocess``, ``empty`` (the rule),
+            ``false_alarms`` (see :func:`medt.metrics.empty.false_alarms`), ``confusion`` (pixels;
             a row for each class of the truth), ``rules``. A detailed evaluation adds
-            ``calibration``, ``boundary``, ``objects`` and ``intervals``. Plain values.
+            ``lesions``, ``calibration``, ``boundary``, ``objects`` and ``intervals``. Plain values.
     """
 
     protocol: str
@@ -92,6 +101,7 @@ def evaluate(
     tolerance: float = TOLERANCE,
     pixel_size: float | None = None,
     processes: Processes | None = None,
+    empty: Empty = DEFAULT_EMPTY,
 ) -> Evaluation:
     """Score every case of a dataset.
 
@@ -113,6 +123,8 @@ def evaluate(
             else in pixels.
         pixel_size: micrometres per pixel of the images, at their own size.
         processes: share the cases out, and all of them get the whole result.
+        empty: what a class scores in a case whose truth does not have it
+            (:mod:`medt.metrics.empty`); ``paper_official`` has its own rule.
 
     Raises:
         UserError: no cases, an unknown protocol, ``paper_official`` with other than two classes, a
@@ -122,10 +134,12 @@ def evaluate(
         NotFiniteCaseError: the network's output for a case holds NaN or infinite values.
     """
     _check(predictor, dataset, protocol)
+    official = protocol == "paper_official"
+    empty = OFFICIAL_EMPTY if official else empty
     settings = Settings(
-        protocol, rule, detail or protocol == "glas_challenge", tolerance, pixel_size
+        protocol, rule, detail or protocol == "glas_challenge", tolerance, pixel_size, empty
     )
-    scores = OFFICIAL_SCORES if protocol == "paper_official" else SCORES
+    scores = OFFICIAL_SCORES if official else scores_by(empty)
     names = tuple(c.name for c in predictor.classes)
     processes = processes or Processes()
     scored: list[tuple[int, CaseScores]] = []
@@ -162,9 +176,9 @@ def evaluate(
         "splits": sorted({case.split for case in dataset.cases}),
         "image_size": list(predictor.preprocessing.image_size),
         "postprocess": settings.rule.to_dict(),
-        **summarize_cases(cases, names, scores),
+        **summarize_cases(cases, names, scores, empty),
     }
-    if protocol == "paper_official":
+    if official:
         summary["rules"] += OFFICIAL_RULES.split("\n")
     if settings.detail and protocol in AT_OWN_SIZE:
         summary |= summarize_detail(cases, names, scores, settings.tolerance, settings.pixel_size)
@@ -245,7 +259,8 @@ def _score(
     if not settings.detail:
         return score_case(case, predicted, truth, names, scores)
     spacing = settings.pixel_size or 1.0
-    detail = Detail(probabilities, objects, numbered, settings.tolerance, spacing)
+    how = settings.tolerance, spacing, settings.empty
+    detail = Detail(probabilities, objects, numbered, *how)
     return score_case(case, predicted, truth, names, scores, detail)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,16 @@ from medt.metrics.calibration import (
     reliability,
     threshold_curve,
 )
+from medt.metrics.empty import Empty, false_alarms
 from medt.metrics.glands import GLAND_RULES, GlandSums, gland_scores
+from medt.metrics.lesions import LESION_IOUS, LESION_RULES, LesionCounts
 from medt.metrics.nuclei import NUCLEI_RULES, summarize_nuclei
 from medt.metrics.pixel import (
-    RULES,
     PixelCounts,
     PixelScores,
     foreground,
     mean_of_present,
+    rules_of,
     summarize,
 )
 from medt.metrics.resampling import (
@@ -46,18 +48,23 @@ Intervals: {LEVEL:.0%}, percentile bootstrap of {RESAMPLES} resamples; whole pat
 drawn where the dataset names them, else cases; of a single one there is none. They say what other \
 cases would change, not what another training would."""
 DETAIL_RULES = "\n".join(
-    (CALIBRATION_RULES, BOUNDARY_RULES, GLAND_RULES, NUCLEI_RULES, INTERVAL_RULES)
+    (
+        *(LESION_RULES, CALIBRATION_RULES, BOUNDARY_RULES),
+        *(GLAND_RULES, NUCLEI_RULES, INTERVAL_RULES),
+    )
 )
 
 
 def summarize_cases(
-    cases: Sequence[CaseScores], names: Sequence[str], scores: PixelScores
+    cases: Sequence[CaseScores], names: Sequence[str], scores: PixelScores, empty: Empty
 ) -> dict[str, Any]:
-    """The pixel scores of a split, its confusion matrix and their rules."""
+    """The pixel scores of a split, its false alarms, confusion matrix and their rules."""
     return {
         **summarize([case.counts for case in cases], names, scores),
+        "empty": empty,
+        "false_alarms": false_alarms([case.confusion for case in cases], names),
         "confusion": np.sum([case.confusion for case in cases], axis=0).tolist(),
-        "rules": RULES.split("\n"),
+        "rules": rules_of(empty),
     }
 
 
@@ -72,6 +79,7 @@ def summarize_detail(
     weights = case_weights([case.row["group"] for case in cases])
     return {
         "calibration": _calibration(cases),
+        "lesions": {name: _lesions(cases, name) for name in names[1:]},
         "boundary": _boundary(cases, names, tolerance, pixel_size),
         "objects": {name: _objects(cases, name, weights) for name in names[1:]},
         "intervals": _intervals(cases, names, scores, weights),
@@ -85,6 +93,18 @@ def _calibration(cases: Sequence[CaseScores]) -> dict[str, Any]:
         "brier": brier_score(sums),
         "reliability": reliability(sums),
         "thresholds": threshold_curve(sums),
+    }
+
+
+def _lesions(cases: Sequence[CaseScores], name: str) -> dict[str, dict[str, int]]:
+    """By IoU: the objects of a class that are found, missed and false."""
+    limits = map(str, LESION_IOUS)
+    return {
+        limit: {
+            kind.name: sum(getattr(case.lesions[name][limit], kind.name) for case in cases)
+            for kind in fields(LesionCounts)
+        }
+        for limit in limits
     }
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from medt.evaluation.detail_tables import detail_tables, new_table, shown
 from medt.evaluation.evaluate import Evaluation
+from medt.evaluation.headline import headline
 from medt.files import write_text
 from medt.inference.instances import METHODS, InstanceRule
 from medt.locks import claimed_folder
@@ -30,7 +31,10 @@ WITH_TRUE_NEGATIVES = {
     "balanced_accuracy": "Bal. acc.",
     "mcc": "MCC",
 }
-CASE_FACTS = ("case", "group", "split", "height", "width", "ece", "brier")
+CASE_FACTS = (
+    *("case", "group", "split", "height", "width", "true_foreground", "predicted_foreground"),
+    *("ece", "brier"),
+)
 
 
 def claimed_result(folder: Path) -> AbstractContextManager[Path]:
@@ -79,7 +83,7 @@ def of_weights(metrics: Any, digest: str | None) -> bool | None:
 
 
 def render(evaluation: Evaluation) -> RenderableType:
-    """A table of all scores in both reductions with the rules beneath, for ``rich.print``.
+    """The headline, tables of all scores in both reductions and the rules, for ``rich.print``.
 
     It fits 80 columns and holds no box characters, so that it reads the same in a file.
     """
@@ -88,7 +92,8 @@ def render(evaluation: Evaluation) -> RenderableType:
     size = " x ".join(map(str, summary["image_size"]))
     rule = InstanceRule(**summary["postprocess"])
     head = Text(
-        f"{cases} {'case' if cases == 1 else 'cases'} ({splits}), network size {size}\n"
+        "\n".join(headline(summary))
+        + f"\n\n{cases} {'case' if cases == 1 else 'cases'} ({splits}), network size {size}\n"
         f"protocol {evaluation.protocol}: {summary['protocol_means']}\n"
         f"{rule}: {METHODS[rule.method]}"
     )

@@ -24,7 +24,10 @@ PASSES = 2
 AREAS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 SMOOTHINGS = (0.0, 0.1, 0.2, 0.4)
 DISTANCES = (0.25, 0.5, 1.0, 1.5)
-GOAL = "mean over cases of the objects' panoptic quality, averaged over the foreground classes"
+GOAL = (
+    "mean over cases that show objects of the objects' panoptic quality, averaged over the "
+    "foreground classes"
+)
 
 
 @dataclass(frozen=True)
@@ -116,12 +119,16 @@ class _Tuned:
         return [count.astype(np.int64) for count in counts]
 
     def score(self, rule: InstanceRule) -> float:
-        """Panoptic quality, the mean over the classes that are there."""
+        """Panoptic quality, the mean over the classes that are there; NaN if none is.
+
+        Many empty images would choose a rule that removes what is hard to find with the specks.
+        """
         cleaned, objects = find_objects(self.predicted, rule)
         scores = []
         for class_id, true in enumerate(self.true, start=1):
             of_class = objects * ((cleaned == class_id) & self.known)
-            scores.append(float(nuclei_scores(nuclei_sums(of_class, true))["pq"]))
+            if true.any():
+                scores.append(float(nuclei_scores(nuclei_sums(of_class, true))["pq"]))
         return _mean(scores)
 
 

@@ -148,5 +148,17 @@ def _evaluation(name: str, metrics: dict[str, Any]) -> Iterator[str]:
         texts.append(text)
     yield (
         f"- {for_markdown(name)}, {int(metrics['cases'])} cases, "
-        f"protocol {for_markdown(str(metrics['protocol']))}: foreground {', '.join(texts)}."
+        f"protocol {for_markdown(str(metrics['protocol']))}: foreground {', '.join(texts)}"
+        f"{_empty_cases(metrics)}."
+    )
+
+
+def _empty_cases(metrics: dict[str, Any]) -> str:
+    """What a score says of cases without foreground, where there are any; older ones do not say."""
+    alarms = metrics.get("false_alarms", {}).get("foreground")
+    if alarms is None or not alarms["without"]:
+        return ""
+    return (
+        f" (empty={for_markdown(str(metrics['empty']))}; of {int(alarms['without'])} cases without "
+        f"foreground {int(alarms['alarms'])} have false alarms)"
     )

@@ -17,11 +17,11 @@ BOUNDARY_RULES = f"""\
 Boundary: the pixels of a mask of which one of the four neighbours is not in it; beyond the \
 image's edge nothing is.
 HD95: for each boundary pixel of one mask the distance to the nearest boundary pixel of the other; \
-the {PERCENTILE}th percentile of each direction, and the larger of the two. Both masks empty: 0 \
-(of more than two classes: left out); one empty: the image's diagonal, and counted.
+the {PERCENTILE}th percentile of each direction, and the larger of the two. One mask empty: the \
+image's diagonal, and counted; both: 0.
 NSD, normalised surface distance: the share of the boundary pixels of both masks that lie within \
-the tolerance of the other's boundary (Nikolov et al. 2021). Both masks empty: 1 (of more than \
-two classes: left out); one empty: 0."""
+the tolerance of the other's boundary (Nikolov et al. 2021). One mask empty: 0; both: 1.
+Of both, a class that the rule empty=... leaves out of a case's Dice is left out, too."""
 
 Mask = NDArray[np.bool_]
 

@@ -13,7 +13,8 @@ Each is of one class against all others.
 Definitions: Taha and Hanbury 2015, "Metrics for evaluating 3D medical image segmentation",
 https://doi.org/10.1186/s12880-015-0068-x (there: Dice, Jaccard, precision, sensitivity); of the
 Matthews correlation coefficient Chicco and Jurman 2020, https://doi.org/10.1186/s12864-019-6413-7.
-What happens at a zero denominator is stated in :data:`RULES`.
+What happens at a zero denominator is stated in :data:`RULES`, and what a class scores that the
+truth does not have in :mod:`medt.metrics.empty`.
 """
 
 from __future__ import annotations
@@ -25,22 +26,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medt.metrics.empty import DEFAULT_EMPTY, EMPTY_RULES, Empty, left_out
 from medt.metrics.sums import quotient
 
 IGNORE_INDEX = 255
 
 RULES = """\
 Foreground: the mean over all classes but the first (the background).
-Two classes: a class absent from truth and prediction scores 1 (nothing to find, nothing found), \
-a class absent from one of the two scores 0.
-More classes: a class absent from truth and prediction is left out of that case's mean, and \
-counted under "left out" (of a row's scores the most); a class absent from one of the two scores 0.
-These rules decide every zero denominator of Dice, IoU, precision and recall.
+A class that the truth of a case has and the prediction has not scores 0. These rules decide every \
+zero denominator of Dice, IoU, precision and recall.
 Specificity, accuracy, balanced accuracy and MCC are of a class against all others, true negatives \
-included; a class absent from truth and prediction is treated as above. Specificity: 0 / 0, where \
-the truth is the class everywhere, is left out, and so is balanced accuracy wherever recall or \
-specificity has no denominator. MCC with a zero denominator: 1 if every pixel is right, -1 if none \
-is, else 0.
+included; a class that is left out, or absent from truth and prediction, is treated as above. \
+Specificity: 0 / 0, where the truth is the class everywhere, is left out, and so is balanced \
+accuracy wherever recall or specificity has no denominator. MCC with a zero denominator: 1 if \
+every pixel is right, -1 if none is, else 0.
 Pixels that the dataset marks as ignored count nowhere; a case of nothing else is left out.
 Mean over cases: each case is scored by itself, then the scores are averaged.
 Pooled: pixels are counted over all cases, then scored once."""
@@ -118,79 +117,80 @@ def pool(counts: Sequence[PixelCounts]) -> PixelCounts:
     )
 
 
-def dice(counts: PixelCounts) -> Scores:
-    """2 tp / (2 tp + fp + fn) per class, 0..1; NaN for a class that is left out (:data:`RULES`)."""
-    return _score(counts, 2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
+def dice(counts: PixelCounts, empty: Empty = DEFAULT_EMPTY) -> Scores:
+    """2 tp / (2 tp + fp + fn) per class, 0..1; NaN for a class that is left out."""
+    return _score(counts, empty, 2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
 
 
-def iou(counts: PixelCounts) -> Scores:
-    """tp / (tp + fp + fn) per class, 0..1; NaN for a class that is left out (:data:`RULES`)."""
-    return _score(counts, counts.tp, counts.tp + counts.fp + counts.fn)
+def iou(counts: PixelCounts, empty: Empty = DEFAULT_EMPTY) -> Scores:
+    """tp / (tp + fp + fn) per class, 0..1; NaN for a class that is left out."""
+    return _score(counts, empty, counts.tp, counts.tp + counts.fp + counts.fn)
 
 
-def precision(counts: PixelCounts) -> Scores:
-    """tp / (tp + fp) per class, 0..1; NaN for a class that is left out (:data:`RULES`).
+def precision(counts: PixelCounts, empty: Empty = DEFAULT_EMPTY) -> Scores:
+    """tp / (tp + fp) per class, 0..1; NaN for a class that is left out.
 
-    Nothing predicted: 0 if the truth has the class, else as :data:`RULES` says of a class absent
-    from both.
-    """
-    return _score(counts, counts.tp, counts.tp + counts.fp)
-
-
-def recall(counts: PixelCounts) -> Scores:
-    """tp / (tp + fn) per class, 0..1; NaN for a class that is left out (:data:`RULES`).
-
-    Nothing to find: 0 if the class was predicted, else as :data:`RULES` says of a class absent from
+    Nothing predicted: 0 if the truth has the class, else as the rule says of a class absent from
     both.
     """
-    return _score(counts, counts.tp, counts.tp + counts.fn)
+    return _score(counts, empty, counts.tp, counts.tp + counts.fp)
 
 
-def specificity(counts: PixelCounts) -> Scores:
-    """tn / (tn + fp) per class, 0..1; NaN for a class that is left out (:data:`RULES`)."""
-    return _score(counts, counts.tn, counts.tn + counts.fp, otherwise=np.nan)
+def recall(counts: PixelCounts, empty: Empty = DEFAULT_EMPTY) -> Scores:
+    """tp / (tp + fn) per class, 0..1; NaN for a class that is left out.
+
+    Nothing to find: as the rule says.
+    """
+    return _score(counts, empty, counts.tp, counts.tp + counts.fn)
 
 
-def accuracy(counts: PixelCounts) -> Scores:
-    """(tp + tn) / all pixels per class, 0..1; NaN for a class that is left out (:data:`RULES`)."""
+def specificity(counts: PixelCounts, empty: Empty = DEFAULT_EMPTY) -> Scores:
+    """tn / (tn + fp) per class, 0..1; NaN for a class that is left out."""
+    return _score(counts, empty, counts.tn, counts.tn + counts.fp, otherwise=np.nan)
+
+
+def accuracy(counts: PixelCounts, empty: Empty = DEFAULT_EMPTY) -> Scores:
+    """(tp + tn) / all pixels per class, 0..1; NaN for a class that is left out."""
     right = counts.tp + counts.tn
-    return _score(counts, right, right + counts.fp + counts.fn)
+    return _score(counts, empty, right, right + counts.fp + counts.fn)
 
 
-def balanced_accuracy(counts: PixelCounts) -> Scores:
+def balanced_accuracy(counts: PixelCounts, empty: Empty = DEFAULT_EMPTY) -> Scores:
     """Mean of recall and specificity per class, 0..1; NaN for a class that is left out."""
-    found = _score(counts, counts.tp, counts.tp + counts.fn, otherwise=np.nan)
-    return np.asarray((found + specificity(counts)) / 2)
+    found = _score(counts, empty, counts.tp, counts.tp + counts.fn, otherwise=np.nan)
+    return np.asarray((found + specificity(counts, empty)) / 2)
 
 
-def mcc(counts: PixelCounts) -> Scores:
+def mcc(counts: PixelCounts, empty: Empty = DEFAULT_EMPTY) -> Scores:
     """Matthews correlation coefficient per class, -1..1; NaN for a class that is left out."""
     tp, fp, fn, tn = (n.astype(np.float64) for n in (counts.tp, counts.fp, counts.fn, counts.tn))
     denominator = np.sqrt((tp + fp) * (tp + fn)) * np.sqrt((tn + fp) * (tn + fn))
     alike = np.sign(tp + tn) - np.sign(fp + fn)  # 1 if all pixels are right, -1 if none is
     scores = np.divide(tp * tn - fp * fn, denominator, out=alike, where=denominator > 0)
-    return _absent_aside(counts, scores)
+    return _by_rule(counts, empty, scores)
 
 
 def _score(
     counts: PixelCounts,
+    empty: Empty,
     numerator: NDArray[np.int64],
     denominator: NDArray[np.int64],
     otherwise: float = 0.0,
 ) -> Scores:
-    return _absent_aside(counts, quotient(numerator, denominator, otherwise))
+    return _by_rule(counts, empty, quotient(numerator, denominator, otherwise))
 
 
-def _absent_aside(counts: PixelCounts, scores: Scores) -> Scores:
-    """The scores, where classes absent from truth and prediction get what the rules say."""
-    absent = counts.tp + counts.fp + counts.fn == 0
-    binary_with_pixels = len(absent) == 2 and not absent.all()
-    return np.where(absent, 1.0 if binary_with_pixels else np.nan, scores)
+def _by_rule(counts: PixelCounts, empty: Empty, scores: Scores) -> Scores:
+    """The scores, where classes absent from the truth get what the rule says."""
+    true, predicted = counts.tp + counts.fn > 0, counts.tp + counts.fp > 0
+    nothing = counts.tp + counts.fp + counts.fn + counts.tn == 0  # all of the case is ignored
+    out = nothing | left_out(empty, predicted, true)
+    return np.where(out, np.nan, np.where(~true & ~predicted, 1.0, scores))
 
 
 PixelScores = Mapping[str, Callable[[PixelCounts], Scores]]  # by name
 
-SCORES: PixelScores = {
+SCORES: Mapping[str, Callable[[PixelCounts, Empty], Scores]] = {
     "dice": dice,
     "iou": iou,
     "precision": precision,
@@ -200,6 +200,23 @@ SCORES: PixelScores = {
     "balanced_accuracy": balanced_accuracy,
     "mcc": mcc,
 }
+
+
+def scores_by(empty: Empty) -> PixelScores:
+    """All scores, by this rule for a class that the truth of a case does not have."""
+    return {name: _ruled(score, empty) for name, score in SCORES.items()}
+
+
+def _ruled(
+    score: Callable[[PixelCounts, Empty], Scores], empty: Empty
+) -> Callable[[PixelCounts], Scores]:
+    return lambda counts: score(counts, empty)
+
+
+def rules_of(empty: Empty) -> list[str]:
+    """What these scores mean, a paragraph each."""
+    first, *others = RULES.split("\n")
+    return [first, EMPTY_RULES[empty], *others]
 
 
 def foreground(scores: Scores) -> float:
@@ -216,7 +233,7 @@ def mean_of_present(scores: Scores) -> float:
 def summarize(
     counts: Sequence[PixelCounts],
     class_names: Sequence[str],
-    scores: PixelScores = SCORES,
+    scores: PixelScores,
 ) -> dict[str, Any]:
     """Reduce the counts of all cases to plain values, in both ways.
 

@@ -17,6 +17,7 @@ from medt.data.layout import SegmentationClass
 from medt.drawing import ERROR_COLORS
 from medt.evaluation.detail_tables import between, detail_tables, shown
 from medt.evaluation.evaluate import Evaluation
+from medt.evaluation.headline import headline
 from medt.evaluation.tables import OVERLAPS, REDUCTIONS, WITH_TRUE_NEGATIVES
 from medt.metrics.pixel import mean_of_present
 from medt.report import charts
@@ -25,6 +26,7 @@ from medt.text import for_terminal
 from medt.training.run_folder import GATE_PREFIX
 
 TITLES = {**OVERLAPS, **WITH_TRUE_NEGATIVES, "hd95": "HD95", "nsd": "NSD"}
+AREA_TITLES = ("Foreground (px)", "predicted (px)")
 CASE_TITLES = {**TITLES, "ece": "Calibration error", "brier": "Brier"}
 MOST_CLASSES = 30  # whose confusion matrix is readable
 
@@ -87,6 +89,7 @@ def render_report(
         origin=origin,
         summary=summary,
         headline=_headline(summary),
+        first_lines=list(headline(summary)),
         tables=[*_score_tables(evaluation), *_detail_tables(summary), *_group_tables(evaluation)],
         charts=_charts(evaluation, origin.curves),
         confusion=_confusion(summary["confusion"], evaluation.class_names),
@@ -243,10 +246,12 @@ def _case_table(evaluation: Evaluation) -> dict[str, list[Any]]:
                     *((key, row[key]) for key in of_case),
                 )
             ],
+            "areas": [row["true_foreground"], row["predicted_foreground"]],
         }
         for row in evaluation.rows
     ]
-    return {"titles": [CASE_TITLES[key] for key in (*of_foreground, *of_case)], "rows": rows}
+    titles = [*AREA_TITLES, *(CASE_TITLES[key] for key in (*of_foreground, *of_case))]
+    return {"titles": titles, "rows": rows}
 
 
 def _css(color: Sequence[int]) -> str:

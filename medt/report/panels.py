@@ -1,4 +1,4 @@
-"""The cases that a report shows: the worst, median and best, each as pictures side by side."""
+"""The cases that a report shows: worst, median, best, false alarms, as pictures side by side."""
 
 from __future__ import annotations
 
@@ -27,24 +27,25 @@ class Panel:
 
     Attributes:
         case: its name.
-        rank: such as "worst", "median" or "best".
-        dice: of the foreground.
+        rank: such as "worst", "median", "best" or "false alarm".
+        dice: of the foreground; None where it has none.
         tiles: caption and picture, the latter as the text of a data: address.
     """
 
     case: str
     rank: str
-    dice: float
+    dice: float | None
     tiles: list[tuple[str, str]]
 
 
 def choose_cases(rows: Sequence[Mapping[str, Any]], each: int) -> list[tuple[int, str]]:
     """The worst, median and best cases by foreground Dice: `each` of them, all of few.
 
-    Cases without a Dice, as they have nothing to find, are left out.
+    Then the largest false alarms among the cases that have no Dice, as there is nothing to find.
 
     Returns:
-        Position in `rows` and rank ("worst", "median", "best"), from the worst to the best.
+        Position in `rows` and rank ("worst", "median", "best", "false alarm"), from the worst to
+        the best, from the largest false alarm to the smallest.
     """
     dice = {i: row["foreground"]["dice"] for i, row in enumerate(rows)}
     order = sorted((i for i in dice if math.isfinite(dice[i])), key=lambda i: (dice[i], i))
@@ -52,7 +53,9 @@ def choose_cases(rows: Sequence[Mapping[str, Any]], each: int) -> list[tuple[int
     between = order[len(worst) : len(order) - len(best)]
     start = max(0, (len(between) - each) // 2)
     median = between[start : start + each]
-    ranked = (("worst", worst), ("median", median), ("best", best))
+    areas = {i: rows[i]["predicted_foreground"] for i in dice if not math.isfinite(dice[i])}
+    alarms = sorted((i for i in areas if areas[i]), key=lambda i: (-areas[i], i))[:each]
+    ranked = (("worst", worst), ("median", median), ("best", best), ("false alarm", alarms))
     return [(index, rank) for rank, chosen in ranked for index in chosen]
 
 
@@ -84,7 +87,7 @@ def draw_panel(
     photo = outlined(image, truth, colors, height)
     tiles = [("image, truth outlined", _address(photo, ".jpg"))]
     tiles += [(name, _address(_scaled(tile, height), ".png")) for name, tile in drawn.items()]
-    return Panel(case.name, rank, dice, tiles)
+    return Panel(case.name, rank, dice if math.isfinite(dice) else None, tiles)
 
 
 def _scaled(picture: Picture, height: int) -> Picture:

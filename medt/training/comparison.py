@@ -29,6 +29,7 @@ INPUT_KEYS = {
 }
 # Of these the ones that decide at which size validation is scored.
 SIZE_KEYS = ("dataset.image_size", "dataset.sampling")
+EMPTY_KEY = "trainer.empty"
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,9 @@ def notes(groups: Sequence[Group], evaluations: Sequence[str], paired: bool) -> 
     runs = [run for group in groups for run in group.runs]
     lines = [
         "val Dice, val IoU: foreground, mean over the validation cases, of the epoch that was "
-        "chosen on these very cases, so they flatter."
+        "chosen on these very cases, so they flatter.",
+        *_empty_notes(groups, evaluations),
     ]
-    if evaluations:
-        lines.append("Other Dice: foreground, mean over the cases of that evaluation.")
     if len(runs) > len(groups):
         each = "seed and fold" if any(group.folded for group in groups) else "seed"
         lines.append(f"Mean ± sample standard deviation over the runs of a row, one a {each}.")
@@ -157,6 +157,41 @@ def notes(groups: Sequence[Group], evaluations: Sequence[str], paired: bool) -> 
     return lines + _warnings(groups, evaluations)
 
 
+def _empty_notes(groups: Sequence[Group], evaluations: Sequence[str]) -> list[str]:
+    """Which cases the means are over, and the false alarms in the others."""
+    runs = [run for group in groups for run in group.runs]
+    lines = []
+    if former := [str(run.root) for run in runs if EMPTY_KEY not in run.settings]:
+        lines.append(
+            "val Dice of runs older than trainer.empty counts an empty mask of two classes that is "
+            f"predicted empty as 1: {listed(former)}."
+        )
+    if evaluations:
+        lines.append(
+            "Other Dice: foreground, mean over the cases of that evaluation that show some, "
+            "counted from its per_case.csv, whatever its rule for empty images (empty=...)."
+        )
+    own_rule = [name for name in evaluations if any(not r.recounted for r in _results(runs, name))]
+    if own_rule:
+        lines.append(
+            "By the rule of the evaluation itself, as its per_case.csv holds no pixels or its "
+            f"protocol has its own: {listed(own_rule)}."
+        )
+    for name in evaluations:
+        shares = [(group.name, _mean_alarms(group, name)) for group in groups]
+        texts = [f"{row} {share:.0%}" for row, share in shares if share is not None]
+        if texts:
+            lines.append(f"False alarms in cases without foreground, {name}: {', '.join(texts)}.")
+    return lines
+
+
+def _mean_alarms(group: Group, evaluation: str) -> float | None:
+    """The mean share of cases with false alarms over the runs that say it."""
+    shares = [r.false_alarms for r in _results(group.runs, evaluation)]
+    known = [share for share in shares if share is not None]
+    return statistics.mean(known) if known else None
+
+
 def _warnings(groups: Sequence[Group], evaluations: Sequence[str]) -> list[str]:
     lines = []
     runs = [run for group in groups for run in group.runs]
@@ -176,6 +211,11 @@ def _warnings(groups: Sequence[Group], evaluations: Sequence[str]) -> list[str]:
         lines.append(
             f"warning: rows differ in {', '.join(sizes)} and so in the size at which validation is "
             "scored: compare by evaluations with protocol=native"
+        )
+    if _differ(settings, EMPTY_KEY):
+        lines.append(
+            f"warning: rows differ in {EMPTY_KEY} and so in which cases val Dice is the mean of: "
+            "compare by evaluations"
         )
     if any(run.config.get("overfit") is not None for run in runs):
         lines.append("warning: runs with overfit=... were validated on their training cases")
@@ -227,6 +267,7 @@ def _group_report(group: Group, names: Sequence[str]) -> dict[str, Any]:
             name: None if known is None else _summary([result.dice for result in known])
             for name, known in results.items()
         },
+        "false_alarms": {name: _mean_alarms(group, name) for name in names},
         "runs": [_run_report(run) for run in group.runs],
     }
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from medt.files import natural_key
 from medt.plain import read_json, read_table
 from medt.signatures import fits
 from medt.text import from_csv_cell
+from medt.training.past_cases import case_dice, counts_pixels, false_alarm_share
 from medt.training.run_folder import GATE_PREFIX, RunFolder, without_circumstances
 
 CURVES = ("train_loss", "val_loss", "val_dice")
@@ -35,11 +37,15 @@ class Result:
     """One evaluation.
 
     Attributes:
-        dice: of the foreground, mean over cases.
-        cases: their number.
+        dice: of the foreground, mean over the cases that show some.
+        cases: their number, and that of those which show none.
         repeats: older results of the same evaluation.
         by_case: the foreground Dice of each case that has one; empty without a per_case.csv.
         groups: of these cases, such as their patients.
+        false_alarms: the share of the cases without foreground in which some was predicted; None
+            where there is no such case, or nobody can say.
+        recounted: whether `dice` and `by_case` are from the pixels of each case. Else they are by
+            the result's own rule for empty images.
         weights: whether the result says that it is of the run's best weights; older ones do not.
         splits: the digest of the split file that chose the cases; empty where it is not recorded.
     """
@@ -49,6 +55,8 @@ class Result:
     repeats: int
     by_case: dict[str, float]
     groups: dict[str, str]
+    false_alarms: float | None = None
+    recounted: bool = False
     weights: bool = False
     splits: str = ""
 
@@ -247,27 +255,46 @@ def _read_evaluations(run: RunFolder) -> tuple[dict[str, Result], tuple[str, ...
                 others.append(name)
                 continue
             file, metrics = known[max(ours)]
-            dice = metrics["mean_over_cases"]["dice"]["foreground"]
-            if dice is not None:
-                scores = _finite(dice), int(metrics["cases"]), len(ours) - 1
-                cases = _read_cases(file.with_name(CASES_FILE))
+            result = _read_result(name, file, metrics, len(ours) - 1)
+            if result is not None:
                 splits = str(metrics.get("splits_digest") or "")
-                results[name] = Result(*scores, *cases, bool(checked[max(ours)]), splits)
+                results[name] = replace(result, weights=bool(checked[max(ours)]), splits=splits)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise _damaged(file) from error
     return results, tuple(sorted(others, key=natural_key))
 
 
-def _read_cases(file: Path) -> tuple[dict[str, float], dict[str, str]]:
-    """Foreground Dice and group of each case that has a Dice; nothing where there is no file."""
-    if not file.exists():
-        return {}, {}
+def _read_result(name: str, file: Path, metrics: Any, repeats: int) -> Result | None:
+    """An evaluation's result; None where nothing is to be found in any case.
+
+    Dice is counted anew from the pixels of each case, over those that show foreground: results by
+    any rule for empty images, and those older than these rules, compare. The official protocol's
+    is no function of them.
+    """
+    part = metrics["mean_over_cases"]["dice"]
+    if part["foreground"] is None:
+        return None
+    table, classes = file.with_name(CASES_FILE), list(part.get("classes", ()))[1:]
+    dice, cases = _finite(part["foreground"]), int(metrics["cases"])
     try:
-        scored = [row for row in read_table(file, ("case", "group", "dice")) if row["dice"]]
-        dice = {from_csv_cell(row["case"]): _finite(row["dice"]) for row in scored}
-        return dice, {from_csv_cell(row["case"]): from_csv_cell(row["group"]) for row in scored}
+        rows = read_table(table, ("case", "group", "dice")) if table.exists() else []
+        counted = not name.endswith("-paper_official") and counts_pixels(rows, classes)
+        scored = [(row, case_dice(row, classes) if counted else row["dice"]) for row in rows]
+        known = [(row, _finite(value)) for row, value in scored if value not in (None, "")]
+        alarms = false_alarm_share(rows, classes) if counted else None
     except ValueError as error:
-        raise _damaged(file) from error
+        raise _damaged(table) from error
+    if counted and not known:
+        return None
+    return Result(
+        dice=statistics.mean(value for _, value in known) if counted else dice,
+        cases=cases,
+        repeats=repeats,
+        by_case={from_csv_cell(row["case"]): value for row, value in known},
+        groups={from_csv_cell(row["case"]): from_csv_cell(row["group"]) for row, _ in known},
+        false_alarms=alarms,
+        recounted=counted,
+    )
 
 
 def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

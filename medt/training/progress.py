@@ -147,6 +147,8 @@ def epoch_line(row: Row, state: TrainingState, epochs: int, is_best: bool) -> st
     ]
     if "val_dice" in row:
         parts += [f"val loss {row['val_loss']:.4f}", f"val dice {row['val_dice']:.4f}"]
+    if "val_false_alarms" in row:
+        parts.append(f"false alarms {row['val_false_alarms']:.0%}")
     if "skipped" in row:
         parts.append(f"{row['skipped']:.0f} steps skipped")
     parts.append(f"{row['images_per_second']:.1f} images/s")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medt.errors import UserError
+from medt.metrics.empty import DEFAULT_EMPTY, checked_empty
 from medt.training.save_schedule import SaveSchedule
 
 # Keys of a run's config that say where and how it is computed, not what: runs that differ in them
@@ -38,6 +39,8 @@ class TrainerSettings:
             or minutes ("10 min", in the middle of an epoch, too).
         sync_norms: with several processes, let batch norms see the whole batch.
         monitor: the validation score that chooses the best checkpoint: dice, iou or loss.
+        empty: what a class scores in a validation case whose truth does not have it: skip (left
+            out), alarms (0 if it was predicted, else left out) or one (1 if it was not predicted).
         patience: stop after so many validations without a better score; null never stops.
         panels: validation cases that TensorBoard shows.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -62,6 +65,7 @@ class TrainerSettings:
     checkpoint_every: Any = "10 min"
     sync_norms: bool = False
     monitor: str = "dice"
+    empty: str = DEFAULT_EMPTY
     patience: int | None = None
     panels: int = 4
     device: str = "auto"
@@ -78,6 +82,7 @@ class TrainerSettings:
         self._check("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0, or null")
         self._check("ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1, or null")
         self._check("patience", self.patience is None or self.patience >= 1, "at least 1, or null")
+        checked_empty(self.empty, "trainer.empty")
         SaveSchedule.parse(self.checkpoint_every)
         choices = {"monitor": MONITORS, "precision": PRECISIONS, "on_nonfinite": ON_NONFINITE}
         for key, names in choices.items():

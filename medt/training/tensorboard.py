@@ -24,6 +24,7 @@ TAGS = {
     "train_dice": "dice/train",
     "val_dice": "dice/val",
     "val_iou": "iou/val",
+    "val_false_alarms": "false_alarms/val",
     "train_loss": "loss/train",
     "val_loss": "loss/val",
     "lr": "optimizer/learning_rate",
@@ -81,7 +82,8 @@ class TensorBoardLog:
             tensor = predictor.preprocessing.tensor(image)
             predicted = most_probable(predictor.logits(tensor[None])[0].cpu().numpy())
             score = foreground(dice(count_pixels(predicted, truth, len(colors))))
-            caption = f"{dataset.cases[index].name}  Dice {score:.3f}"
+            shown = "no foreground" if np.isnan(score) else f"Dice {score:.3f}"
+            caption = f"{dataset.cases[index].name}  {shown}"
             panels.append(panel(image, truth, predicted, colors, caption))
         sheet = np.ascontiguousarray(contact_sheet(panels))
         with self._writing():

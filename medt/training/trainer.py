@@ -304,9 +304,9 @@ class Trainer:
             row["norm_seconds"] = seconds
         self.processes.copy_from_first(network.state_dict().values())
         self.watch.look(self.state.epoch)
-        predictor = self.predictor(network)
+        predictor, empty = self.predictor(network), self.settings.empty
         try:
-            row |= validation_row(predictor, self.val_set, self.loss, self.processes)
+            row |= validation_row(predictor, self.val_set, self.loss, self.processes, empty)
         except NotFiniteCaseError as error:
             self.stop_not_finite("output of a validation is not finite", error.message)
         if not np.isfinite(row["val_loss"]):

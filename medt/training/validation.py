@@ -17,6 +17,7 @@ from medt.data.layout import SegmentationClass
 from medt.errors import UserError
 from medt.evaluation.evaluate import Protocol, evaluate
 from medt.inference.predictor import Predictor
+from medt.metrics.empty import checked_empty
 from medt.metrics.pixel import IGNORE_INDEX
 from medt.models.synced_norms import synchronise_norms
 from medt.processes import Processes
@@ -95,15 +96,25 @@ def checkpoint_of(
 
 
 def validation_row(
-    predictor: Predictor, val_set: SegmentationDataset, loss: nn.Module, processes: Processes
+    predictor: Predictor,
+    val_set: SegmentationDataset,
+    loss: nn.Module,
+    processes: Processes,
+    empty: str,
 ) -> Row:
     """Loss, Dice and IoU of the validation cases, at the network's size if it has one.
 
+    And `val_false_alarms`, the share of the cases without foreground in which some is predicted.
     Scores of classes that no case shows are left out; the loss may be no number.
     """
     protocol: Protocol = "paper" if val_set.preprocessing.sampling == "resize" else "native"
-    evaluation = evaluate(predictor, val_set, protocol, loss=loss, processes=processes)
+    evaluation = evaluate(
+        predictor, val_set, protocol, loss=loss, processes=processes, empty=checked_empty(empty)
+    )
     row = {"val_loss": evaluation.summary["loss"]}
+    alarms = evaluation.summary["false_alarms"]["foreground"]
+    if alarms["without"]:
+        row["val_false_alarms"] = alarms["alarms"] / alarms["without"]
     for score in ("dice", "iou"):
         part = evaluation.summary["mean_over_cases"][score]
         row[f"val_{score}"] = part["foreground"]

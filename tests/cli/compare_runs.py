@@ -16,7 +16,7 @@ CONFIG: dict[str, Any] = {
     "loss": {"_target_": "medt.losses.DiceLoss", "batch": True},
     "optimizer": {"_target_": "torch.optim.AdamW", "lr": 0.001, "betas": [0.9, 0.999]},
     "augmentation": {"_target_": "medt.data.augmentation.Flip"},
-    "trainer": {"epochs": 3, "device": "cpu"},
+    "trainer": {"epochs": 3, "device": "cpu", "empty": "skip"},
     "paths": {"root": "here"},
     "seed": 0,
     "run_dir": "here",

@@ -84,6 +84,13 @@ class TestChanges:
         assert "resume_force=true" in error
         assert RunFolder(stopped).read_config()["trainer"]["epochs"] == 4
 
+    def test_a_run_older_than_the_rule_for_empty_images_keeps_its_own(self, stopped: Path) -> None:
+        config = RunFolder(stopped).read_config()
+        assert config["trainer"].pop("empty") == "skip"
+        RunFolder(stopped).store_config(config)
+        assert train.main([f"resume={stopped}"]) == 0
+        assert RunFolder(stopped).read_config()["trainer"]["empty"] == "one"
+
     def test_that_change_nothing_are_none(self, stopped: Path) -> None:
         assert train.main([f"resume={stopped}", "trainer.epochs=4", "seed=0"]) == 0
 

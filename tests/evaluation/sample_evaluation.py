@@ -10,7 +10,9 @@ from medt.data.layout import Case
 from medt.evaluation.case_scores import Detail, score_case
 from medt.evaluation.evaluate import Evaluation
 from medt.evaluation.summary import summarize_cases, summarize_detail
-from medt.metrics.pixel import SCORES
+from medt.metrics.pixel import scores_by
+
+SCORES = scores_by("skip")
 
 NAMES = ("background", "gland", "tumour")
 
@@ -34,7 +36,7 @@ def sample_evaluation(names=NAMES, cases=("ä_1", "b"), groups=("patient, 1",) *
         "splits": ["test"],
         "image_size": [128, 128],
         "postprocess": {"method": "none"},
-        **summarize_cases(scores, names, SCORES),
+        **summarize_cases(scores, names, SCORES, "skip"),
         **summarize_detail(scores, names, SCORES, tolerance=2, pixel_size=None),
     }
     return Evaluation("native", names, [case.row for case in scores], summary)

@@ -80,7 +80,7 @@ def test_a_row_holds_the_case_and_its_scores(make_dataset):
     assert gland["recall"] == pytest.approx(7 / 8)
     assert row.pop("foreground")["dice"] == gland["dice"]
     expected = {"case": "case_0", "group": "p_0", "split": "test", "height": 4, "width": 4}
-    assert row == expected
+    assert row == expected | {"true_foreground": 8, "predicted_foreground": 9}
 
 
 def test_native_compares_at_the_masks_own_size(make_dataset):
@@ -146,6 +146,7 @@ def test_paper_official_gives_1_where_nothing_was_found_right(make_dataset):
     assert scores["dice"] == 1
     assert scores["iou"] == scores["precision"] == scores["recall"] == 0
     assert any("F1" in rule for rule in official.summary["rules"])
+    assert official.summary["empty"] == "one"  # whatever is asked for: the script's rule
     honest = evaluate(make_predictor(), dataset, "paper")
     assert honest.rows[0]["foreground"]["dice"] == 0
     assert not any("F1" in rule for rule in honest.summary["rules"])
@@ -164,8 +165,9 @@ def test_labels_and_ignored_pixels_are_respected(make_dataset, protocol):
 def test_the_summary_states_what_was_measured(make_dataset):
     half, empty = left_half(4), np.zeros((4, 4), int)
     dataset = make_dataset((image_of(half), half), (image_of(half), empty))
-    summary = evaluate(make_predictor(), dataset, "paper").summary
+    summary = evaluate(make_predictor(), dataset, "paper", empty="one").summary
     assert summary["cases"] == 2
+    assert summary["empty"] == "one"
     assert summary["protocol"] == "paper"
     assert summary["splits"] == ["test"]
     assert summary["image_size"] == [4, 4]

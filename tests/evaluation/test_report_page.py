@@ -145,8 +145,12 @@ class TestSafety:
 
 
 class TestChoice:
-    def rows(self, *dice):
-        return [{"foreground": {"dice": value}} for value in dice]
+    def rows(self, *dice, areas=None):
+        areas = areas or [5] * len(dice)
+        return [
+            {"foreground": {"dice": value}, "predicted_foreground": area}
+            for value, area in zip(dice, areas, strict=True)
+        ]
 
     def test_worst_median_and_best_in_order(self):
         rows = self.rows(0.9, 0.1, 0.5, 0.7, 0.3, 0.6, 0.8)
@@ -164,8 +168,11 @@ class TestChoice:
         assert chosen == sorted(set(chosen))
         assert len(chosen) == min(count, 3 * each)
 
-    def test_a_case_without_a_dice_is_left_out(self):
-        assert choose_cases(self.rows(float("nan"), 0.5), 3) == [(1, "worst")]
+    def test_cases_without_a_dice_are_the_largest_false_alarms(self):
+        nan = float("nan")
+        rows = self.rows(nan, 0.5, nan, nan, nan, areas=[3, 9, 0, 7, 5])
+        expected = [(1, "worst"), (3, "false alarm"), (4, "false alarm")]
+        assert choose_cases(rows, 2) == expected
 
 
 def test_the_error_map_tells_what_is_missed_added_and_confused():

@@ -13,7 +13,9 @@ from sample_evaluation import sample_evaluation
 
 from medt.evaluation.evaluate import Evaluation
 from medt.evaluation.tables import claimed_result, render, write_evaluation
-from medt.metrics.pixel import RULES
+from medt.metrics.pixel import rules_of
+
+RULES = "\n".join(rules_of("skip"))
 
 REPORT = "<!DOCTYPE html>"
 

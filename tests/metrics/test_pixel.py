@@ -20,9 +20,9 @@ from torchmetrics.functional.classification import (
     multiclass_specificity,
 )
 
+from medt.metrics.empty import EMPTY_RULES
 from medt.metrics.paper import official_f1, official_prediction
 from medt.metrics.pixel import (
-    RULES,
     SCORES,
     accuracy,
     balanced_accuracy,
@@ -35,6 +35,8 @@ from medt.metrics.pixel import (
     pool,
     precision,
     recall,
+    rules_of,
+    scores_by,
     specificity,
     summarize,
 )
@@ -135,45 +137,54 @@ class TestZeroDenominatorsWithTrueNegatives:
 
     def test_a_class_that_is_predicted_but_not_there_has_no_balanced_accuracy(self):
         counts = count_pixels(FULL, EMPTY, 2)
-        assert specificity(counts)[1] == 0
-        assert math.isnan(balanced_accuracy(counts)[1])
+        assert specificity(counts, "one")[1] == specificity(counts, "alarms")[1] == 0
+        assert math.isnan(balanced_accuracy(counts, "one")[1])
 
     def test_mcc_is_1_if_all_is_right_and_minus_1_if_nothing_is(self):
         assert mcc(count_pixels(FULL, FULL, 2))[1] == 1
-        assert mcc(count_pixels(FULL, EMPTY, 2))[1] == -1
+        assert mcc(count_pixels(FULL, EMPTY, 2), "one")[1] == -1
         assert mcc(count_pixels(EMPTY, FULL, 2))[1] == -1
 
     def test_mcc_is_0_if_one_mask_is_of_one_class(self):
         half = mask([1, 1], [0, 0])
         for pair in ((FULL, half), (EMPTY, half), (half, FULL), (half, EMPTY)):
-            assert mcc(count_pixels(*pair, 2))[1] == 0
+            assert mcc(count_pixels(*pair, 2), "one")[1] == 0
 
     @pytest.mark.parametrize("score", [specificity, accuracy, balanced_accuracy, mcc])
-    def test_a_class_absent_from_both_is_1_of_two_and_left_out_of_more(self, score):
-        assert score(count_pixels(EMPTY, EMPTY, 2))[1] == 1
-        assert math.isnan(score(count_pixels(EMPTY, EMPTY, 3))[2])
+    def test_a_class_absent_from_both_is_left_out_or_1(self, score):
+        for classes in (2, 3):
+            counts = count_pixels(EMPTY, EMPTY, classes)
+            assert math.isnan(score(counts)[1])
+            assert math.isnan(score(counts, "alarms")[1])
+            assert score(counts, "one")[1] == 1
         assert np.isnan(score(count_pixels(FULL, np.full((2, 2), 255), 2))).all()
 
 
 @pytest.mark.parametrize("score", OVERLAPS.values(), ids=OVERLAPS)
 class TestZeroDenominators:
-    def test_two_classes_both_empty_is_1(self, score):
-        assert score(count_pixels(EMPTY, EMPTY, 2))[1] == 1
+    """Of two classes and of more alike."""
 
-    def test_two_classes_one_empty_is_0(self, score):
-        assert score(count_pixels(FULL, EMPTY, 2))[1] == 0
-        assert score(count_pixels(EMPTY, FULL, 2))[1] == 0
+    @pytest.mark.parametrize("classes", [2, 3])
+    @pytest.mark.parametrize(
+        ("empty", "silent", "alarm"),
+        [("skip", math.nan, math.nan), ("alarms", math.nan, 0), ("one", 1, 0)],
+    )
+    def test_a_class_absent_from_the_truth_scores_as_the_rule_says(
+        self, score, classes, empty, silent, alarm
+    ):
+        both = count_pixels(EMPTY, EMPTY, classes), count_pixels(FULL, EMPTY, classes)
+        found = [score(counts, empty)[1] for counts in both]
+        np.testing.assert_array_equal(found, [silent, alarm])
 
-    def test_more_classes_absent_from_both_is_left_out(self, score):
-        assert math.isnan(score(count_pixels(EMPTY, EMPTY, 3))[2])
+    @pytest.mark.parametrize("empty", EMPTY_RULES)
+    def test_a_class_absent_from_the_prediction_alone_is_0(self, score, empty):
+        for classes in (2, 3):
+            assert score(count_pixels(EMPTY, FULL, classes), empty)[1] == 0
 
-    def test_more_classes_absent_from_one_is_0(self, score):
-        assert score(count_pixels(FULL, EMPTY, 3))[1] == 0
-        assert score(count_pixels(EMPTY, FULL, 3))[1] == 0
-
-    def test_a_case_that_is_ignored_wholly_is_left_out(self, score):
+    @pytest.mark.parametrize("empty", EMPTY_RULES)
+    def test_a_case_that_is_ignored_wholly_is_left_out(self, score, empty):
         ignored = np.full((2, 2), 255)
-        assert np.isnan(score(count_pixels(FULL, ignored, 2))).all()
+        assert np.isnan(score(count_pixels(FULL, ignored, 2), empty)).all()
 
 
 def test_ignored_pixels_change_nothing():
@@ -201,9 +212,9 @@ def test_dice_is_a_function_of_iou(prediction, truth):
 @given(masks(3), masks(3))
 def test_exchanging_the_masks_exchanges_precision_and_recall_only(a, b):
     there, back = count_pixels(a, b, 3), count_pixels(b, a, 3)
-    np.testing.assert_array_equal(dice(there), dice(back))
-    np.testing.assert_array_equal(iou(there), iou(back))
-    np.testing.assert_array_equal(precision(there), recall(back))
+    np.testing.assert_array_equal(dice(there, "one"), dice(back, "one"))
+    np.testing.assert_array_equal(iou(there, "one"), iou(back, "one"))
+    np.testing.assert_array_equal(precision(there, "one"), recall(back, "one"))
 
 
 @given(masks(3), masks(3), st.randoms())
@@ -236,50 +247,62 @@ class TestSummary:
         half = mask([1, 1], [0, 0])
         return [count_pixels(FULL, half, 2), count_pixels(EMPTY, EMPTY, 2)]
 
-    def test_mean_over_cases_and_pooled_differ(self):
-        summary = summarize(self.cases(), self.NAMES)
+    @pytest.mark.parametrize(
+        # case 1: tp 2, fp 2, fn 0 -> Dice 2/3; case 2: both empty -> left out, or 1
+        ("empty", "mean", "left_out"),
+        [("skip", 2 / 3, 1), ("alarms", 2 / 3, 1), ("one", 5 / 6, 0)],
+    )
+    def test_mean_over_cases_and_pooled(self, empty, mean, left_out):
+        summary = summarize(self.cases(), self.NAMES, scores_by(empty))
         assert summary["cases"] == 2
-        # case 1: tp 2, fp 2, fn 0 -> Dice 2/3; case 2: both empty -> 1
-        assert summary["mean_over_cases"]["dice"]["classes"]["gland"] == pytest.approx(5 / 6)
+        part = summary["mean_over_cases"]["dice"]
+        assert part["classes"]["gland"] == part["foreground"] == pytest.approx(mean)
+        assert part["left_out"]["foreground"] == left_out
         assert summary["pooled"]["dice"]["classes"]["gland"] == pytest.approx(2 / 3)
 
     def test_the_headline_leaves_the_background_out(self):
-        summary = summarize(self.cases(), self.NAMES)
+        summary = summarize(self.cases(), self.NAMES, scores_by("one"))
         for reduction in ("mean_over_cases", "pooled"):
             part = summary[reduction]["iou"]
             assert part["foreground"] == part["classes"]["gland"] != part["classes"]["background"]
 
-    def test_classes_absent_from_a_case_are_left_out_of_its_mean_and_counted(self):
+    @pytest.mark.parametrize(
+        ("empty", "b", "of_first", "left_out"),
+        [
+            ("skip", math.nan, 2 / 3, {"background": 2, "a": 1, "b": 3}),
+            ("alarms", 0, 1 / 3, {"background": 2, "a": 1, "b": 2}),
+        ],
+    )
+    def test_classes_absent_from_a_case_are_left_out_of_its_mean_and_counted(
+        self, empty, b, of_first, left_out
+    ):
         names = ("background", "a", "b")
-        both = count_pixels(mask([1, 2]), mask([1, 1]), 3)  # a: Dice 2/3, b: 0
+        both = count_pixels(mask([1, 2]), mask([1, 1]), 3)  # a: Dice 2/3, b: a false alarm
         only_a = count_pixels(mask([1, 1]), mask([1, 1]), 3)  # a: Dice 1
         nothing = count_pixels(mask([0, 0]), mask([0, 0]), 3)
-        part = summarize([both, only_a, nothing], names)["mean_over_cases"]["dice"]
+        summary = summarize([both, only_a, nothing], names, scores_by(empty))
+        part = summary["mean_over_cases"]["dice"]
         assert part["classes"]["a"] == pytest.approx((2 / 3 + 1) / 2)
-        assert part["classes"]["b"] == 0
-        assert part["foreground"] == pytest.approx((1 / 3 + 1) / 2)
-        assert part["left_out"]["classes"] == {"background": 2, "a": 1, "b": 2}
+        assert part["classes"]["b"] == pytest.approx(b, nan_ok=True)
+        assert part["foreground"] == pytest.approx((of_first + 1) / 2)
+        assert part["left_out"]["classes"] == left_out
         assert part["left_out"]["foreground"] == 1
 
     def test_without_cases_there_is_nothing_to_summarize(self):
         with pytest.raises(ValueError, match="no cases"):
-            summarize([], self.NAMES)
+            summarize([], self.NAMES, scores_by("skip"))
 
 
 def test_the_headline_of_nothing_is_nan():
     assert math.isnan(foreground(np.array([1.0, np.nan, np.nan])))
 
 
-def test_every_zero_denominator_is_stated():
-    for words in (
-        "zero denominator",
-        "left out",
-        "scores 1",
-        "scores 0",
-        "marks as ignored",
-        "Pooled",
-    ):
-        assert words in RULES
+@pytest.mark.parametrize("empty", EMPTY_RULES)
+def test_every_zero_denominator_is_stated(empty):
+    rules = "\n".join(rules_of(empty))
+    assert f"empty={empty}: a class absent from" in rules
+    for words in ("zero denominator", "left out", "not scores 0", "marks as ignored", "Pooled"):
+        assert words in rules
 
 
 class TestPaperOfficial:
