@@ -20,7 +20,7 @@ MOST_SEGMENTS = 2**16  # of a JPEG; thousands are rare
 # All that pixels, palette, transparency, orientation and animation need. Text, profiles and the
 # like may unpack to gigabytes, or be damaged so that one library refuses what another reads.
 PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IEND"}
-PNG_SAMPLES = {0: 1, 2: 3, 3: 4, 4: 4, 6: 4}  # decoded, by colour type; grey with alpha as RGBA
+PNG_CHANNELS = {0: (1,), 2: (3,), 3: (3, 4), 4: (4,), 6: (4,)}  # decoded, by colour type
 # What ends the data of a scan: a marker that is neither a stuffed zero nor a restart.
 JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 JPEG_FRAMES = {0xC0 + n for n in range(16)} - {0xC4, 0xC8, 0xCC}
@@ -41,6 +41,10 @@ class Header:
     Attributes:
         width, height: pixels of an image.
         sample_bytes: of all samples of a pixel.
+        channels: how many a decoded pixel may have: a palette becomes colours, grey with alpha
+            RGBA, CMYK RGB.
+        bits: of a sample.
+        alpha: which of these channels, from 0, are transparency where they are there.
         depth: slices of a volume; 1 of an image.
         frames: images in the file.
         stored: pixels that are unpacked, where they are more than those of the image; else 0.
@@ -50,6 +54,9 @@ class Header:
     width: int
     height: int
     sample_bytes: int
+    channels: tuple[int, ...]
+    bits: int = 8
+    alpha: tuple[int, ...] = ()
     depth: int = 1
     frames: int = 1
     stored: int = 0
@@ -145,17 +152,19 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 def _png(data: bytes) -> Header:
     kind = data[12:16]
     width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
-    if kind != b"IHDR" or color not in PNG_SAMPLES:
+    if kind != b"IHDR" or color not in PNG_CHANNELS:
         raise HeaderError("its first chunk is not a header")
-    frames, samples = 1, PNG_SAMPLES[color]
+    frames, channels = 1, PNG_CHANNELS[color]
     for name, start, _ in png_chunks(data):
         if name == b"IHDR" and start != len(PNG):
             raise HeaderError("it has several headers")
         if name == b"acTL":
             (frames,) = struct.unpack_from(">I", data, start + 8)
         if name in (b"acTL", b"tRNS"):
-            samples = 4  # an animation is read in colours, and transparency may become alpha
-    return Header(width, height, samples * max(1, bits // 8), frames=frames)
+            # An animation is read in colours, and transparency may become alpha.
+            channels = (*PNG_CHANNELS[color], 3, 4)
+    size = max(channels) * max(1, bits // 8)
+    return Header(width, height, size, channels, bits, alpha=(3,), frames=frames)
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -184,7 +193,8 @@ def _jpeg(data: bytes) -> Header:
             bits, height, width, samples = struct.unpack_from(">BHHB", data, start + 4)
             if header is not None:
                 raise HeaderError("it announces several images in one")
-            header = Header(width, height, samples * (1 if bits <= 8 else 2))
+            channels = (1,) if samples == 1 else (3,)
+            header = Header(width, height, samples * (1 if bits <= 8 else 2), channels, bits)
         elif marker == START_OF_SCAN:
             scans += 1
             if scans > MOST_SCANS:
@@ -200,7 +210,8 @@ def _bmp(data: bytes) -> Header:
         width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
     else:
         width, height, _, bits = struct.unpack_from("<iiHH", data, 18)
-    return Header(abs(width), abs(height), max(3, bits // 8))
+    channels = (1, 3) if bits <= 8 else (3, 4) if bits == 32 else (3,)
+    return Header(abs(width), abs(height), max(3, bits // 8), channels, alpha=(3,))
 
 
 def gif_blocks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -236,7 +247,7 @@ def _gif(data: bytes) -> Header:
             frames += 1
             if frames > MOST_FRAMES:
                 break
-    return Header(width, height, 4, frames=frames)
+    return Header(width, height, 4, (1, 3, 4), alpha=(3,), frames=frames)
 
 
 def _first_gif_block(data: bytes) -> int:

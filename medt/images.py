@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -54,6 +54,25 @@ PIXEL_BYTES = 4  # that the limit takes a pixel for: 8 bit RGBA
 MOST_PASSES = 16  # over an image of the limit; more over a smaller one
 
 
+class Samples(NamedTuple):
+    """What a file stores of an image, and what that is.
+
+    Attributes:
+        pixels: (H, W), or (H, W, C) in RGB or RGBA order, in the file's own type.
+        alpha: the channels, from 0, of which the file says that they are transparency: TIFF by its
+            extra samples, PNG by its colour type. No channel is taken for it by its place.
+    """
+
+    pixels: NDArray[Any]
+    alpha: tuple[int, ...] = ()
+
+    def opaque(self) -> NDArray[Any]:
+        """The pixels without transparency: (H, W), or (H, W, channels)."""
+        if not self.alpha:
+            return self.pixels
+        return np.ascontiguousarray(np.delete(self.pixels, self.alpha, axis=2))
+
+
 def read_image(path: str | Path, page: int | None = None) -> NDArray[Any]:
     """Decode an image file without changing its values.
 
@@ -68,7 +87,12 @@ def read_image(path: str | Path, page: int | None = None) -> NDArray[Any]:
     Raises:
         UserError: the file is missing, truncated, not an image, or a stack without such a page.
     """
-    return decode_image(read_bytes(path), str(path), page)
+    return read_samples(path, page).pixels
+
+
+def read_samples(path: str | Path, page: int | None = None) -> Samples:
+    """``read_image``, and which channels are transparency."""
+    return decode_samples(read_bytes(path), str(path), page)
 
 
 def read_mask(path: str | Path, page: int | None = None) -> NDArray[Any]:
@@ -90,14 +114,17 @@ def read_colors(path: str | Path, page: int | None = None) -> NDArray[np.int64]:
     """Decode a mask painted in colours: (H, W), each pixel as one number 0xRRGGBB.
 
     Raises:
-        UserError: as ``read_image``; also for files with more than 8 bits a channel.
+        UserError: as ``read_image``; also for files with more than 8 bits a channel, or channels
+            that are no colours.
     """
-    pixels = read_image(path, page)
+    pixels = read_samples(path, page).opaque()
     if pixels.dtype != np.uint8:
         raise UserError(
             f"Mask {path} has type {pixels.dtype}", "colours have 8 bits a channel: save it as RGB"
         )
-    planes = pixels[..., None] if pixels.ndim == 2 else pixels[..., :3]
+    planes = pixels[..., None] if pixels.ndim == 2 else pixels
+    if planes.shape[2] not in (1, 3):
+        raise _no_mask(path, planes.shape[2])
     red, green, blue = np.broadcast_to(planes, (*planes.shape[:2], 3)).astype(np.int64).T
     packed: NDArray[np.int64] = (red << 16 | green << 8 | blue).T
     return packed
@@ -121,6 +148,11 @@ def read_values(path: str | Path, page: int | None = None) -> tuple[NDArray[Any]
 
 def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
     """``read_image`` for the content of a file; ``name`` is what an error calls it."""
+    return decode_samples(data, name, page).pixels
+
+
+def decode_samples(data: bytes, name: str, page: int | None = None) -> Samples:
+    """``read_samples`` for the content of a file; arguments as those of ``decode_image``."""
     _check_end(data, name)
     data, frame = _chosen(data, name, page)
     header = _checked_header(data, name, frame or 0)
@@ -129,12 +161,14 @@ def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any
         raise _undecodable(name)
     if pixels.nbytes > header.width * header.height * header.sample_bytes:
         raise _undecodable(name)
-    return pixels
+    _check_promise(pixels, header, name)
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    return Samples(pixels, tuple(i for i in header.alpha if i < channels))
 
 
 def decode_mask(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
     """``read_mask`` for the content of a file; arguments as those of ``decode_image``."""
-    mask = decode_image(data, name, page)
+    mask = decode_samples(data, name, page).opaque()
     if mask.ndim == 3:
         data, frame = _chosen(data, name, page)
         indices = _palette_indices(data, frame or 0)
@@ -271,6 +305,18 @@ def _check_size(header: Header, name: str, passes: int) -> None:
         )
 
 
+def _check_promise(pixels: NDArray[Any], header: Header, name: str) -> None:
+    """Libraries may leave out channels or bits that they do not know, and say nothing of it."""
+    found = pixels.shape[2] if pixels.ndim == 3 else 1
+    if found not in header.channels or 8 * pixels.itemsize < header.bits:
+        many = f"{header.channels[0]} channels" if header.channels[0] > 1 else "1 channel"
+        raise UserError(
+            f"{name} announces {many} of {header.bits} bits, of which {found} of "
+            f"{8 * pixels.itemsize} bits can be read",
+            "save it as uncompressed TIFF without a colour space, or as PNG",
+        )
+
+
 def _decode(data: bytes, name: str, frame: int | None) -> NDArray[Any]:
     if data[:4] in tiff.STARTS:
         with _readable(name):
@@ -323,15 +369,19 @@ def _palette_indices(data: bytes, number: int) -> NDArray[np.uint8] | None:
     return None if np.all(palette == palette[:, :1]) else indices
 
 
-def _without_alpha(pixels: NDArray[Any]) -> NDArray[Any]:
-    return pixels[..., :1] if pixels.shape[2] == 2 else pixels[..., :3]
+def _no_mask(name: str | Path, channels: int) -> UserError:
+    return UserError(
+        f"Mask {name} has {channels} channels",
+        "a mask is one plane of class numbers, or RGB: save it as PNG",
+    )
 
 
 def _grey_plane(mask: NDArray[Any], name: str) -> NDArray[Any]:
-    colors = _without_alpha(mask)
-    if mask.shape[2] > 4 or np.any(colors != colors[..., :1]):
+    if np.any(mask != mask[..., :1]):
+        if mask.shape[2] != 3:
+            raise _no_mask(name, mask.shape[2])
         raise PaintedMaskError(
             f"Mask {name} is painted in colours",
             "give each class its colour: 'dataset.classes=[{name:background,color:[0,0,0]},...]'",
         )
-    return np.ascontiguousarray(colors[..., 0])
+    return np.ascontiguousarray(mask[..., 0])

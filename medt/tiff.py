@@ -18,13 +18,15 @@ from medt.tiff_chain import read_chain
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ORIENTATION_TAG = 0x0112
-WHITE_IS_ZERO, PALETTE, YCBCR = 0, 3, 6  # of the photometric interpretation
+# Of the photometric interpretation.
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
+ALPHA = (1, 2)  # of the extra samples: colours multiplied by it, or not; 0 is anything else
 UNCOMPRESSED, LZW, JPEGS, PACKED_BITS, LZMA = 1, 5, 7, 32773, 34925  # of the compression
 FAX, DEFLATED = (2, 3, 4), (8, 32946)
 # Compressions whose decoders, libtiff's in OpenCV and Pillow or ours below, write no more than a
 # strip or tile has, and that they have wherever medt is installed.
 READ = {UNCOMPRESSED, *FAX, LZW, JPEGS, *DEFLATED, PACKED_BITS, LZMA}
-UNPACKED = {*DEFLATED, PACKED_BITS, LZMA}  # by us
+UNPACKED = {LZW, *DEFLATED, PACKED_BITS, LZMA}  # by us
 MOST_SAMPLES = 2**16
 MOST_DICTIONARY = 2**27  # bytes of LZMA; its highest usual setting takes 2**26
 
@@ -58,7 +60,10 @@ def read_page_header(data: bytes) -> Header:
             raise HeaderError("it has no pixels")
         _check_places(data, page)
         return Header(
-            *(width, height, _sample_bytes(page), depth),
+            *(width, height, _sample_bytes(page), _channels(page)),
+            bits=max(_sample_bits(page)),
+            alpha=_alpha(page),
+            depth=depth,
             stored=_tiled_pixels(page) if page.is_tiled else 0,
             passes=_most_scans(data, page) if page.compression == JPEGS else 1,
         )
@@ -68,8 +73,8 @@ def decode_page(data: bytes) -> NDArray[Any]:
     """The pixels of the first page: (H, W) or (H, W, samples), as it is to be seen.
 
     OpenCV is the fastest, but inverts 1 bit TIFFs, multiplies colours by alpha, reads but one of
-    separate planes, two channels as 8 bit, no more than four channels, and neither half precision
-    nor small tiles.
+    separate planes and of several channels that are no colours, and neither half precision nor
+    small tiles.
 
     Raises:
         CompressionError: its compression is read, but not of such pixels.
@@ -78,11 +83,11 @@ def decode_page(data: bytes) -> NDArray[Any]:
     with _first_page(data) as page:
         _check_whole(data, page)
         bits, samples = page.bitspersample, page.samplesperpixel
-        if bits == 1 or (bits == 8 and samples == 4 and page.planarconfig == 1):
+        if (bits, samples) == (1, 1) or _is_alpha_or_ink(page):
             with opened_by_pillow(data) as image:
-                modes = {1: "L", 4: "RGB" if image.mode == "CMYK" else image.mode}
-                return np.array(image.convert(modes[samples] if bits == 8 else "L"))
-        if not (samples > 4 or samples == 2 or (samples > 1 and page.planarconfig == 2)):
+                modes = {"RGBA": "RGBA", "CMYK": "RGB"}
+                return np.array(image.convert(modes.get(image.mode, "L")))
+        if samples == 1 or _is_colored(page):
             pixels = decode_with_opencv(data)
             if pixels is not None:
                 # As OpenCV does with 8 bits, but no others.
@@ -91,6 +96,8 @@ def decode_page(data: bytes) -> NDArray[Any]:
         pixels = _assembled(data, page)
         if page.planarconfig == 2 and samples > 1:
             pixels = np.moveaxis(pixels, 0, -1)
+        if bits == 1:
+            pixels = pixels * np.uint8(255)
         tag = page.tags.get(ORIENTATION_TAG)
         return oriented(pixels, tag.value if tag else 1)
 
@@ -158,6 +165,37 @@ def _name(compression: int) -> str:
         return f"{tifffile.COMPRESSION(compression).name} ({int(compression)})"
     except ValueError:
         return str(compression)
+
+
+def _channels(page: Any) -> tuple[int, ...]:
+    """How many a decoded pixel may have."""
+    samples: int = page.samplesperpixel
+    if page.photometric == PALETTE:
+        return samples, 3
+    return (samples, 3) if page.photometric == CMYK else (samples,)
+
+
+def _alpha(page: Any) -> tuple[int, ...]:
+    """Which of a pixel's samples the file says are transparency; the extra ones are its last."""
+    first = page.samplesperpixel - len(page.extrasamples)
+    return tuple(first + i for i, kind in enumerate(page.extrasamples) if kind in ALPHA)
+
+
+def _is_colored(page: Any) -> bool:
+    """Whether a page holds colours, side by side: three or four channels that are no RGB are not.
+
+    That is how microscopes write them, and OpenCV would read the first one alone.
+    """
+    grey = page.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO)
+    bare = page.bitspersample == 8 and page.samplesperpixel == 4  # as ink or alpha, but is neither
+    return page.samplesperpixel in (3, 4) and page.planarconfig == 1 and not grey and not bare
+
+
+def _is_alpha_or_ink(page: Any) -> bool:
+    """Whether a page has colours of 8 bit with alpha, or CMYK."""
+    if page.dtype != np.uint8 or page.samplesperpixel != 4 or page.planarconfig != 1:
+        return False
+    return page.photometric == CMYK or (page.photometric == RGB and _alpha(page) == (3,))
 
 
 def _sample_bits(page: Any) -> list[int]:
@@ -241,8 +279,9 @@ def _part_bytes(page: Any) -> int:
 
 
 def _unpacked(part: bytes, compression: int, most: int) -> bytes:
-    if compression == PACKED_BITS:
-        content, whole = _unpacked_bits(part, most), True
+    if compression in (PACKED_BITS, LZW):
+        unpack = _unpacked_bits if compression == PACKED_BITS else _unpacked_lzw
+        content, whole = unpack(part, most), True
     else:
         stream = zlib.decompressobj() if compression in DEFLATED else _lzma()
         content = stream.decompress(part, most + 1)
@@ -250,6 +289,33 @@ def _unpacked(part: bytes, compression: int, most: int) -> bytes:
     if len(content) > most or not whole:
         raise HeaderError("a strip or tile is damaged, or has more than it claims")
     return content
+
+
+def _unpacked_lzw(part: bytes, most: int) -> bytes:
+    """TIFF 6.0, section 13, no more than just beyond ``most``; a page that lacks some is told."""
+    clear, end, start = 256, 257, [bytes([i]) for i in range(256)] + [b"", b""]
+    table, content, last = start.copy(), bytearray(), b""
+    bits, held, width = 0, 0, 9
+    for byte in part:
+        bits, held = bits << 8 | byte, held + 8
+        if held < width:
+            continue
+        held -= width
+        code, bits = bits >> held, bits & ((1 << held) - 1)
+        if code == end or len(content) > most:
+            break
+        if code == clear:
+            table, last, width = start.copy(), b"", 9
+            continue
+        if code > len(table) - (not last) or len(table) > 4096:
+            raise HeaderError("a strip or tile is damaged")
+        entry = table[code] if code < len(table) else last + last[:1]
+        if last:
+            table.append(last + entry[:1])
+        width = max(9, (len(table) + 1).bit_length()) if len(table) < 4095 else 12
+        content += entry
+        last = entry
+    return bytes(content)
 
 
 def _lzma() -> Any:

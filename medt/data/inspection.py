@@ -23,7 +23,7 @@ from medt.data.classes import (
 from medt.data.duplicates import Thumbnail, thumbnail
 from medt.data.layout import listed
 from medt.errors import UserError
-from medt.images import has_orientation, read_colors, read_image, read_values
+from medt.images import has_orientation, read_colors, read_samples, read_values
 
 log = logging.getLogger("medt")
 
@@ -59,7 +59,7 @@ def inspect(
     def examine(name: str) -> Inspected | UserError:
         image_path, mask_path = pairs[name]
         try:
-            image = read_image(image_path, page)
+            image = read_samples(image_path, page).opaque()
             if painted:
                 mask, in_colors = read_colors(mask_path, page), True
             else:

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from medt.data.crops import mirrored
 from medt.data.layout import Case
 from medt.errors import UserError
-from medt.images import read_image
+from medt.images import Samples, read_samples
 from medt.metrics.pixel import IGNORE_INDEX
 from medt.signatures import check_arguments
 
-Source = str | Path | NDArray[Any]
+Source = str | Path | Samples | NDArray[Any]
 
 # torchvision's constants for networks trained on ImageNet, RGB scaled to 0..1.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -101,11 +101,13 @@ class Preprocessing:
         Without `percentile` uint8 stays; uint16 is divided by 257; float must lie in 0..1 and is
         multiplied by 255; bool becomes 0 and 255. With it any real type of any range is stretched,
         from smallest to largest where the two percentiles are equal; an image of a single value is
-        0. A grey image is repeated to C channels, RGB becomes its luminance where C is 1, alpha is
-        dropped (before it could be stretched).
+        0. A grey image is repeated to C channels, RGB becomes its luminance where C is 1. What a
+        file calls alpha is dropped (before it could be stretched), unless the file has C channels
+        with it.
 
         Args:
-            source: path, or array (H, W) or (H, W, channels), RGB.
+            source: path, what `read_samples` gives, or array (H, W) or (H, W, channels), RGB, of
+                which no channel is alpha.
             name: what an error calls it; by default its path.
 
         Returns:
@@ -116,13 +118,19 @@ class Preprocessing:
                 value is not finite.
         """
         name = name or source_name(source)
-        pixels = source if isinstance(source, np.ndarray) else read_image(source, self.page)
-        pixels = _without_alpha(pixels, self.channels, name)
+        pixels = _planes(self._samples(source), self.channels, name)
         if self.percentile is None:
             pixels = _to_uint8(pixels, name)
         else:
             pixels = _stretched(pixels, self.percentile, name)
         return _to_channels(pixels, self.channels)
+
+    def _samples(self, source: Source) -> Samples:
+        if isinstance(source, Samples):
+            return source
+        return (
+            Samples(source) if isinstance(source, np.ndarray) else read_samples(source, self.page)
+        )
 
     def image(self, source: Source) -> NDArray[np.uint8]:
         """`fit` of `original`: (H, W, C) uint8 of which the network's input is made."""
@@ -255,21 +263,24 @@ def fit_normalization(
 
 def source_name(source: Source) -> str:
     """What an error calls an image."""
-    return "the array" if isinstance(source, np.ndarray) else str(source)
+    return str(source) if isinstance(source, str | Path) else "the array"
 
 
-def _without_alpha(pixels: NDArray[Any], channels: int, name: str) -> NDArray[Any]:
+def _planes(samples: Samples, channels: int, name: str) -> NDArray[Any]:
+    """(H, W, n) with n = 1 or ``channels``, or RGB that becomes grey."""
+    pixels = samples.pixels
     if pixels.ndim not in (2, 3) or pixels.size == 0:
         raise UserError(f"Image {name} has shape {pixels.shape}", "give (H, W) or (H, W, channels)")
     if pixels.ndim == 2:
         pixels = pixels[..., None]
+    if samples.alpha and pixels.shape[2] != channels:
+        pixels = samples.opaque()
     found = pixels.shape[2]
-    if found != channels and found in (2, 4):
-        pixels = pixels[..., :-1]
-    if pixels.shape[2] not in (1, channels) and (pixels.shape[2], channels) != (3, 1):
+    if found not in (1, channels) and (found, channels) != (3, 1):
+        unmarked = ", none of them marked as alpha" if found in (2, 4) else ""
         raise UserError(
-            f"Image {name} has {found} channels, the network takes {channels}",
-            "set dataset.channels, or convert the image to grey or RGB",
+            f"Image {name} has {found} channels{unmarked}; the network takes {channels}",
+            f"dataset.channels={found} trains on all, else convert the images to grey or RGB",
         )
     return pixels
 

@@ -15,7 +15,7 @@ from medt.data.layout import Case
 from medt.data.preprocessing import Preprocessing
 from medt.drawing import Color, Picture, contact_sheet, outlined, strip
 from medt.errors import UserError
-from medt.images import read_image
+from medt.images import read_samples
 
 Item = TypeVar("Item")
 
@@ -80,7 +80,7 @@ def spread(items: Sequence[Item], most: int) -> list[Item]:
 def read_pair(
     case: Case, labels: Labels, page: int | None = None
 ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-    """A case's image as its file stores it, and its mask (H, W) as class ids.
+    """A case's image as its file stores it, without alpha, and its mask (H, W) as class ids.
 
     Args:
         page: which image of a stack, from 0.
@@ -90,7 +90,7 @@ def read_pair(
     """
     if case.mask is None:
         raise UserError(f"Case {case.name} has no mask", "only pairs can be shown")
-    return read_image(case.image, page), labels.read(case.mask, page)
+    return read_samples(case.image, page).opaque(), labels.read(case.mask, page)
 
 
 def picture_of(image: torch.Tensor, preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from medt.errors import UserError
 from medt.files import IMAGE_EXTENSIONS, check_link, natural_key
-from medt.images import read_image, read_mask
+from medt.images import read_image, read_mask, read_samples
 from medt.inference.areas import Summary, class_rows
 from medt.inference.averaging import NotFiniteError
 from medt.inference.instances import NO_RULE, InstanceRule, find_objects
@@ -173,16 +173,16 @@ def _predict(
     if CONTROLS.search(name):
         return f"{one.path}: its name is no UTF-8 or holds control characters (rename it)"
     try:
-        pixels = read_image(one.path, steps.page)
-        image = steps.original(pixels, str(one.path))
+        samples = read_samples(one.path, steps.page)
+        image = steps.original(samples, str(one.path))
     except UserError as error:
         return str(error)
-    if steps.percentile is None and _is_dark(pixels, steps.mean):
+    if steps.percentile is None and _is_dark(samples.pixels, steps.mean):
         outcome.warnings.append(
             f"{one.path}: 16 bit, but no value above {TWELVE_BITS}, so nearly black to the network "
             "(multiply 12 bit images by 16, or train with dataset.normalize=percentile)"
         )
-    del pixels
+    del samples
     try:
         ids, maps = _predict_maps(predictor, image, due, progress)
     except NotFiniteError as error:

@@ -100,6 +100,7 @@ def fact(height: int, width: int, small: float | None = None, **image: object) -
         height=height,
         width=width,
         channels=1,
+        alpha=0,
         mean=(0.5,),
         deviation=(0.2,),
         thumbnail=np.zeros((64, 64), np.uint8),

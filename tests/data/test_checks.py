@@ -45,7 +45,7 @@ ERRORS: dict[str, Fault] = {
     "a mask value that is no class": (spoiled.strange_value, "labels", ONE, (
         "case_3.png holds values that are no class: 7", "dataset.classes")),
     "channels that the network cannot take": (spoiled.five_channels, "unsuitable", ONE, (
-        "five.tif has 5 channels, the network takes 3", "dataset.channels")),
+        "five.tif has 5 channels; the network takes 3", "dataset.channels")),
     "numbers that are none": (spoiled.not_a_number, "unsuitable", ONE, (
         "Images that the network cannot take", "case_3.tif holds")),
     "floating point beyond 0..1": (spoiled.beyond_one, "unsuitable", ONE, (

@@ -14,6 +14,7 @@ from medt.data.layout import Case
 from medt.data.preprocessing import IMAGENET_MEAN, Preprocessing, fit_normalization
 from medt.errors import UserError
 from medt.files import write_png
+from medt.images import Samples
 
 
 def unit(size: tuple[int, int] = (8, 8), channels: int = 3) -> Preprocessing:
@@ -27,12 +28,13 @@ def test_any_image_becomes_the_tensor_of_the_network(data: st.DataObject) -> Non
     shape = data.draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
     source = data.draw(st.sampled_from([(), (1,), (2,), (3,), (4,)]))
     target = 1 if source == (2,) else data.draw(st.sampled_from([1, 3]))
+    alpha = (source[0] - 1,) if source in ((2,), (4,)) else ()
     elements = st.floats(0, 1, width=32) if np.issubdtype(dtype, np.floating) else None
     image = data.draw(arrays(dtype, shape + source, elements=elements))
     size = data.draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
     preprocessing = unit(size, target)
     before = image.copy()
-    resized = preprocessing.image(image)
+    resized = preprocessing.image(Samples(image, alpha))
     tensor = preprocessing.tensor(resized)
     assert resized.dtype == np.uint8
     assert resized.shape == (*size, target)
@@ -41,7 +43,7 @@ def test_any_image_becomes_the_tensor_of_the_network(data: st.DataObject) -> Non
     assert tensor.is_contiguous()
     assert 0 <= tensor.min() <= tensor.max() <= 1
     np.testing.assert_array_equal(image, before)
-    own_size = preprocessing.original(image)
+    own_size = preprocessing.original(Samples(image, alpha))
     assert own_size.shape == (*shape, target)
     assert own_size.min() <= resized.min() <= resized.max() <= own_size.max()
 
@@ -66,7 +68,11 @@ def test_channels_are_repeated_weighed_or_dropped() -> None:
     red_green_blue = np.eye(3, dtype=np.uint8)[None] * 255
     assert unit(channels=1).original(red_green_blue).ravel().tolist() == [76, 150, 29]
     rgba = np.array([[[1, 2, 3, 0]]], np.uint8)
-    assert unit().original(rgba).tolist() == [[[1, 2, 3]]]
+    assert unit().original(Samples(rgba, (3,))).tolist() == [[[1, 2, 3]]]
+    with pytest.raises(
+        UserError, match=r"4 channels, none of them marked as alpha; .*channels=4 trains"
+    ):
+        unit().original(rgba)
     assert unit(channels=4).original(rgba).tolist() == [[[1, 2, 3, 0]]]
 
 
@@ -138,7 +144,8 @@ class TestPercentile:
         rgba = np.concatenate([rgb, np.full((9, 9, 1), 65535, np.uint16)], axis=2)
         for channels in (1, 3):
             steps = self.stretch(channels)
-            np.testing.assert_array_equal(steps.original(rgba), steps.original(rgb))
+            dropped = steps.original(Samples(rgba, (3,)))
+            np.testing.assert_array_equal(dropped, steps.original(rgb))
 
     def test_a_few_bright_pixels_on_nothing_are_seen(self) -> None:
         image = np.zeros((100, 100), np.uint16)
@@ -203,7 +210,9 @@ class TestCropSampling:
 
 def test_a_refused_file_is_named(tmp_path: Path) -> None:
     write_png(tmp_path / "rgb.png", np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(UserError, match=r"rgb\.png has 3 channels, the network takes 2"):
+    with pytest.raises(
+        UserError, match=r"rgb\.png has 3 channels; the network takes 2 .*channels=3 trains"
+    ):
         unit(channels=2).image(tmp_path / "rgb.png")
 
 

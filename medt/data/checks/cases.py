@@ -19,7 +19,7 @@ from medt.data.labels import Labels
 from medt.data.layout import Case, DatasetIndex
 from medt.data.preprocessing import STRETCHES, Preprocessing
 from medt.errors import UserError
-from medt.images import read_image, read_mask
+from medt.images import Samples, read_mask, read_samples
 from medt.metrics.pixel import IGNORE_INDEX
 
 PERCENTILES = (1, 50, 99)
@@ -27,7 +27,7 @@ SMALLER_OBJECTS = 10  # the percentile of a case's objects that stands for its s
 MOST_WORKERS = 8  # each holds an image and its mask
 ROWS = 64  # counted at a time
 MOST_SAMPLES = 1_000_000  # pixels of a plane that are sorted where they cannot be counted
-KINDS = {1: "grey", 2: "grey + alpha", 3: "RGB", 4: "RGBA"}
+KINDS = {(1, 0): "grey", (1, 1): "grey + alpha", (3, 0): "RGB", (3, 1): "RGBA"}  # and alpha
 
 Result = TypeVar("Result")
 
@@ -72,6 +72,8 @@ class ImageFacts:
 
     Attributes:
         dtype: of the stored numbers.
+        channels: of all kinds, alpha among them.
+        alpha: how many of them the file calls alpha.
         low, high: the least and the greatest finite number stored.
         mean, deviation: per colour channel, as shares of the largest number that an integer type
             holds; floating point as it is.
@@ -83,6 +85,7 @@ class ImageFacts:
     height: int
     width: int
     channels: int
+    alpha: int
     dtype: str
     low: float
     high: float
@@ -94,8 +97,9 @@ class ImageFacts:
 
     @property
     def kind(self) -> str:
-        """Such as "RGB uint8"."""
-        return f"{KINDS.get(self.channels, f'{self.channels} channels')} {self.dtype}"
+        """Such as "RGB uint8" or "grey + alpha uint16"."""
+        known = KINDS.get((self.channels - self.alpha, self.alpha))
+        return f"{known or f'{self.channels} channels'} {self.dtype}"
 
 
 @dataclass(frozen=True)
@@ -178,15 +182,16 @@ def examine_case(
             faults.append(Fault(code, error.message, error.hint))
             return None
 
-    pixels = tried("unreadable", lambda: read_image(case.image, page))
+    samples = tried("unreadable", lambda: read_samples(case.image, page))
     ids = tried("unreadable", lambda: _read_values(case, labels, page))
     if ids is not None:
         values = ids
         ids = tried("labels", lambda: labels.class_ids(values, str(case.mask)))
     instances = tried("unreadable", lambda: _read_instances(case, page)) if case.instances else None
-    if pixels is not None:
-        taken = pixels
+    if samples is not None:
+        taken = samples
         tried("unsuitable", lambda: _check_suitable(taken, case, settings))
+    pixels = None if samples is None else samples.pixels
     sized = (("image", pixels), ("mask", ids), ("instances", instances))
     shapes = {name: array.shape[:2] for name, array in sized if array is not None}
     if len(set(shapes.values())) > 1:
@@ -196,7 +201,7 @@ def examine_case(
         )
     return CaseFacts(
         case,
-        None if pixels is None else _image_facts(pixels, settings.channels),
+        None if samples is None else _image_facts(samples, settings.channels),
         None if ids is None else _mask_facts(ids, instances),
         tuple(faults),
     )
@@ -219,37 +224,36 @@ def _read_instances(case: Case, page: int | None) -> NDArray[Any]:
     return instances
 
 
-def _check_suitable(pixels: NDArray[Any], case: Case, settings: Settings) -> None:
+def _check_suitable(samples: Samples, case: Case, settings: Settings) -> None:
     """Raises UserError for what the preprocessing refuses: a type, channels, a range of floats."""
     channels = settings.channels
     plain = (0.0,) * channels, (1.0,) * channels
     percentile = STRETCHES.get(settings.normalize)
     decoder = Preprocessing((1, 1), channels, *plain, percentile=percentile)
+    pixels = samples.pixels
     decisive = pixels if pixels.dtype.kind == "f" else np.zeros_like(pixels[:1, :1])
-    try:
-        decoder.original(decisive)
-    except UserError as error:
-        named = error.message.replace("the array", str(case.image))
-        raise UserError(named, error.hint) from error
+    decoder.original(Samples(decisive, samples.alpha), str(case.image))
 
 
-def _image_facts(pixels: NDArray[Any], channels: int) -> ImageFacts:
-    planes = pixels[..., None] if pixels.ndim == 2 else pixels
-    height, width, found = planes.shape
-    if found in (2, 4) and found != channels:
-        planes = planes[..., :-1]  # alpha, which the network does not see
+def _image_facts(samples: Samples, channels: int) -> ImageFacts:
+    pixels = samples.pixels
+    found = pixels.shape[2] if pixels.ndim == 3 else 1
+    planes = pixels if found == channels else samples.opaque()
+    planes = planes[..., None] if planes.ndim == 2 else planes
+    height, width = pixels.shape[:2]
     statistics = [_statistics(np.ascontiguousarray(plane)) for plane in np.moveaxis(planes, -1, 0)]
     return ImageFacts(
         height=height,
         width=width,
         channels=found,
+        alpha=len(samples.alpha),
         dtype=str(pixels.dtype),
         low=min(s.low for s in statistics),
         high=max(s.high for s in statistics),
         mean=tuple(s.mean for s in statistics),
         deviation=tuple(s.deviation for s in statistics),
         percentiles=tuple(s.percentiles for s in statistics),
-        thumbnail=thumbnail(pixels),
+        thumbnail=thumbnail(samples.opaque()),
         digest=_digest(pixels),
     )
 

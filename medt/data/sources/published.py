@@ -38,7 +38,7 @@ from medt.data.splits import (
 )
 from medt.errors import UserError
 from medt.files import atomic_folder, remove_abandoned, temporary_beside, write_png
-from medt.images import decode_image
+from medt.images import decode_image, decode_samples
 from medt.locks import locked_beside
 
 Progress = Callable[[int, int], None]
@@ -288,7 +288,8 @@ def _read_all(
 
     def read(case: ArchivedCase) -> Thumbnail:
         archive.verify(case.annotations)
-        return thumbnail(decode_image(archive.read(case.image), case.image, case.page))
+        samples = decode_samples(archive.read(case.image), case.image, case.page)
+        return thumbnail(samples.opaque())
 
     return dict(_in_threads(read, cases, bar))
 

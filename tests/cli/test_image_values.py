@@ -1,0 +1,88 @@
+"""What the numbers and channels of files mean reaches the network, whatever wrote the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import check_data
+import numpy as np
+import predict
+import pytest
+import tifffile
+import train
+from PIL import Image
+
+TINY = ["dataset=folder", "dataset.image_size=32", "model=gated_axial_unet"]
+TINY += ["model.depths=[1,1]", "trainer.epochs=1", "trainer.device=cpu", "augmentation=flip"]
+
+
+def scene(number: int, channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """A 16 bit image whose object is seen in its last channel only, and its mask."""
+    rng = np.random.default_rng(number)
+    image = rng.integers(0, 20000, (40, 36, channels)).astype(np.uint16)
+    mask = np.zeros((40, 36), np.uint8)
+    top, left = rng.integers(2, 18, 2)
+    mask[top : top + 14, left : left + 14] = 1
+    image[..., -1] += (mask * np.uint16(30000)).astype(np.uint16)
+    return image, mask
+
+
+def write_set(folder: Path, channels: int = 3, count: int = 8, **how: Any) -> list[str]:
+    """A folder of such images and its overrides."""
+    for number in range(count):
+        image, mask = scene(number, channels)
+        for kind in ("images", "masks"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(folder / "images" / f"{number}.tif", image, **how)
+        Image.fromarray(mask).save(folder / "masks" / f"{number}.png")
+    return [f"dataset.images={folder}/images", f"dataset.masks={folder}/masks"]
+
+
+def test_a_network_sees_the_same_pixels_however_their_file_is_tagged(tmp_path: Path) -> None:
+    tagged = write_set(tmp_path / "rgb", photometric="rgb")
+    assert train.main([*TINY, *tagged, f"run_dir={tmp_path}/run"]) == 0
+    masks = {}
+    for name, how in {
+        "rgb": {"photometric": "rgb"},
+        "plain": {"photometric": "minisblack", "planarconfig": "contig"},
+        "planes": {"photometric": "minisblack", "planarconfig": "separate"},
+    }.items():
+        (tmp_path / name).mkdir(exist_ok=True)
+        image = scene(3)[0]
+        pixels = np.moveaxis(image, -1, 0) if name == "planes" else image
+        tifffile.imwrite(tmp_path / f"{name}/one.tif", pixels, **how)
+        given = [f"input={tmp_path}/{name}/one.tif", f"output={tmp_path}/{name}_out"]
+        assert predict.main([f"checkpoint={tmp_path}/run", "probabilities=true", *given]) == 0
+        masks[name] = tifffile.imread(next((tmp_path / f"{name}_out").rglob("probabilities/*.tif*")))
+    for name in ("plain", "planes"):
+        np.testing.assert_array_equal(masks[name], masks["rgb"])
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_other_numbers_of_channels_are_said_with_the_setting_that_takes_them(
+    channels: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    how = {"photometric": "minisblack", "planarconfig": "contig"}
+    data = write_set(tmp_path, channels, **how)
+    assert train.main([*TINY, *data, f"run_dir={tmp_path}/run"]) == 1
+    said = capsys.readouterr().err
+    assert f"has {channels} channels" in said
+    assert "the network takes 3" in said
+    setting = f"dataset.channels={channels}"
+    assert setting in said
+    assert train.main([*TINY, *data, setting, f"run_dir={tmp_path}/run"]) == 0
+
+
+def test_images_that_differ_in_their_last_channel_are_not_alike(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first three of five channels are the same in all images."""
+    how: dict[str, Any] = {"photometric": "minisblack", "planarconfig": "contig"}
+    data = write_set(tmp_path, 5, count=12, **how)
+    for path in (tmp_path / "images").iterdir():
+        image = tifffile.imread(path)
+        image[..., :3] = scene(0, 5)[0][..., :3]
+        tifffile.imwrite(path, image, **how)
+    assert check_data.main([TINY[0], *data, "dataset.channels=5", f"output={tmp_path}/out"]) == 0
+    assert "look alike" not in capsys.readouterr().err
