@@ -240,12 +240,15 @@ def check_finite_weights(weights: Mapping[str, Tensor], file: str) -> None:
     """Refuse weights that can only give NaN.
 
     Raises:
-        UserError: a value is NaN or infinite, or a running variance is negative.
+        UserError: a value is complex, NaN or infinite, as the networks' 32 bit numbers have it, or
+            a running variance is negative.
     """
     for name, value in weights.items():
-        if not value.is_floating_point():
+        if value.is_complex():
+            fault = "complex numbers"
+        elif not value.is_floating_point():
             continue
-        if not value.isfinite().all():
+        elif not value.float().isfinite().all():
             fault = "NaN or infinite values"
         elif name.endswith("running_var") and (value < 0).any():
             fault = "a negative variance"

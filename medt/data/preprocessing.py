@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from medt.data.crops import mirrored
 from medt.data.layout import Case
 from medt.errors import UserError
+from medt.files import environment_number
 from medt.images import Samples, read_samples
 from medt.metrics.pixel import IGNORE_INDEX
 from medt.signatures import check_arguments
@@ -29,7 +30,9 @@ Source = str | Path | Samples | NDArray[Any]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 STD_FLOOR = 0.01
-MOST_INPUT_PIXELS = 2**24  # 4096 x 4096, of which one layer of 64 channels takes 4 GB
+MOST_INPUT_PIXELS = 2**22  # 2048 x 2048, of which one layer of 64 channels takes 1 GB
+# Of a mean and a standard deviation; what is beyond gives infinite or rounded inputs.
+LARGEST_SHIFT, SMALLEST_SCALE = 1e9, 1e-9
 # By the name of the normalisation, see `Preprocessing.percentile`.
 STRETCHES = {"percentile": 0.5}
 SAMPLINGS = ("resize", "crop")
@@ -69,13 +72,16 @@ class Preprocessing:
                 f"Image size {self.image_size} with {self.channels} channels is impossible",
                 "give height and width, and at least one channel",
             )
-        if self.image_size[0] * self.image_size[1] > MOST_INPUT_PIXELS:
+        most = environment_number("MEDT_MAX_INPUT_PIXELS", MOST_INPUT_PIXELS)
+        if self.image_size[0] * self.image_size[1] > most:
             raise UserError(
                 f"Image size {self.image_size} is larger than any network here is trained on",
-                f"at most {MOST_INPUT_PIXELS:,} pixels; larger images are taken in windows",
+                f"at most {most:,} pixels (MEDT_MAX_INPUT_PIXELS in the environment allows more); "
+                "larger images are taken in windows",
             )
         fits = len(self.mean) == len(self.std) == self.channels
-        if not fits or not np.isfinite([*self.mean, *self.std]).all() or min(self.std) <= 0:
+        shifts = all(abs(value) <= LARGEST_SHIFT for value in (*self.mean, *self.std))
+        if not fits or not shifts or min(self.std) < SMALLEST_SCALE:
             raise UserError(
                 f"Mean {self.mean} and std {self.std} do not fit {self.channels} channels",
                 "one mean and one positive std per channel",

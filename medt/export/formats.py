@@ -55,7 +55,7 @@ def export_network(checkpoint: Checkpoint, path: Path, kind: str) -> float:
             with _quiet():
                 write(checkpoint, model, torch.randn(TRACED, *shape), temporary)
                 exported = read(checkpoint, temporary)
-                difference, scale = _compare(model, exported, shape)
+                difference, scale = _compare(model, exported, shape, checkpoint.file)
         except ImportError as error:
             raise UserError(
                 f"format={kind} needs {error.name}", "pip install -e '.[export]'"
@@ -73,7 +73,9 @@ def export_network(checkpoint: Checkpoint, path: Path, kind: str) -> float:
     return difference
 
 
-def _compare(model: nn.Module, exported: Network, shape: tuple[int, ...]) -> tuple[float, float]:
+def _compare(
+    model: nn.Module, exported: Network, shape: tuple[int, ...], name: str
+) -> tuple[float, float]:
     """The largest difference and the largest magnitude of the logits of random images."""
     generator = torch.Generator().manual_seed(0)
     difference = scale = 0.0
@@ -81,7 +83,7 @@ def _compare(model: nn.Module, exported: Network, shape: tuple[int, ...]) -> tup
         images = torch.randn(batch, *shape, generator=generator)
         with torch.inference_mode():
             expected = model(images)
-        check_finite(expected, "the network")
+        check_finite(expected, name)
         found = exported(images)
         if found.shape != expected.shape:
             raise ValueError(f"it gives {tuple(found.shape)} for {tuple(images.shape)}")

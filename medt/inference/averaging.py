@@ -102,11 +102,18 @@ class FlipsAndTurns(nn.Module):
     """The mean of a network's probabilities over the eight flips and quarter turns of its input.
 
     Of an input that is not square, over the four that keep its shape.
+
+    Args:
+        network: maps float32 (N, C, H, W) to logits (N, classes, H, W).
+        name: of the network, for the error.
+
+    Raises:
+        NotFiniteError: in `forward`, an output holds NaN or infinite values.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, name: str = "the network") -> None:
         super().__init__()
-        self.network = network
+        self.network, self.name = network, name
 
     def forward(self, x: Tensor) -> Tensor:
         """Float32 (N, C, H, W) to the logarithm of mean probabilities (N, classes, H, W)."""
@@ -115,7 +122,9 @@ class FlipsAndTurns(nn.Module):
         for flipped in (False, True):
             for turn in turns:
                 turned = torch.rot90(x.flip(3) if flipped else x, turn, (2, 3))
-                back = torch.rot90(self.network(turned), -turn, (2, 3))
+                logits = self.network(turned)
+                check_finite(logits, self.name)
+                back = torch.rot90(logits, -turn, (2, 3))
                 given.append(back.flip(3) if flipped else back)
         return _log_mean(given)
 

@@ -36,6 +36,7 @@ class Predictor:
         preprocessing: from an image to the network's input.
         classes: in the order of the logits' channels, background first.
         device: such as "cpu" or "cuda:0".
+        name: of the network, for errors: its checkpoint.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class Predictor:
         preprocessing: Preprocessing,
         classes: Sequence[SegmentationClass],
         device: str | torch.device = "cpu",
+        name: str = "the network",
     ) -> None:
+        self.name = name
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.preprocessing = preprocessing
@@ -101,7 +104,9 @@ class Predictor:
             sampling = next(key for key, value in MODES.items() if value == mode)
             preprocessing = replace(preprocessing, sampling=sampling)
         classes = [SegmentationClass.from_dict(c) for c in first.classes]
-        return cls(FlipsAndTurns(model) if tta else model, preprocessing, classes, device)
+        name = first.file if alone else "the ensemble"
+        network = FlipsAndTurns(model, name) if tta else model
+        return cls(network, preprocessing, classes, device, name)
 
     @property
     def averages(self) -> bool:
@@ -236,7 +241,7 @@ class Predictor:
                 + ", ".join(c.name for c in self.classes),
                 "use the dataset's number of classes as the model's",
             )
-        check_finite(logits, "the network")
+        check_finite(logits, self.name)
         return logits
 
 

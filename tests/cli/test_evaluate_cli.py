@@ -78,7 +78,10 @@ def test_tuning_prints_a_rule_that_can_be_pasted(
     checkpoint = f"checkpoint={run}/checkpoints/best.pt"
     assert evaluate.main([checkpoint, "tune=true", "postprocess=components"]) == 0
     printed = capsys.readouterr().out
-    assert "2 cases (val), by the mean over cases that show objects of the objects' panoptic quality" in printed
+    assert (
+        "2 cases (val), by the mean over cases that show objects of the objects' panoptic quality"
+        in printed
+    )
     rule = printed.rpartition("best, for evaluate.py and predict.py: ")[2].split()
     assert not (run / "evaluation").exists()
     assert evaluate.main([checkpoint, *rule]) == 0

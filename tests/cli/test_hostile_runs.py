@@ -25,6 +25,8 @@ Refused = Callable[..., None]
 Content = dict[str, Any]
 Change = Callable[[Content], object]
 
+F64 = torch.float64
+
 
 class OwnLoss(nn.Module):
     """A class that the user may name."""
@@ -211,6 +213,14 @@ HOSTILE: dict[str, Change] = {
     "meta": lambda c: weight(c, lambda w: w.to("meta")),
     "expanded": lambda c: weight(c, lambda w: torch.zeros(1).expand(2**40)),
     "weight NaN": lambda c: weight(c, lambda w: w * float("nan")),
+    "weight beyond 32 bits": lambda c: weight(c, lambda w: torch.full_like(w, 1e300, dtype=F64)),
+    "weight complex": lambda c: weight(c, lambda w: w.to(torch.complex64)),
+    "std that divides to infinity": lambda c: c["preprocessing"].update(std=[1e-320] * 3),
+    "mean beyond all images": lambda c: c["preprocessing"].update(mean=[1e308] * 3),
+    "an input of gigabytes": lambda c: (
+        c["preprocessing"].update(image_size=[4096, 4096]),
+        c["model"].update(image_size=4096),
+    ),
     "weight infinite": lambda c: weight(c, lambda w: w + float("inf")),
     "weights of numbers": lambda c: c.update(weights={"a": 1}),
     "weights a list": lambda c: c.update(weights=[torch.ones(1)]),

@@ -54,7 +54,9 @@ def test_a_network_sees_the_same_pixels_however_their_file_is_tagged(tmp_path: P
         tifffile.imwrite(tmp_path / f"{name}/one.tif", pixels, **how)
         given = [f"input={tmp_path}/{name}/one.tif", f"output={tmp_path}/{name}_out"]
         assert predict.main([f"checkpoint={tmp_path}/run", "probabilities=true", *given]) == 0
-        masks[name] = tifffile.imread(next((tmp_path / f"{name}_out").rglob("probabilities/*.tif*")))
+        masks[name] = tifffile.imread(
+            next((tmp_path / f"{name}_out").rglob("probabilities/*.tif*"))
+        )
     for name in ("plain", "planes"):
         np.testing.assert_array_equal(masks[name], masks["rgb"])
 

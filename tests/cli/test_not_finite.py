@@ -65,7 +65,9 @@ class TestPredictions:
         assert predict.main(given) == 1
         said = capsys.readouterr()
         assert said.err.count("\n") == 1
-        assert f"{images}/white.png: the output of the network {SOLVED}" in said.err
+        assert (
+            f"{images}/white.png: the output of {tiny_run}/checkpoints/best.pt {SOLVED}" in said.err
+        )
         assert "1 of 2 masks written" in said.out
         assert [path.name for path in (tmp_path / "o").glob("*.png")] == ["dark.png"]
 
@@ -87,6 +89,32 @@ class TestPredictions:
         for image in (images / "white.png", np.full((40, 40, 3), 255, np.uint8)):
             with pytest.raises(UserError, match=rf"(white\.png|the array): the output .* {SOLVED}"):
                 predictor.predict(image)
+
+    @pytest.mark.parametrize("more", [[], ["tta=true"]])
+    def test_minus_infinity_is_no_certainty(
+        self,
+        refused: Refused,
+        tiny_run: Path,
+        tmp_path: Path,
+        more: list[str],
+        images: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        build = medt.checkpoint.Checkpoint.build_model  # type: ignore[attr-defined]
+
+        def certain(checkpoint: medt.checkpoint.Checkpoint) -> nn.Module:  # type: ignore[name-defined]
+            model: nn.Module = build(checkpoint)
+            bias = torch.tensor([0.0, -math.inf])[:, None, None]
+            model.register_forward_hook(lambda _, __, out: out * 0 + bias)
+            return model
+
+        monkeypatch.setattr("medt.checkpoint.Checkpoint.build_model", certain)
+        tiny_dataset()
+        given = [f"checkpoint={tiny_run}", *more]
+        refused(evaluate.main, given, SOLVED, "best.pt")
+        refused(evaluate.main, [*given, "tune=true"], SOLVED, "best.pt")
+        assert predict.main([*given, f"input={images}", f"output={tmp_path}/o"]) == 1
+        assert list((tmp_path / "o").glob("*.png")) == []
 
     @pytest.mark.usefixtures("overflowing")
     @pytest.mark.parametrize("more", [[], ["tune=true"], ["protocol=paper"]])
@@ -152,5 +180,5 @@ class TestAverages:
 
     @pytest.mark.parametrize("value", [math.nan, math.inf])
     def test_flips_and_turns_hide_nothing(self, value: float) -> None:
-        averaged = FlipsAndTurns(Constant(value))(torch.zeros(1, 3, 8, 8))
-        assert not averaged.isfinite().all()
+        with pytest.raises(NotFiniteError, match=r"a\.pt"):
+            FlipsAndTurns(Constant(value), "a.pt")(torch.zeros(1, 3, 8, 8))
