@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from command import checkpoint_files, plain, print_table, progress, run, shown
+from evaluation_data import cases_trained_on, open_index, split_otherwise, trained_elsewhere
 from omegaconf import DictConfig
-from training_data import located
 
 from medt.errors import UserError
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
-    from medt.checkpoint import Checkpoint
     from medt.data.dataset import SegmentationDataset
-    from medt.data.layout import DatasetIndex
     from medt.inference.predictor import Predictor
 
 
@@ -93,6 +91,7 @@ def evaluate(cfg: DictConfig) -> int:
             "tta": cfg.tta,
         }
         evaluation.summary["splits_digest"] = index.splits_digest
+        evaluation.summary["external"] = trained_elsewhere(checkpoints[0], cfg)
         print_table(render(evaluation))
         report = report_of(cfg, evaluation, checkpoints, predictor, index, dataset, curves)
         write_evaluation(evaluation, folder, report)
@@ -104,58 +103,6 @@ def evaluate(cfg: DictConfig) -> int:
     others = "".join(f"\nand {shown(Path(one.file))}" for one in checkpoints[1:])
     print(f"\n{shown(path)}, {trained}{others}\nwritten to {shown(folder)}, see report.html there")
     return 0
-
-
-def open_index(cfg: DictConfig, checkpoint: Checkpoint, predictor: Predictor) -> DatasetIndex:
-    """The dataset asked for, else the one trained on; its classes must be the network's."""
-    from medt.data.sources import open_dataset
-
-    if cfg.dataset is not None:
-        index = open_dataset(plain(cfg.dataset), draws=True)
-    elif checkpoint.dataset:
-        index = open_dataset(
-            located(checkpoint.dataset, cfg.paths.data, checkpoint.file, "evaluate")
-        )
-    else:
-        raise UserError(
-            f"{checkpoint.file} was imported and names no dataset",
-            "give one: dataset=glas, or another",
-        )
-    trained, present = ([c.name for c in owner.classes] for owner in (predictor, index))
-    if trained != present:
-        raise UserError(
-            f"{checkpoint.file} was trained on the classes {', '.join(trained)}, "
-            f"but dataset {index.name} has {', '.join(present)}",
-            "evaluate on a dataset with the same classes; those of your own folder are named by "
-            f"'dataset.classes=[{','.join(trained)}]'",
-        )
-    return index
-
-
-def split_otherwise(checkpoint: Checkpoint, index: DatasetIndex) -> str:
-    """What to say where the dataset is the one trained on and its split file says other things."""
-    trained = checkpoint.dataset
-    known = trained.get("splits_digest")
-    if not known or known == index.splits_digest or trained.get("splits_file") is None:
-        return ""
-    same = trained["name"] != "folder" and trained["name"] == index.name
-    if not same and Path(trained["splits_file"]) != index.splits_file:
-        return ""
-    return (
-        f"{index.splits_file} ({index.splits_digest}) does not split as the network was trained "
-        f"({known}): cases of a split may be others"
-    )
-
-
-def cases_trained_on(
-    cfg: DictConfig, checkpoints: Sequence[Checkpoint], dataset: SegmentationDataset
-) -> set[str]:
-    """Cases of a split other than train that the networks have seen, if it is their dataset."""
-    other = cfg.dataset is not None and cfg.dataset.name != checkpoints[0].dataset.get("name")
-    if other or cfg.split == "train":
-        return set()
-    trained_on = {case for one in checkpoints for case in one.training_cases}
-    return trained_on & {case.name for case in dataset.cases}
 
 
 def variant(cfg: DictConfig, networks: int) -> str:

@@ -64,13 +64,15 @@ def facts(
         f"{one.file} (SHA-256 {sha256(Path(one.file).read_bytes()).hexdigest()})"
         for one in checkpoints
     ]
+    elsewhere = summary["external"]
+    external = f", external: the network was trained on {elsewhere}" if elsewhere else ""
     return {
         "command": command_line("evaluate"),
         "checkpoint": "\n".join(files),
         "network": f"{first.model['_target_']}, {size}",
         "trained": f"{how}, {len(first.training_cases)} cases",
         "dataset": f"{index.name}, images in {index.cases[0].image.parent}",
-        "split": f"{cfg.split}, {summary['cases']} cases",
+        "split": f"{cfg.split}, {summary['cases']} cases{external}",
         "protocol": f"{evaluation.protocol}: {summary['protocol_means']}",
         "prediction": f"mode={summary['prediction']['mode']} tta={str(cfg.tta).lower()}",
         "objects": str(InstanceRule(**plain(cfg.postprocess))),

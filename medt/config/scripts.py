@@ -62,7 +62,7 @@ class EvaluateConfig:
         checkpoint: a best.pt or last.pt, or a list of them, whose networks are averaged.
         mode: resize or sliding_window; null is what the network was trained for.
         tta: average over flips and quarter turns, too.
-        split: train, val or test.
+        split: train, val, test, or all cases, such as those of an external set.
         dataset: another prepared dataset; null is the one that the checkpoint was trained on.
         tune: choose the numbers of `postprocess` on the validation cases, and score nothing else.
         tolerance: of the normalised surface distance: in micrometres where the dataset's pixel

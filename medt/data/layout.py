@@ -143,12 +143,12 @@ class DatasetIndex:
     facts: FileFacts = field(default_factory=FileFacts)
 
     def split(self, name: str) -> tuple[Case, ...]:
-        """The cases of one split, in natural order of their names.
+        """The cases of one split, or of "all", in natural order of their names.
 
         Raises:
             UserError: the split has no cases.
         """
-        chosen = tuple(case for case in self.cases if case.split == name)
+        chosen = tuple(case for case in self.cases if name in (case.split, "all"))
         if not chosen:
             there = ", ".join(f"{split} ({n})" for split, n in self.counts().items()) or "no cases"
             raise UserError(

@@ -91,9 +91,12 @@ def render(evaluation: Evaluation) -> RenderableType:
     cases, splits = summary["cases"], ", ".join(summary["splits"])
     size = " x ".join(map(str, summary["image_size"]))
     rule = InstanceRule(**summary["postprocess"])
+    elsewhere = summary.get("external")
+    external = f"external: the network was trained on {elsewhere}\n" if elsewhere else ""
     head = Text(
         "\n".join(headline(summary))
-        + f"\n\n{cases} {'case' if cases == 1 else 'cases'} ({splits}), network size {size}\n"
+        + f"\n\n{external}{cases} {'case' if cases == 1 else 'cases'} ({splits}), "
+        f"network size {size}\n"
         f"protocol {evaluation.protocol}: {summary['protocol_means']}\n"
         f"{rule}: {METHODS[rule.method]}"
     )

@@ -128,8 +128,9 @@ def recorded_scores(checkpoint: Checkpoint, evaluations: Path) -> list[str]:
             metrics = read_json(file)
             ours = of_weights(metrics, checkpoint.digest)
             if ours is not False:
+                name = file.parent.name + (" (external)" if metrics.get("external") else "")
                 unsaid = "" if ours else " (of which weights is not recorded)"
-                lines += _evaluation(file.parent.name + unsaid, metrics)
+                lines += _evaluation(name + unsaid, metrics)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise UserError(f"{file} is damaged", "restore it, or move its folder away") from error
     return lines

@@ -25,7 +25,7 @@ from medt.training.run_folder import GATE_PREFIX, RunFolder, without_circumstanc
 
 CURVES = ("train_loss", "val_loss", "val_dice")
 EVALUATION_NAME = re.compile(
-    rf"(.+-(?:{'|'.join(SPLITS)})-(?:{'|'.join(PROTOCOLS)}))(?:-(\d+))?", re.DOTALL
+    rf"(.+-(?:{'|'.join((*SPLITS, 'all'))})-(?:{'|'.join(PROTOCOLS)}))(?:-(\d+))?", re.DOTALL
 )
 
 # A config as dotted keys.

@@ -35,7 +35,9 @@ FOLDER_SETTINGS = ("classes", "seed", "channels", "ignore", "mask", "mask_suffix
 NAMES = (*PUBLISHED, "synthetic", "folder")
 
 
-def open_dataset(settings: Mapping[str, Any], draws: bool = False) -> DatasetIndex:
+def open_dataset(
+    settings: Mapping[str, Any], draws: bool = False, splits: bool = True
+) -> DatasetIndex:
     """Index the dataset that the settings name.
 
     Args:
@@ -46,13 +48,14 @@ def open_dataset(settings: Mapping[str, Any], draws: bool = False) -> DatasetInd
             cases of train and val anew. Other keys are left alone.
         draws: whether what is absent is drawn: the images of "synthetic", the split of "folder".
             Only for settings that are the user's own words; without it nothing is ever written.
+        splits: whether a folder has splits; without them all of its cases are of the test.
 
     Raises:
         UserError: an unknown name, a key without a value or of the wrong kind, or whatever is wrong
             with the data.
     """
     check_settings(settings)
-    index = replace(_open(settings, draws), page=settings.get("page"))
+    index = replace(_open(settings, draws, splits), page=settings.get("page"))
     if settings.get("group") is not None:
         index = with_groups(index, settings["group"])
     index = replace(index, facts=FileFacts.of(index.training_files()))
@@ -65,7 +68,7 @@ def open_dataset(settings: Mapping[str, Any], draws: bool = False) -> DatasetInd
     return with_fold(index, settings["folds"], settings.get("fold") or 0)
 
 
-def _open(settings: Mapping[str, Any], draws: bool) -> DatasetIndex:
+def _open(settings: Mapping[str, Any], draws: bool, splits: bool) -> DatasetIndex:
     name = name_of(settings)
     if name == "synthetic":
         root, drawn = path_of(settings, "root"), SyntheticSet.of(settings)
@@ -79,6 +82,7 @@ def _open(settings: Mapping[str, Any], draws: bool) -> DatasetIndex:
             path_of(settings, "masks"),
             splits_file=Path(splits_file) if splits_file else None,
             draws=draws,
+            splits=splits,
             **_given(settings, FOLDER_SETTINGS),
         )
     command = f"python scripts/prepare_data.py dataset={name} source=<archive or folder>"

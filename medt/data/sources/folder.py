@@ -44,6 +44,7 @@ def open_folder(
     page: int | None = None,
     group: str | None = None,
     draws: bool = False,
+    splits: bool = True,
 ) -> DatasetIndex:
     """Index a folder of images and one of masks; every file is read once, to find faults now.
 
@@ -60,6 +61,7 @@ def open_folder(
         page: which image of a stack, from 0.
         group: what the split that is drawn keeps together, see ``groups_by``.
         draws: whether the split is drawn and ``splits_file`` written where that is absent.
+        splits: whether there are splits; without them all cases are of the test.
 
     Raises:
         UserError: files without partner, unreadable, or of different sizes; mask values that are no
@@ -69,7 +71,7 @@ def open_folder(
     if mask not in MASK_KINDS:
         raise UserError(f"dataset.mask={mask} is not known", f"use {' or '.join(MASK_KINDS)}")
     splits_file = splits_file or splits_beside(images)
-    undrawn = not splits_file.exists()
+    undrawn = splits and not splits_file.exists()
     if undrawn and not draws:
         raise UserError(f"No split file {splits_file}", "give dataset.splits_file=...")
     pairs = pair_files(images, masks, mask_suffix)
@@ -85,7 +87,8 @@ def open_folder(
         found = {name: one.thumbnail for name, one in inspected.items()}
         groups = groups_by(group, {name: pair[0] for name, pair in pairs.items()}) if group else {}
         _draw({k: v for k, v in found.items() if v is not None}, groups, seed, splits_file)
-    rows = _rows(list(pairs), splits_file)
+    whole = {name: SplitRow(name, "", "test") for name in pairs}
+    rows = _rows(list(pairs), splits_file) if splits else whole
     cases = tuple(
         Case(
             name,
@@ -105,8 +108,8 @@ def open_folder(
         channels,
         cases,
         plan.labels,
-        splits_file=splits_file,
-        splits_digest=digest_of(rows.values()),
+        splits_file=splits_file if splits else None,
+        splits_digest=digest_of(rows.values()) if splits else "",
     )
 
 

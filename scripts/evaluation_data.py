@@ -1,0 +1,102 @@
+"""What evaluate.py scores: the cases, in the network's classes, and what is to be said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from command import plain
+from omegaconf import DictConfig
+from training_data import located
+
+from medt.errors import UserError
+
+# Only what --help does not need is imported inside functions: torch takes seconds.
+if TYPE_CHECKING:
+    from medt.checkpoint import Checkpoint
+    from medt.data.dataset import SegmentationDataset
+    from medt.data.layout import DatasetIndex, SegmentationClass
+    from medt.inference.predictor import Predictor
+
+
+def open_index(cfg: DictConfig, checkpoint: Checkpoint, predictor: Predictor) -> DatasetIndex:
+    """The dataset asked for, else the one trained on; its classes must be the network's.
+
+    Where all cases are scored, a folder needs no split, and none is drawn.
+    """
+    from medt.data.sources import open_dataset
+
+    if cfg.dataset is not None:
+        index = open_dataset(plain(cfg.dataset), draws=True, splits=cfg.split != "all")
+    elif checkpoint.dataset:
+        index = open_dataset(
+            located(checkpoint.dataset, cfg.paths.data, checkpoint.file, "evaluate")
+        )
+    else:
+        raise UserError(
+            f"{checkpoint.file} was imported and names no dataset",
+            "give one: dataset=glas, or another",
+        )
+    trained, present = ([c.name for c in owner.classes] for owner in (predictor, index))
+    if set(trained) != set(present):
+        raise UserError(
+            f"{checkpoint.file} was trained on the classes {', '.join(trained)}, "
+            f"but dataset {index.name} has {', '.join(present)}",
+            "evaluate on a dataset with the same classes; those of your own folder are named by "
+            f"'dataset.classes=[{','.join(trained)}]'",
+        )
+    return index if trained == present else in_order(index, predictor.classes)
+
+
+def in_order(index: DatasetIndex, classes: Sequence[SegmentationClass]) -> DatasetIndex:
+    """The dataset with its classes, found by their names, in the order of the network's."""
+    place = {c.name: c.id for c in classes}
+    new_id = {c.id: place[c.name] for c in index.classes}
+    values = index.labels.values or {c.id: c.id for c in index.classes}
+    labels = replace(index.labels, values={value: new_id[own] for value, own in values.items()})
+    return replace(index, classes=tuple(classes), labels=labels)
+
+
+def trained_elsewhere(checkpoint: Checkpoint, cfg: DictConfig) -> str | None:
+    """The dataset trained on, if another one is asked for: the scores are then of an external test.
+
+    Of two folders the images decide.
+    """
+    trained = checkpoint.dataset
+    if cfg.dataset is None or not trained:
+        return None
+    own = plain(cfg.dataset)
+    if own["name"] != trained["name"]:
+        return str(trained["name"])
+    if own["name"] != "folder" or not trained.get("images"):
+        return None
+    folders = [Path(one["images"]).resolve() for one in (own, trained)]
+    return None if folders[0] == folders[1] else str(folders[1])
+
+
+def split_otherwise(checkpoint: Checkpoint, index: DatasetIndex) -> str:
+    """What to say where the dataset is the one trained on and its split file says other things."""
+    trained = checkpoint.dataset
+    known = trained.get("splits_digest")
+    if not known or known == index.splits_digest or trained.get("splits_file") is None:
+        return ""
+    same = trained["name"] != "folder" and trained["name"] == index.name
+    if not same and Path(trained["splits_file"]) != index.splits_file:
+        return ""
+    return (
+        f"{index.splits_file} ({index.splits_digest}) does not split as the network was trained "
+        f"({known}): cases of a split may be others"
+    )
+
+
+def cases_trained_on(
+    cfg: DictConfig, checkpoints: Sequence[Checkpoint], dataset: SegmentationDataset
+) -> set[str]:
+    """Cases of a split other than train that the networks have seen, if it is their dataset."""
+    other = cfg.dataset is not None and cfg.dataset.name != checkpoints[0].dataset.get("name")
+    if other or cfg.split == "train":
+        return set()
+    trained_on = {case for one in checkpoints for case in one.training_cases}
+    return trained_on & {case.name for case in dataset.cases}
