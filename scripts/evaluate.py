@@ -83,6 +83,7 @@ def evaluate(cfg: DictConfig) -> int:
                 tolerance=cfg.tolerance,
                 pixel_size=index.pixel_size,
                 empty=empty,
+                grouped_by=index.grouped_by,
             )
         evaluation.summary["prediction"] = {
             "checkpoints": [one.file for one in checkpoints],

@@ -79,7 +79,9 @@ def with_groups(index: DatasetIndex, rule: str) -> DatasetIndex:
         raise UserError(
             error.message, "move or delete the split file, and one is drawn that keeps them apart"
         ) from error
-    return replace(index, cases=cases, splits_digest=digest_of(rows))
+    return replace(
+        index, cases=cases, splits_digest=digest_of(rows), grouped_by=f"groups, by {rule}"
+    )
 
 
 def suggested_groups(names: Sequence[str]) -> Suggestion | None:

@@ -126,6 +126,7 @@ class DatasetIndex:
         page: which image of stacks, from 0; None refuses them.
         pixel_size: micrometres per pixel of the images; None where it is not known.
         splits_file: where the splits were read; None where they were not.
+        grouped_by: what the groups of the cases are, and who says so.
         splits_digest: of what that file says of these cases; empty where there is none.
         facts: of the files that a training uses, as they were when the dataset was opened.
     """
@@ -140,6 +141,7 @@ class DatasetIndex:
     pixel_size: float | None = None
     splits_file: Path | None = None
     splits_digest: str = ""
+    grouped_by: str = "groups"
     facts: FileFacts = field(default_factory=FileFacts)
 
     def split(self, name: str) -> tuple[Case, ...]:
@@ -356,6 +358,7 @@ def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex
         labels,
         splits_file=splits_file,
         splits_digest=digest_of(planned[name] for name in images),
+        grouped_by=f"groups, by {splits_file.name}",
     )
 
 

@@ -36,7 +36,7 @@ def detail_tables(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     )
     intervals = summary["intervals"]
     if intervals["groups"] == 1:
-        yield Text(f"no intervals: of these {intervals['over']} there is one")
+        yield Text(f"no intervals: there is one of these {intervals['over']}")
         return
     dice, iou = (
         between(intervals["mean_over_cases"][key]["foreground"]) for key in ("dice", "iou")

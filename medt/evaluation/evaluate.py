@@ -101,6 +101,7 @@ def evaluate(
     tolerance: float = TOLERANCE,
     pixel_size: float | None = None,
     processes: Processes | None = None,
+    grouped_by: str = "groups",
     empty: Empty = DEFAULT_EMPTY,
 ) -> Evaluation:
     """Score every case of a dataset.
@@ -123,6 +124,7 @@ def evaluate(
             else in pixels.
         pixel_size: micrometres per pixel of the images, at their own size.
         processes: share the cases out, and all of them get the whole result.
+        grouped_by: what the groups of the cases are, and who says so, for the intervals.
         empty: what a class scores in a case whose truth does not have it
             (:mod:`medt.metrics.empty`); ``paper_official`` has its own rule.
 
@@ -181,7 +183,9 @@ def evaluate(
     if official:
         summary["rules"] += OFFICIAL_RULES.split("\n")
     if settings.detail and protocol in AT_OWN_SIZE:
-        summary |= summarize_detail(cases, names, scores, settings.tolerance, settings.pixel_size)
+        summary |= summarize_detail(
+            cases, names, scores, settings.tolerance, settings.pixel_size, grouped_by
+        )
         summary["rules"] += DETAIL_RULES.split("\n")
     if loss is not None:
         summary["loss"] = sum(losses) / len(cases)

@@ -44,9 +44,9 @@ from medt.metrics.resampling import (
 from medt.metrics.sums import add
 
 INTERVAL_RULES = f"""\
-Intervals: {LEVEL:.0%}, percentile bootstrap of {RESAMPLES} resamples; whole patients (groups) are \
-drawn where the dataset names them, else cases; of a single one there is none. They say what other \
-cases would change, not what another training would."""
+Intervals: {LEVEL:.0%}, percentile bootstrap of {RESAMPLES} resamples; whole groups (patients, \
+slides, videos) are drawn where the dataset names them, else cases; of a single one there is none. \
+They say what other cases would change, not what another training would."""
 DETAIL_RULES = "\n".join(
     (
         *(LESION_RULES, CALIBRATION_RULES, BOUNDARY_RULES),
@@ -74,6 +74,7 @@ def summarize_detail(
     scores: PixelScores,
     tolerance: float,
     pixel_size: float | None,
+    grouped_by: str = "groups",
 ) -> dict[str, Any]:
     """What a detailed evaluation adds to `summarize_cases`; see `Evaluation.summary`."""
     weights = case_weights([case.row["group"] for case in cases])
@@ -82,7 +83,7 @@ def summarize_detail(
         "lesions": {name: _lesions(cases, name) for name in names[1:]},
         "boundary": _boundary(cases, names, tolerance, pixel_size),
         "objects": {name: _objects(cases, name, weights) for name in names[1:]},
-        "intervals": _intervals(cases, names, scores, weights),
+        "intervals": _intervals(cases, names, scores, weights, grouped_by),
     }
 
 
@@ -157,7 +158,11 @@ def _objects(cases: Sequence[CaseScores], name: str, weights: Weights) -> dict[s
 
 
 def _intervals(
-    cases: Sequence[CaseScores], names: Sequence[str], scores: PixelScores, weights: Weights
+    cases: Sequence[CaseScores],
+    names: Sequence[str],
+    scores: PixelScores,
+    weights: Weights,
+    grouped_by: str,
 ) -> dict[str, Any]:
     groups = [case.row["group"] for case in cases]
 
@@ -187,7 +192,7 @@ def _intervals(
         "level": LEVEL,
         "resamples": RESAMPLES,
         "groups": group_count(groups),
-        "over": "patients" if group_count(groups) < len(groups) else "cases",
+        "over": grouped_by if group_count(groups) < len(groups) else "cases",
         "mean_over_cases": means,
         "pooled": pooled,
     }

@@ -168,8 +168,9 @@ class TestIntervals:
 
     def test_are_over_patients_where_they_are_known(self, make_dataset):
         dataset = make_dataset(*self.cases([f"p{i % 4}" for i in range(12)]))
-        intervals = evaluate(PREDICTOR, dataset, detail=True).summary["intervals"]
-        assert (intervals["over"], intervals["groups"]) == ("patients", 4)
+        by = "patients, by Grade.csv"
+        summary = evaluate(PREDICTOR, dataset, detail=True, grouped_by=by).summary
+        assert (summary["intervals"]["over"], summary["intervals"]["groups"]) == (by, 4)
 
     def test_are_over_cases_where_every_case_is_a_patient_of_its_own(self, make_dataset):
         dataset = make_dataset(*self.cases([f"p{i}" for i in range(12)]))

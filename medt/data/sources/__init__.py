@@ -91,7 +91,10 @@ def _open(settings: Mapping[str, Any], draws: bool, splits: bool) -> DatasetInde
     index = open_prepared(path_of(settings, "root"), splits_file, hint)
     check_official_test(PUBLISHED[name], read_splits(splits_file), splits_file)
     official = ("test",) if PUBLISHED[name].official_test else ()
-    return replace(index, official=official, pixel_size=PUBLISHED[name].pixel_size)
+    grouped_by = PUBLISHED[name].grouped_by or index.grouped_by
+    return replace(
+        index, official=official, pixel_size=PUBLISHED[name].pixel_size, grouped_by=grouped_by
+    )
 
 
 def prepare_dataset(

@@ -94,4 +94,5 @@ CVC_CLINICDB = Published(
     annotate=annotate,
     draw=draw,
     notes=notes,
+    grouped_by="videos, by the dataset's list of sequences",
 )

@@ -110,6 +110,7 @@ def open_folder(
         plan.labels,
         splits_file=splits_file if splits else None,
         splits_digest=digest_of(rows.values()) if splits else "",
+        grouped_by=f"groups, by {splits_file.name}",
     )
 
 

@@ -120,4 +120,5 @@ GLAS = Published(
     annotate=annotate,
     draw=draw,
     notes=notes,
+    grouped_by="patients, by Grade.csv",
 )

@@ -98,4 +98,5 @@ MONUSEG = Published(
     annotate=annotate,
     draw=draw,
     notes=notes,
+    grouped_by="patients, by the TCGA barcodes",
 )

@@ -105,6 +105,7 @@ class Published:
         channels: of the images.
         ignore: the mask value that is neither trained on nor scored, or None.
         pixel_size: micrometres per pixel, or None where its authors do not say.
+        grouped_by: what the groups are, and who says so; empty where nobody does.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Published:
     channels: int = 3
     ignore: int | None = None
     pixel_size: float | None = None
+    grouped_by: str = ""
 
 
 def prepare(
