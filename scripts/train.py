@@ -171,28 +171,29 @@ def train_with(
         if memory.is_tight():
             log.warning(f"memory may not suffice: a training step takes {memory.describe()}")
         state = trainer.fit()
-        log.info(closing_lines(trainer))
+        for line in closing_lines(trainer):
+            log.info(line)
     return 0 if state.finished else 128 + (trainer.stop.signal or 0)
 
 
-def closing_lines(trainer: Trainer) -> str:
+def closing_lines(trainer: Trainer) -> list[str]:
     """What came of the run, and the commands that go on from it."""
     run_folder, state = trainer.run, trainer.state
     root = shown(run_folder.root)
     if not state.finished:
-        return (
-            f"stopped {state.position(len(trainer.batches))}, and saved\n"
-            f"to go on: python scripts/train.py {shlex.quote(f'resume={root}')}"
-        )
+        return [
+            f"stopped {state.position(len(trainer.batches))}, and saved",
+            f"to go on: python scripts/train.py {shlex.quote(f'resume={root}')}",
+        ]
     checkpoint = shlex.quote(f"checkpoint={root}")
-    return (
-        f"best {trainer.settings.monitor} {state.best_score:.4f} in epoch {state.best_epoch}\n"
-        f"checkpoint   {shown(run_folder.best)}\n"
-        f"history      {shown(run_folder.history)}\n"
-        f"TensorBoard  tensorboard --logdir {shlex.quote(str(root))}\n"
-        f"evaluate     python scripts/evaluate.py {checkpoint} split=val\n"
-        f"predict      python scripts/predict.py {checkpoint} input=IMAGES output=MASKS"
-    )
+    return [
+        f"best {trainer.settings.monitor} {state.best_score:.4f} in epoch {state.best_epoch}",
+        f"checkpoint   {shown(run_folder.best)}",
+        f"history      {shown(run_folder.history)}",
+        f"TensorBoard  tensorboard --logdir {shlex.quote(str(root))}",
+        f"evaluate     python scripts/evaluate.py {checkpoint} split=val",
+        f"predict      python scripts/predict.py {checkpoint} input=IMAGES output=MASKS",
+    ]
 
 
 def memory_of(trainer: Trainer) -> MemoryEstimate:
