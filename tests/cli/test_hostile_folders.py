@@ -14,7 +14,7 @@ import pytest
 import torch
 import train
 from conftest import tiny_dataset
-from test_hostile_runs import Refused, edit_config
+from test_hostile_runs import Refused, edit_checkpoint, edit_config
 
 FORGED = "medt\n2030-01-01 00:00:00,000 INFO best dice 0.9999 in epoch 120"
 
@@ -159,3 +159,30 @@ class TestNames:
         lines = (unfinished / "train.log").read_text().splitlines()
         assert any("2030-01-01" in line for line in lines)
         assert not any(line.startswith("2030-01-01") for line in lines)
+
+
+class TestTheNetworkOfARun:
+    @pytest.mark.parametrize(
+        "changes", [{"width_factor": 64.0}, {"depths": [2, 2]}, {"heads": 4}, {"depths": [900] * 2}]
+    )
+    def test_is_the_one_of_its_checkpoint(
+        self,
+        refused: Refused,
+        unfinished: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        changes: dict[str, Any],
+    ) -> None:
+        built: list[Any] = []
+        monkeypatch.setattr("medt.checkpoint.build", lambda spec, *more: built.append(spec))
+        edit_config(unfinished, lambda config: config["model"].update(changes))
+        refused(train.main, resuming(unfinished), "config.yaml", "last.pt", "another network")
+        assert not built
+
+    def test_is_no_larger_than_the_weights_of_it(self, refused: Refused, unfinished: Path) -> None:
+        """Where both files say the same."""
+        edit_config(unfinished, lambda config: config["model"].update(depths=[900, 900]))
+        edit_checkpoint(
+            unfinished / "checkpoints/last.pt",
+            lambda content: content["model"].update(depths=[900, 900]),
+        )
+        refused(train.main, resuming(unfinished), "last.pt", "more layers")
