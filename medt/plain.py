@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -44,11 +45,12 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file of plain values.
 
     Raises:
-        UserError: as `read_text`, or the file is not JSON, or as `check_plain`.
+        UserError: as `read_text`, or the file is not JSON, which has no NaN and nothing infinite,
+            or as `check_plain`.
     """
     text = read_text(path)
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:  # also whole numbers of thousands of digits
         raise UserError(f"{path} is damaged or not JSON: {_said(error)}", DAMAGED) from error
     check_plain(value, str(path))
@@ -149,6 +151,14 @@ def _check_value(value: Any, name: str, allowed: Callable[[Any], bool]) -> None:
             _refuse(name, f"holds a number of {value.bit_length()} bits")
     elif not (value is None or type(value) in (bool, float) or allowed(value)):
         _refuse(name, f"holds a value of type {type(value).__name__}")
+
+
+def _finite(text: str) -> float:
+    """A number of JSON; 1e999 and the constants that Python reads beyond it are none."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
 
 
 def _refuse(name: str, fault: str) -> NoReturn:

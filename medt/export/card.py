@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from medt.checkpoint import Checkpoint
 from medt.data.preprocessing import Preprocessing
-from medt.errors import UserError
 from medt.evaluation.detail_tables import between
+from medt.evaluation.recorded import Recorded, read_recorded
 from medt.evaluation.tables import METRICS_FILE
 from medt.files import natural_key
-from medt.plain import read_json
 from medt.text import for_markdown, for_markdown_code
 
 LIMITS = """\
@@ -121,25 +119,20 @@ def recorded_scores(checkpoint: Checkpoint, evaluations: Path) -> list[str]:
         )
     files = sorted(evaluations.glob(f"*/{METRICS_FILE}"), key=lambda f: natural_key(str(f)))
     for file in files:
-        try:
-            lines += _evaluation(file.parent.name, read_json(file))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise UserError(f"{file} is damaged", "restore it, or move its folder away") from error
+        lines += _evaluation(file.parent.name, read_recorded(file))
     return lines
 
 
-def _evaluation(name: str, metrics: dict[str, Any]) -> Iterator[str]:
-    means = metrics["mean_over_cases"]
-    if means["dice"]["foreground"] is None:
-        return
+def _evaluation(name: str, recorded: Recorded) -> Iterator[str]:
     texts = []
     for key, title in (("dice", "Dice"), ("iou", "IoU")):
-        text = f"{title} {means[key]['foreground']:.4f}"
-        interval = metrics.get("intervals", {}).get("mean_over_cases", {}).get(key)
-        if interval and interval["foreground"][0] is not None:
-            text += f" ({between(interval['foreground'])})"
+        if key not in recorded.scores:
+            return
+        text = f"{title} {recorded.scores[key]:.4f}"
+        if interval := recorded.intervals.get(key):
+            text += f" ({between(interval)})"
         texts.append(text)
     yield (
-        f"- {for_markdown(name)}, {int(metrics['cases'])} cases, "
-        f"protocol {for_markdown(str(metrics['protocol']))}: foreground {', '.join(texts)}."
+        f"- {for_markdown(name)}, {recorded.cases} cases, "
+        f"protocol {for_markdown(recorded.protocol)}: foreground {', '.join(texts)}."
     )

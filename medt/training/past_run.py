@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,9 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medt.data.splits import SPLITS
 from medt.errors import UserError
 from medt.evaluation.evaluate import PROTOCOLS
+from medt.evaluation.recorded import read_recorded, share
 from medt.evaluation.tables import CASES_FILE, METRICS_FILE
 from medt.files import natural_key
 from medt.plain import read_json, read_table
@@ -20,6 +22,9 @@ from medt.signatures import fits
 from medt.text import from_csv_cell
 from medt.training.run_folder import GATE_PREFIX, RunFolder, without_circumstances
 
+MOST_EPOCHS = 10**7
+MOST_SECONDS = 1e10  # three hundred years
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 CURVES = ("train_loss", "val_loss", "val_dice")
 EVALUATION_NAME = re.compile(
     rf"(.+-(?:{'|'.join(SPLITS)})-(?:{'|'.join(PROTOCOLS)}))(?:-(\d+))?", re.DOTALL
@@ -151,15 +156,15 @@ def read_run(folder: RunFolder) -> Run:
         run = Run(
             root=folder.root,
             config=config,
-            epoch=int(metrics["epoch"]),
+            epoch=_epoch(metrics["epoch"]),
             finished=metrics["finished"] is True,
-            dice=_finite(metrics["best"]["val_dice"]),
-            iou=_finite(metrics["best"]["val_iou"]),
-            seconds=_finite(metrics["seconds"]),
+            dice=share(metrics["best"]["val_dice"], "val_dice"),
+            iou=share(metrics["best"]["val_iou"], "val_iou"),
+            seconds=_seconds(metrics["seconds"]),
             curves=read_curves(folder.history),
             evaluations=_read_evaluations(folder.root / "evaluation"),
         )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder.metrics) from error
     if max(run.curves["train_loss"], default=0) < run.epoch:
         raise _damaged(folder.history)
@@ -179,7 +184,8 @@ def read_curves(history: Path) -> dict[str, dict[int, float]]:
         for row in read_table(history, ("epoch",)):
             for name, value in row.items():
                 if value and (name in CURVES or name.startswith(GATE_PREFIX)):
-                    curves.setdefault(name, {})[int(row["epoch"])] = _finite(value)
+                    epoch = _epoch(int(row["epoch"]))
+                    curves.setdefault(name, {})[epoch] = _measured(name, float(value))
     except ValueError as error:
         raise _damaged(history) from error
     return curves
@@ -203,12 +209,27 @@ def _damaged(file: Path) -> UserError:
     return UserError(f"{file} is missing or damaged", "restore it, or leave the run out")
 
 
-def _finite(value: Any) -> float:
-    """The number that `value` is or says; else ValueError or TypeError."""
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value} is not finite")
-    return number
+def _epoch(value: Any) -> int:
+    """The number of an epoch, else ValueError."""
+    if type(value) is not int or not 1 <= value <= MOST_EPOCHS:
+        raise ValueError(f"{value} is no epoch")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    """The duration of a training, else ValueError."""
+    if type(value) not in (int, float) or not 0 <= value <= MOST_SECONDS:
+        raise ValueError(f"{value} is no duration")
+    return float(value)
+
+
+def _measured(name: str, value: float) -> float:
+    """A value of a history: a score, or whatever a loss or a gate in float32 can be."""
+    if name == "val_dice":
+        return share(value, name)
+    if not abs(value) <= LARGEST_FLOAT32:
+        raise ValueError(f"{value} is no {name}")
+    return value
 
 
 def _read_evaluations(folder: Path) -> dict[str, Result]:
@@ -220,14 +241,10 @@ def _read_evaluations(folder: Path) -> dict[str, Result]:
     results = {}
     for name, numbered in files.items():
         file = numbered[max(numbered)]
-        try:
-            metrics = read_json(file)
-            dice = metrics["mean_over_cases"]["dice"]["foreground"]
-            if dice is not None:
-                scores = _finite(dice), int(metrics["cases"]), len(numbered) - 1
-                results[name] = Result(*scores, *_read_cases(file.with_name(CASES_FILE)))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise _damaged(file) from error
+        recorded = read_recorded(file)
+        if "dice" in recorded.scores:
+            scores = recorded.scores["dice"], recorded.cases, len(numbered) - 1
+            results[name] = Result(*scores, *_read_cases(file.with_name(CASES_FILE)))
     return results
 
 
@@ -237,7 +254,7 @@ def _read_cases(file: Path) -> tuple[dict[str, float], dict[str, str]]:
         return {}, {}
     try:
         scored = [row for row in read_table(file, ("case", "group", "dice")) if row["dice"]]
-        dice = {from_csv_cell(row["case"]): _finite(row["dice"]) for row in scored}
+        dice = {from_csv_cell(row["case"]): share(float(row["dice"]), "Dice") for row in scored}
         return dice, {from_csv_cell(row["case"]): from_csv_cell(row["group"]) for row in scored}
     except ValueError as error:
         raise _damaged(file) from error
