@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import itertools
 import os
 import re
@@ -22,12 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.errors import UserError
+from medt.pickles import HostilePickleError, check_pickle
 
 # Of what `atomic_write` has not brought to its end.
 TORN = re.compile(r"\..*\.(?=[0-9]*[a-f])[0-9a-f]{8}(\..*)?")
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 LARGEST_FILE = 2**30  # bytes
 UNLINK = "put the file itself there or, if you made the link, set MEDT_ALLOW_LINKS=1"
+ZIP = b"PK\x03\x04"
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -317,11 +320,30 @@ def read_tensors(path: str | Path, kind: str) -> Any:
     try:
         with warnings.catch_warnings():  # of what is refused anyway, such as sparse tensors
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(_checked(path), map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes the reader raise whatever it comes across
+        reason = f": {error}" if isinstance(error, HostilePickleError) else ""
         raise UserError(
-            f"{path} is damaged or not a {kind}", "copy it again or use another"
+            f"{path} is damaged or not a {kind}{reason}", "copy it again or use another"
         ) from error
+
+
+def _checked(path: Path) -> Path | io.BytesIO:
+    """What torch may load, after a look at all that it would unpickle."""
+    import torch
+
+    with path.open("rb") as file:
+        is_zip = file.read(len(ZIP)) == ZIP  # as torch decides
+    if is_zip:
+        check_pickle(io.BytesIO(torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")))
+        return path
+    # The older format. What is no file on the disk torch does not try to open as a tar, too.
+    content = io.BytesIO(read_bytes(path))
+    # A magic number, a version, facts of the machine, the tensors, and the keys of their storages.
+    for flat in (True, True, False, False, True):
+        check_pickle(content, flat)
+    content.seek(0)
+    return content
 
 
 def _check_claims(path: Path) -> None:

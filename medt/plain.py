@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 
@@ -21,8 +21,10 @@ from medt.files import read_bytes
 MOST_VALUES = 1_000_000  # of a file; a part that stands in several places counts in each
 DEEPEST = 32
 LONGEST_TEXT = 100_000  # characters of one value
+LONGEST_NUMBER = 40  # characters
 LARGEST_YAML = 2**23  # bytes; some ten seconds of reading
 LARGEST_TEXT = 2**25
+_Number = TypeVar("_Number", int, float)
 DAMAGED = "copy it again, or take another"
 
 
@@ -178,3 +180,25 @@ class _PlainLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it refers to another part of itself")
         return super().compose_node(parent, index)
+
+    def _construct_whole(self, node: yaml.ScalarNode) -> int | str:
+        value = self._number(node, yaml.SafeLoader.construct_yaml_int)
+        if isinstance(value, int) and value.bit_length() > 64:  # as a key it could be made to
+            raise yaml.YAMLError("it holds a number of more than 64 bits")  # hash like others
+        return value
+
+    def _construct_fraction(self, node: yaml.ScalarNode) -> float | str:
+        return self._number(node, yaml.SafeLoader.construct_yaml_float)
+
+    def _number(self, node: yaml.ScalarNode, construct: Callable[..., _Number]) -> _Number | str:
+        """Not to base 60, as YAML 1.1 reads 12:30, in a time that grows with the square."""
+        text = str(self.construct_scalar(node))
+        if ":" in text:
+            return text
+        if len(text) > LONGEST_NUMBER:
+            raise yaml.YAMLError(f"it holds a number of {len(text):,} characters")
+        return construct(self, node)
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader._construct_whole)
+_PlainLoader.add_constructor("tag:yaml.org,2002:float", _PlainLoader._construct_fraction)
