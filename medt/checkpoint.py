@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,8 +23,10 @@ from medt.files import atomic_write, read_tensors
 from medt.models.sizes import as_size
 from medt.plain import check_plain
 from medt.signatures import check_arguments
+from medt.text import is_name
 
 FORMAT = "medt-checkpoint-1"
+SHARES = ("val_dice", "val_iou")  # how the names of scores from 0 to 1 begin
 MOST_PARTS = 50  # layers and parameters that are built for one entry of the weights
 # Keys of the model's config that say what it starts from or is called, not what it is.
 NOT_ARGUMENTS = ("name", "weights", "encoder_weights")
@@ -220,7 +223,8 @@ def _check_content(checkpoint: Checkpoint) -> None:
         check_arguments(SegmentationClass, values, "classes")
     classes = [SegmentationClass.from_dict(values) for values in checkpoint.classes]
     check_classes(classes)
-    if checkpoint.dataset and not isinstance(checkpoint.dataset.get("name"), str):
+    name = checkpoint.dataset.get("name")
+    if checkpoint.dataset and not (isinstance(name, str) and is_name(name)):
         raise UserError("its dataset has no name")
     given = checkpoint.model
     size = given.get("image_size")
@@ -232,8 +236,24 @@ def _check_content(checkpoint: Checkpoint) -> None:
     for name, (of_model, of_data) in agreeing.items():
         if of_model != of_data:
             raise UserError(f"its network has {name}={of_model}, its images {of_data}")
-    if checkpoint.epoch < 0 or not all(map(math.isfinite, checkpoint.scores.values())):
+    if checkpoint.epoch < 0 or not all(itertools.starmap(_is_score, checkpoint.scores.items())):
         raise UserError("its epoch or a score is not a possible number")
+    _check_facts(checkpoint.config)
+
+
+def _is_score(name: str, value: float) -> bool:
+    """Dice and IoU are shares; a loss may be any number, as may the user's own."""
+    return 0 <= value <= 1 if name.startswith(SHARES) else math.isfinite(value)
+
+
+def _check_facts(config: Mapping[str, Any]) -> None:
+    """Raises UserError unless what a model card says of a run's config is what it should be."""
+    model = config.get("model", {})
+    name = model.get("name", "network") if isinstance(model, dict) else None
+    if not isinstance(name, str) or not is_name(name):
+        raise UserError("its network has no name")
+    if type(config.get("seed", 0)) is not int:
+        raise UserError("its seed is no number")
 
 
 def check_finite_weights(weights: Mapping[str, Tensor], file: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import itertools
 import os
 import re
 import shutil
@@ -21,11 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.errors import UserError
+from medt.pickles import HostilePickleError, check_pickle
 
 # Of what `atomic_write` has not brought to its end.
 TORN = re.compile(r"\..*\.(?=[0-9]*[a-f])[0-9a-f]{8}(\..*)?")
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 LARGEST_FILE = 2**30  # bytes
+UNLINK = "put the file itself there or, if you made the link, set MEDT_ALLOW_LINKS=1"
+ZIP = b"PK\x03\x04"
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -67,13 +72,51 @@ def check_link(path: Path, folder: Path) -> None:
     Raises:
         UserError: it does, and MEDT_ALLOW_LINKS=1 is not in the environment.
     """
-    if os.environ.get("MEDT_ALLOW_LINKS") == "1" or not path.is_symlink():
+    if _links_are_allowed() or not path.is_symlink():
         return
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise UserError(
-            f"{path} is a link out of the folder",
-            "put the file itself there or, if you made the link, set MEDT_ALLOW_LINKS=1",
+        raise UserError(f"{path} is a link out of the folder", UNLINK)
+
+
+def check_unlinked(folder: Path, *names: str) -> None:
+    """Refuse links at or below entries of a folder that are written, which may come from anybody.
+
+    Raises:
+        UserError: there is one, and MEDT_ALLOW_LINKS=1 is not in the environment.
+    """
+    if _links_are_allowed():
+        return
+    for path in (folder / name for name in names):
+        below = (
+            Path(root, name) for root, folders, files in os.walk(path) for name in folders + files
         )
+        for one in itertools.chain([path], below):
+            if one.is_symlink():
+                raise UserError(f"{one} is a link, and what it leads to would be written", UNLINK)
+
+
+def open_own(path: str, flags: int) -> int:
+    """An opener, see `open`, of a file that grows in a folder which may come from anybody.
+
+    Raises:
+        UserError: it is a link, has a second name elsewhere or is not a regular file, and
+            MEDT_ALLOW_LINKS=1 is not in the environment.
+    """
+    if _links_are_allowed():
+        return os.open(path, flags, 0o666)
+    check_unlinked(Path(path).parent, Path(path).name)
+    # A link that is made meanwhile is not followed; a pipe that nobody reads is not waited for.
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags | careful, 0o666)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        return descriptor
+    os.close(descriptor)
+    raise UserError(f"{path} is a hard link or not a regular file", UNLINK)
+
+
+def _links_are_allowed() -> bool:
+    return os.environ.get("MEDT_ALLOW_LINKS") == "1"
 
 
 def natural_key(name: str) -> tuple[tuple[int, str], ...]:
@@ -225,11 +268,11 @@ def append_text(path: Path, text: str) -> None:
     """Append to a UTF-8 text file, made if absent with its folder.
 
     Raises:
-        UserError: the disk is full or the file not writable.
+        UserError: the disk is full or the file not writable, or as `open_own`.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
+        with open(path, "ab", opener=open_own) as file:
             file.write(text.encode())
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -277,11 +320,30 @@ def read_tensors(path: str | Path, kind: str) -> Any:
     try:
         with warnings.catch_warnings():  # of what is refused anyway, such as sparse tensors
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(_checked(path), map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes the reader raise whatever it comes across
+        reason = f": {error}" if isinstance(error, HostilePickleError) else ""
         raise UserError(
-            f"{path} is damaged or not a {kind}", "copy it again or use another"
+            f"{path} is damaged or not a {kind}{reason}", "copy it again or use another"
         ) from error
+
+
+def _checked(path: Path) -> Path | io.BytesIO:
+    """What torch may load, after a look at all that it would unpickle."""
+    import torch
+
+    with path.open("rb") as file:
+        is_zip = file.read(len(ZIP)) == ZIP  # as torch decides
+    if is_zip:
+        check_pickle(io.BytesIO(torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")))
+        return path
+    # The older format. What is no file on the disk torch does not try to open as a tar, too.
+    content = io.BytesIO(read_bytes(path))
+    # A magic number, a version, facts of the machine, the tensors, and the keys of their storages.
+    for flat in (True, True, False, False, True):
+        check_pickle(content, flat)
+    content.seek(0)
+    return content
 
 
 def _check_claims(path: Path) -> None:

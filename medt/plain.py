@@ -8,9 +8,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 
@@ -20,8 +21,10 @@ from medt.files import read_bytes
 MOST_VALUES = 1_000_000  # of a file; a part that stands in several places counts in each
 DEEPEST = 32
 LONGEST_TEXT = 100_000  # characters of one value
+LONGEST_NUMBER = 40  # characters
 LARGEST_YAML = 2**23  # bytes; some ten seconds of reading
 LARGEST_TEXT = 2**25
+_Number = TypeVar("_Number", int, float)
 DAMAGED = "copy it again, or take another"
 
 
@@ -44,11 +47,12 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file of plain values.
 
     Raises:
-        UserError: as `read_text`, or the file is not JSON, or as `check_plain`.
+        UserError: as `read_text`, or the file is not JSON, which has no NaN and nothing infinite,
+            or as `check_plain`.
     """
     text = read_text(path)
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:  # also whole numbers of thousands of digits
         raise UserError(f"{path} is damaged or not JSON: {_said(error)}", DAMAGED) from error
     check_plain(value, str(path))
@@ -151,6 +155,14 @@ def _check_value(value: Any, name: str, allowed: Callable[[Any], bool]) -> None:
         _refuse(name, f"holds a value of type {type(value).__name__}")
 
 
+def _finite(text: str) -> float:
+    """A number of JSON; 1e999 and the constants that Python reads beyond it are none."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
+
+
 def _refuse(name: str, fault: str) -> NoReturn:
     raise UserError(f"{name} {fault}", "do not trust this file")
 
@@ -168,3 +180,25 @@ class _PlainLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it refers to another part of itself")
         return super().compose_node(parent, index)
+
+    def _construct_whole(self, node: yaml.ScalarNode) -> int | str:
+        value = self._number(node, yaml.SafeLoader.construct_yaml_int)
+        if isinstance(value, int) and value.bit_length() > 64:  # as a key it could be made to
+            raise yaml.YAMLError("it holds a number of more than 64 bits")  # hash like others
+        return value
+
+    def _construct_fraction(self, node: yaml.ScalarNode) -> float | str:
+        return self._number(node, yaml.SafeLoader.construct_yaml_float)
+
+    def _number(self, node: yaml.ScalarNode, construct: Callable[..., _Number]) -> _Number | str:
+        """Not to base 60, as YAML 1.1 reads 12:30, in a time that grows with the square."""
+        text = str(self.construct_scalar(node))
+        if ":" in text:
+            return text
+        if len(text) > LONGEST_NUMBER:
+            raise yaml.YAMLError(f"it holds a number of {len(text):,} characters")
+        return construct(self, node)
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader._construct_whole)
+_PlainLoader.add_constructor("tag:yaml.org,2002:float", _PlainLoader._construct_fraction)

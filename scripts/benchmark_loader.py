@@ -49,7 +49,7 @@ def loader_work(job: LoaderJob) -> Work:
     "loader" augments the images that the loader keeps decoded, "memory" finds the batches ready.
     """
     import torch
-    from train import build_network, build_trainer
+    from train import build_trainer, new_network
 
     from medt.console import safe_console
     from medt.data.sources import open_dataset
@@ -62,7 +62,7 @@ def loader_work(job: LoaderJob) -> Work:
         torch.set_num_threads(job.threads)
     config = job.config
     index = open_dataset(config["dataset"], draws=True)
-    network, _ = build_network(config, resumed=False, allow=())
+    network, _ = new_network(config, allow=())
     run_folder = RunFolder(Path(config["run_dir"]))
     device = choose_device(config["trainer"]["device"])
     trainer = build_trainer(

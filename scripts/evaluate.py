@@ -37,6 +37,7 @@ def evaluate(cfg: DictConfig) -> int:
     from medt.data.dataset import SegmentationDataset
     from medt.evaluation.evaluate import evaluate as score
     from medt.evaluation.tables import claimed_result, render, write_evaluation
+    from medt.files import check_unlinked
     from medt.inference.device import choose_device
     from medt.inference.instances import InstanceRule
     from medt.inference.predictor import Predictor
@@ -68,6 +69,8 @@ def evaluate(cfg: DictConfig) -> int:
     home = home_of(path)
     history = RunFolder(home).history
     name = f"{index.name}-{cfg.split}-{cfg.protocol.name}{variant(cfg, len(checkpoints))}"
+    if cfg.output is None:
+        check_unlinked(home, "evaluation")
     asked = home / "evaluation" / name if cfg.output is None else Path(cfg.output)
     with claimed_result(asked) as folder:
         curves = read_curves(history) if history.exists() else None

@@ -20,13 +20,15 @@ def export(cfg: DictConfig) -> int:
     from medt.checkpoint import load_checkpoint
     from medt.export.card import model_card, recorded_scores
     from medt.export.formats import FORMATS, export_network
-    from medt.files import write_text
+    from medt.files import check_unlinked, write_text
     from medt.locks import locked
     from medt.training.run_folder import home_of
 
     checkpoint = load_checkpoint(cfg.checkpoint, cfg.allow or ())
     source = Path(checkpoint.file)
     home = home_of(source)
+    if cfg.output is None:
+        check_unlinked(home, "export")
     folder = home / "export" if cfg.output is None else Path(cfg.output)
     file = folder / f"{source.stem}{FORMATS[cfg.format][0]}"
     print(f"exporting {shown(source)} as {cfg.format}", flush=True)

@@ -129,7 +129,10 @@ def train_with(
     stream = cast(TextIO, Output(innermost(sys.stdout)))
     console = safe_console(stream, quiet=not processes.writes)
     cost = make_deterministic() if config["trainer"]["deterministic"] else None
-    model, fresh = build_network(config, checkpoint is not None, allow)
+    if checkpoint is None:
+        model, fresh = new_network(config, allow)
+    else:
+        model, fresh = network_of(checkpoint, config, run_folder), []
     settings = config["dataset"]
     checked = cfg.check and processes.writes
     warnings = warnings_before_training(settings, index) if checked else []
@@ -173,30 +176,31 @@ def train_with(
         if memory.is_tight():
             log.warning(f"memory may not suffice: a training step takes {memory.describe()}")
         state = trainer.fit()
-        log.info(closing_lines(trainer))
+        for line in closing_lines(trainer):
+            log.info(line)
     return 0 if state.finished else 128 + (trainer.stop.signal or 0)
 
 
-def closing_lines(trainer: Trainer) -> str:
+def closing_lines(trainer: Trainer) -> list[str]:
     """What came of the run, and the commands that go on from it."""
     run_folder, state = trainer.run, trainer.state
     root = shown(run_folder.root)
     if not state.finished:
-        return (
-            f"stopped {state.position(len(trainer.batches))}, and saved\n"
-            f"to go on: python scripts/train.py {shlex.quote(f'resume={root}')}"
-        )
+        return [
+            f"stopped {state.position(len(trainer.batches))}, and saved",
+            f"to go on: python scripts/train.py {shlex.quote(f'resume={root}')}",
+        ]
     checkpoint = shlex.quote(f"checkpoint={root}")
     settings = trainer.settings
     rule = "" if settings.monitor == "loss" else f" (trainer.empty={settings.empty})"
-    return (
-        f"best {settings.monitor} {state.best_score:.4f} in epoch {state.best_epoch}{rule}\n"
-        f"checkpoint   {shown(run_folder.best)}\n"
-        f"history      {shown(run_folder.history)}\n"
-        f"TensorBoard  tensorboard --logdir {shlex.quote(str(root))}\n"
-        f"evaluate     python scripts/evaluate.py {checkpoint} split=val\n"
-        f"predict      python scripts/predict.py {checkpoint} input=IMAGES output=MASKS"
-    )
+    return [
+        f"best {settings.monitor} {state.best_score:.4f} in epoch {state.best_epoch}{rule}",
+        f"checkpoint   {shown(run_folder.best)}",
+        f"history      {shown(run_folder.history)}",
+        f"TensorBoard  tensorboard --logdir {shlex.quote(str(root))}",
+        f"evaluate     python scripts/evaluate.py {checkpoint} split=val",
+        f"predict      python scripts/predict.py {checkpoint} input=IMAGES output=MASKS",
+    ]
 
 
 def memory_of(trainer: Trainer) -> MemoryEstimate:
@@ -298,13 +302,8 @@ def run_of_config(
     return config, RunFolder(run_dir), None
 
 
-def build_network(
-    config: dict[str, Any], resumed: bool, allow: Sequence[str]
-) -> tuple[nn.Module, list[str]]:
-    """The network that a resolved config describes, and what of it does not start from weights.
-
-    A resumed run has its own weights and does not need those it once started from.
-    """
+def new_network(config: dict[str, Any], allow: Sequence[str]) -> tuple[nn.Module, list[str]]:
+    """The network that a resolved config describes, and what of it does not start from weights."""
     import torch
 
     from medt.checkpoint import build_model, load_weights, model_spec
@@ -312,12 +311,22 @@ def build_network(
 
     torch.manual_seed(config["seed"])
     model = build_model(model_spec(config["model"]), allow)
-    if resumed:
-        return model, []
     if encoder_weights := config["model"].get("encoder_weights"):
         load_encoder(model, Path(encoder_weights))
     weights = config["model"]["weights"]
     return model, load_weights(model, Path(weights)) if weights else []
+
+
+def network_of(checkpoint: Checkpoint, config: dict[str, Any], run_folder: RunFolder) -> nn.Module:
+    """The network of a resumed run, which takes no more memory than its checkpoint's weights."""
+    from medt.checkpoint import model_spec
+
+    if model_spec(config["model"]) != checkpoint.model:
+        raise UserError(
+            f"{run_folder.config} describes another network than {checkpoint.file} holds",
+            "restore the one that was changed, or start a new run",
+        )
+    return checkpoint.build_model()
 
 
 def build_trainer(

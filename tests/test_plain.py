@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,33 @@ def test_yaml_is_plain_values_only(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(UserError, match=r"a\.yaml (is|holds|has)"):
         read_yaml(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("a: " + ":".join("1" * 100_000), id="to base 60"),
+        pytest.param("a: " + ":".join("1" * 100_000) + ".5", id="a fraction to base 60"),
+        pytest.param("a: !!int '" + ":".join("1" * 100_000) + "'", id="said to be whole"),
+        pytest.param("a: 1." + "0" * 90_000, id="a long fraction"),
+        pytest.param("a: 0x" + "f" * 90_000, id="a long number to base 16"),
+        pytest.param(
+            "".join(f"{i * (2**61 - 1)}: 1\n" for i in range(1, 20_000)), id="keys that hash alike"
+        ),
+    ],
+)
+def test_numbers_take_no_longer_than_other_text(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    start = time.process_time()
+    with pytest.raises(UserError, match=r"a\.yaml .*(number|text) of"):
+        read_yaml(tmp_path / "a.yaml")
+    assert time.process_time() - start < 3
+
+
+def test_what_looks_like_a_time_is_text(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("[12:30, 1:2.5, 12, -0x1f, 1_000, 2.5, .inf, 1e3]")
+    expected = ["12:30", "1:2.5", 12, -31, 1000, 2.5, float("inf"), "1e3"]
+    assert read_yaml(tmp_path / "a.yaml") == expected
 
 
 def test_nothing_is_interpolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from medt.config.scripts import TrainConfig
 from medt.errors import UserError
 from medt.models.sizes import as_size
 from medt.signatures import check_arguments, fits
+from medt.text import is_folder_name, is_name
 from medt.training.settings import TrainerSettings
 
 NOT_ARGUMENTS = {"name": str, "weights": str | None, "encoder_weights": str | None}
@@ -39,6 +40,7 @@ def check_stored(config: dict[str, Any], file: str, allow: Collection[str] = ())
         if not isinstance(config.get(name), dict):
             raise UserError(f"{file} has no group {name}", "restore it, or start the run again")
     try:
+        _check_names(config)
         check_dataset(config["dataset"])
         for group, schema in {"dataset": DatasetConfig, "trainer": TrainerSettings}.items():
             for setting in fields(schema):
@@ -60,9 +62,7 @@ def check_dataset(settings: Mapping[str, Any]) -> None:
     Raises:
         UserError: a value is of another type or out of its range.
     """
-    name = settings.get("name")
-    if not isinstance(name, str):
-        raise UserError("dataset.name is missing", "restore the file")
+    name = settings["name"]
     schema = {"synthetic": SyntheticConfig, "folder": FolderConfig}.get(name, PreparedConfig)
     known = {field.name for field in fields(schema)}
     own = {key: value for key, value in settings.items() if key in known}
@@ -73,6 +73,14 @@ def check_dataset(settings: Mapping[str, Any]) -> None:
         except UserError as error:
             raise UserError(f"dataset.{error.message}", error.hint) from error
     check_ranges({"dataset": own})
+
+
+def _check_names(config: Mapping[str, Any]) -> None:
+    """They stand in logs, tables and pictures, and a dataset's in the names of folders."""
+    for group, fitting in (("dataset", is_folder_name), ("model", is_name)):
+        name = config[group].get("name")
+        if not isinstance(name, str) or not fitting(name):
+            raise UserError(f"{group}.name is no name", "restore the file")
 
 
 def _check_values(config: Mapping[str, Any]) -> None:

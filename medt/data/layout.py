@@ -15,7 +15,7 @@ from medt.data.changes import FileFacts
 from medt.data.labels import IDS, Labels
 from medt.data.splits import SPLITS, check_groups, digest_of, read_splits
 from medt.errors import UserError
-from medt.files import list_images, natural_key, write_text
+from medt.files import check_link, list_images, natural_key, write_text
 from medt.plain import read_yaml
 from medt.signatures import shortened
 from medt.text import abridged, for_terminal, is_folder_name
@@ -239,9 +239,11 @@ def read_card(root: Path) -> DatasetCard:
     """Read ``dataset.yaml``.
 
     Raises:
-        UserError: the file is absent, is no YAML, lacks a key, or lists impossible classes.
+        UserError: the file is absent, a link out of the folder, no YAML, lacks a key, or lists
+            impossible classes.
     """
     path = root / CARD
+    check_link(path, root)
     content = read_yaml(path)
     try:
         classes = [SegmentationClass.from_dict(c) for c in content["classes"]]
@@ -308,9 +310,9 @@ def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex
         hint: how to get and prepare the dataset, for the error that it is not prepared.
 
     Raises:
-        UserError: the dataset is not prepared, images and masks do not pair up, or the split file
-            names unknown cases, leaves some out, or puts one group into two splits. Every name at
-            fault is listed.
+        UserError: the dataset is not prepared, a link leads out of it, images and masks do not
+            pair up, or the split file names unknown cases, leaves some out, or puts one group into
+            two splits. Every name at fault is listed.
     """
     if not (root / CARD).is_file():
         command = f"python scripts/prepare_data.py dataset={root.name} source=<archive or folder>"
@@ -318,7 +320,7 @@ def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex
             f"Dataset {root.name} is not prepared: no {CARD} in {root}", hint or f"run: {command}"
         )
     card = read_card(root)
-    images, masks = _by_stem(root / "images"), _by_stem(root / "masks")
+    images, masks = _by_stem(root, "images"), _by_stem(root, "masks")
     again = f"delete {root} and prepare the dataset again"
     unpaired = [f"image without mask: {name}" for name in images if name not in masks]
     unpaired += [f"mask without image: {name}" for name in masks if name not in images]
@@ -336,7 +338,7 @@ def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex
             f"{splits_file} does not fit {root}: {listed(faults, limit=None)}",
             f"correct the split file, or {again}",
         )
-    instances = _by_stem(root / "instances") if (root / "instances").is_dir() else {}
+    instances = _by_stem(root, "instances") if (root / "instances").is_dir() else {}
     cases = tuple(
         Case(
             name,
@@ -387,8 +389,10 @@ def _within(value: Any, most: int = 255) -> bool:
     return type(value) is int and 0 <= value <= most
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in list_images(folder)}
+def _by_stem(root: Path, name: str) -> dict[str, Path]:
+    """The images of a folder of a dataset, which may come from anybody; its own is no link out."""
+    check_link(root / name, root)
+    return {path.stem: path for path in list_images(root / name)}
 
 
 def checksum_of(path: Path) -> str:

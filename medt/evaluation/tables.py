@@ -69,19 +69,6 @@ def write_evaluation(evaluation: Evaluation, folder: Path, report: str) -> None:
         raise
 
 
-def of_weights(metrics: Any, digest: str | None) -> bool | None:
-    """Whether a result is of the weights with this digest alone; None where nobody can say.
-
-    Args:
-        metrics: what an evaluation's metrics.json holds.
-
-    Raises:
-        KeyError, TypeError: it is damaged.
-    """
-    recorded = metrics["prediction"].get("weights") if "prediction" in metrics else None
-    return None if recorded is None or digest is None else list(recorded) == [digest]
-
-
 def render(evaluation: Evaluation) -> RenderableType:
     """The headline, tables of all scores in both reductions and the rules, for ``rich.print``.
 

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from medt.checkpoint import Checkpoint
 from medt.data.preprocessing import Preprocessing
-from medt.errors import UserError
 from medt.evaluation.detail_tables import between
-from medt.evaluation.tables import METRICS_FILE, of_weights
+from medt.evaluation.recorded import Recorded, read_recorded
+from medt.evaluation.tables import METRICS_FILE
 from medt.files import natural_key
-from medt.plain import read_json
 from medt.text import for_markdown, for_markdown_code
 
 LIMITS = """\
@@ -124,42 +122,36 @@ def recorded_scores(checkpoint: Checkpoint, evaluations: Path) -> list[str]:
         lines.append(f"- Foreground Dice {chosen:.4f} on the {on}.")
     files = sorted(evaluations.glob(f"*/{METRICS_FILE}"), key=lambda f: natural_key(str(f)))
     for file in files:
-        try:
-            metrics = read_json(file)
-            ours = of_weights(metrics, checkpoint.digest)
-            if ours is not False:
-                name = file.parent.name + (" (external)" if metrics.get("external") else "")
-                unsaid = "" if ours else " (of which weights is not recorded)"
-                lines += _evaluation(name + unsaid, metrics)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise UserError(f"{file} is damaged", "restore it, or move its folder away") from error
+        recorded = read_recorded(file)
+        ours = recorded.is_of(checkpoint.digest)
+        if ours is not False:
+            name = file.parent.name + (" (external)" if recorded.external else "")
+            unsaid = "" if ours else " (of which weights is not recorded)"
+            lines += _evaluation(name + unsaid, recorded)
     return lines
 
 
-def _evaluation(name: str, metrics: dict[str, Any]) -> Iterator[str]:
-    means = metrics["mean_over_cases"]
-    if means["dice"]["foreground"] is None:
-        return
+def _evaluation(name: str, recorded: Recorded) -> Iterator[str]:
     texts = []
     for key, title in (("dice", "Dice"), ("iou", "IoU")):
-        text = f"{title} {means[key]['foreground']:.4f}"
-        interval = metrics.get("intervals", {}).get("mean_over_cases", {}).get(key)
-        if interval and interval["foreground"][0] is not None:
-            text += f" ({between(interval['foreground'])})"
+        if key not in recorded.scores:
+            return
+        text = f"{title} {recorded.scores[key]:.4f}"
+        if interval := recorded.intervals.get(key):
+            text += f" ({between(interval)})"
         texts.append(text)
     yield (
-        f"- {for_markdown(name)}, {int(metrics['cases'])} cases, "
-        f"protocol {for_markdown(str(metrics['protocol']))}: foreground {', '.join(texts)}"
-        f"{_empty_cases(metrics)}."
+        f"- {for_markdown(name)}, {recorded.cases} cases, "
+        f"protocol {for_markdown(recorded.protocol)}: foreground {', '.join(texts)}"
+        f"{_empty_cases(recorded)}."
     )
 
 
-def _empty_cases(metrics: dict[str, Any]) -> str:
+def _empty_cases(recorded: Recorded) -> str:
     """What a score says of cases without foreground, where there are any; older ones do not say."""
-    alarms = metrics.get("false_alarms", {}).get("foreground")
-    if alarms is None or not alarms["without"]:
+    if not recorded.without:
         return ""
     return (
-        f" (empty={for_markdown(str(metrics['empty']))}; of {int(alarms['without'])} cases without "
-        f"foreground {int(alarms['alarms'])} have false alarms)"
+        f" (empty={for_markdown(recorded.empty)}; of {recorded.without} cases without "
+        f"foreground {recorded.alarms} have false alarms)"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import statistics
 from collections.abc import Iterator, Sequence
@@ -11,11 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medt.checkpoint import load_checkpoint
 from medt.data.splits import SPLITS
 from medt.errors import UserError
 from medt.evaluation.evaluate import PROTOCOLS
-from medt.evaluation.tables import CASES_FILE, METRICS_FILE, of_weights
+from medt.evaluation.recorded import Recorded, read_recorded, share
+from medt.evaluation.tables import CASES_FILE, METRICS_FILE
 from medt.files import natural_key
 from medt.plain import read_json, read_table
 from medt.signatures import fits
@@ -23,6 +25,9 @@ from medt.text import from_csv_cell
 from medt.training.past_cases import case_dice, counts_pixels, false_alarm_share
 from medt.training.run_folder import GATE_PREFIX, RunFolder, without_circumstances
 
+MOST_EPOCHS = 10**7
+MOST_SECONDS = 1e10  # three hundred years
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 CURVES = ("train_loss", "val_loss", "val_dice")
 EVALUATION_NAME = re.compile(
     rf"(.+-(?:{'|'.join((*SPLITS, 'all'))})-(?:{'|'.join(PROTOCOLS)}))(?:-(\d+))?", re.DOTALL
@@ -173,16 +178,16 @@ def read_run(folder: RunFolder) -> Run:
         run = Run(
             root=folder.root,
             config=config,
-            epoch=int(metrics["epoch"]),
+            epoch=_epoch(metrics["epoch"]),
             finished=metrics["finished"] is True,
-            dice=_finite(metrics["best"]["val_dice"]),
-            iou=_finite(metrics["best"]["val_iou"]),
-            seconds=_finite(metrics["seconds"]),
+            dice=share(metrics["best"]["val_dice"], "val_dice"),
+            iou=share(metrics["best"]["val_iou"], "val_iou"),
+            seconds=_seconds(metrics["seconds"]),
             curves=read_curves(folder.history),
             evaluations=evaluations,
             others=others,
         )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder.metrics) from error
     if max(run.curves["train_loss"], default=0) < run.epoch:
         raise _damaged(folder.history)
@@ -202,7 +207,8 @@ def read_curves(history: Path) -> dict[str, dict[int, float]]:
         for row in read_table(history, ("epoch",)):
             for name, value in row.items():
                 if value and (name in CURVES or name.startswith(GATE_PREFIX)):
-                    curves.setdefault(name, {})[int(row["epoch"])] = _finite(value)
+                    epoch = _epoch(int(row["epoch"]))
+                    curves.setdefault(name, {})[epoch] = _measured(name, float(value))
     except ValueError as error:
         raise _damaged(history) from error
     return curves
@@ -226,12 +232,27 @@ def _damaged(file: Path) -> UserError:
     return UserError(f"{file} is missing or damaged", "restore it, or leave the run out")
 
 
-def _finite(value: Any) -> float:
-    """The number that `value` is or says; else ValueError or TypeError."""
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value} is not finite")
-    return number
+def _epoch(value: Any) -> int:
+    """The number of an epoch, else ValueError."""
+    if type(value) is not int or not 1 <= value <= MOST_EPOCHS:
+        raise ValueError(f"{value} is no epoch")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    """The duration of a training, else ValueError."""
+    if type(value) not in (int, float) or not 0 <= value <= MOST_SECONDS:
+        raise ValueError(f"{value} is no duration")
+    return float(value)
+
+
+def _measured(name: str, value: float) -> float:
+    """A value of a history: a score, or whatever a loss or a gate in float32 can be."""
+    if name == "val_dice":
+        return share(value, name)
+    if not abs(value) <= LARGEST_FLOAT32:
+        raise ValueError(f"{value} is no {name}")
+    return value
 
 
 def _read_evaluations(run: RunFolder) -> tuple[dict[str, Result], tuple[str, ...]]:
@@ -246,49 +267,44 @@ def _read_evaluations(run: RunFolder) -> tuple[dict[str, Result], tuple[str, ...
     digest = load_checkpoint(run.best).digest if files and run.best.exists() else None
     results, others = {}, []
     for name, numbered in files.items():
-        file = numbered[max(numbered)]
-        try:
-            known = {number: (file := numbered[number], read_json(file)) for number in numbered}
-            checked = {number: of_weights(read, digest) for number, (_, read) in known.items()}
-            ours = [number for number, is_ours in checked.items() if is_ours is not False]
-            if not ours:
-                others.append(name)
-                continue
-            file, metrics = known[max(ours)]
-            result = _read_result(name, file, metrics, len(ours) - 1)
-            if result is not None:
-                splits = str(metrics.get("splits_digest") or "")
-                results[name] = replace(result, weights=bool(checked[max(ours)]), splits=splits)
-        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            raise _damaged(file) from error
+        known = {number: read_recorded(file) for number, file in numbered.items()}
+        checked = {number: recorded.is_of(digest) for number, recorded in known.items()}
+        ours = [number for number, is_ours in checked.items() if is_ours is not False]
+        if not ours:
+            others.append(name)
+            continue
+        newest = max(ours)
+        result = _read_result(name, numbered[newest], known[newest], len(ours) - 1)
+        if result is not None:
+            results[name] = replace(
+                result, weights=bool(checked[newest]), splits=known[newest].splits
+            )
     return results, tuple(sorted(others, key=natural_key))
 
 
-def _read_result(name: str, file: Path, metrics: Any, repeats: int) -> Result | None:
+def _read_result(name: str, file: Path, recorded: Recorded, repeats: int) -> Result | None:
     """An evaluation's result; None where nothing is to be found in any case.
 
     Dice is counted anew from the pixels of each case, over those that show foreground: results by
     any rule for empty images, and those older than these rules, compare. The official protocol's
     is no function of them.
     """
-    part = metrics["mean_over_cases"]["dice"]
-    if part["foreground"] is None:
+    if "dice" not in recorded.scores:
         return None
-    table, classes = file.with_name(CASES_FILE), list(part.get("classes", ()))[1:]
-    dice, cases = _finite(part["foreground"]), int(metrics["cases"])
+    table, classes = file.with_name(CASES_FILE), list(recorded.classes)[1:]
     try:
         rows = read_table(table, ("case", "group", "dice")) if table.exists() else []
         counted = not name.endswith("-paper_official") and counts_pixels(rows, classes)
         scored = [(row, case_dice(row, classes) if counted else row["dice"]) for row in rows]
-        known = [(row, _finite(value)) for row, value in scored if value not in (None, "")]
+        known = [(row, share(float(v), "Dice")) for row, v in scored if v not in (None, "")]
         alarms = false_alarm_share(rows, classes) if counted else None
     except ValueError as error:
         raise _damaged(table) from error
     if counted and not known:
         return None
     return Result(
-        dice=statistics.mean(value for _, value in known) if counted else dice,
-        cases=cases,
+        dice=statistics.mean(value for _, value in known) if counted else recorded.scores["dice"],
+        cases=recorded.cases,
         repeats=repeats,
         by_case={from_csv_cell(row["case"]): value for row, value in known},
         groups={from_csv_cell(row["case"]): from_csv_cell(row["group"]) for row, _ in known},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from medt.data.dataset import SegmentationDataset
 from medt.errors import UserError
+from medt.files import open_own
 from medt.terminal import safe_output
 from medt.text import for_terminal
 from medt.training.state import EpochSums, Row, TrainingState
 
 log = logging.getLogger("medt")
+
+
+class _OneLine(logging.Formatter):
+    """A line a record: line breaks of what it names, such as a network's name, forge no others."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return for_terminal(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Indented, as no line of the log begins."""
+        return textwrap.indent(for_terminal(super().formatException(ei), keep="\n"), "    ")
 
 
 class _ConsoleHandler(logging.Handler):
@@ -28,19 +41,27 @@ class _ConsoleHandler(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self.console = console
+        self.setFormatter(_OneLine())
 
     def emit(self, record: logging.LogRecord) -> None:
         self.console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
 
 
 class _LogFile(logging.FileHandler):
-    """A log file whose errors stop the run; logging itself would print each and go on.
+    """A log file whose errors stop the run; logging itself would print each and go on."""
 
-    It may be shown on a terminal: it holds text and line breaks alone.
-    """
+    def __init__(self, file: Path) -> None:
+        super().__init__(file, encoding="utf-8")
+        self.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
 
-    def format(self, record: logging.LogRecord) -> str:
-        return for_terminal(super().format(record), keep="\n")
+    def _open(self) -> Any:
+        try:
+            return open(self.baseFilename, "a", encoding="utf-8", opener=open_own)
+        except OSError as error:
+            raise UserError(
+                f"Cannot write {self.baseFilename}: {error.strerror}",
+                "check free space and permissions",
+            ) from error
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         raise UserError(
@@ -55,8 +76,7 @@ def logging_to(console: Console, file: Path) -> Iterator[None]:
 
     An error that ends the context goes to the file with its traceback and those of its causes.
     """
-    to_file = _LogFile(file, encoding="utf-8")
-    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    to_file = _LogFile(file)
     handlers = [_ConsoleHandler(console), to_file]
     log.setLevel(logging.INFO)
     for handler in handlers:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import yaml
 
 from medt.checkpoint import Checkpoint, load_checkpoint
 from medt.errors import UserError
-from medt.files import write_text
+from medt.files import check_unlinked, write_text
 from medt.locks import LOCK_FILE, locked
 from medt.plain import read_yaml
 from medt.text import csv_text
@@ -37,10 +37,19 @@ class RunFolder:
         self.history = root / "history.csv"
         self.tensorboard = root / "tensorboard"
         self.log = root / "train.log"
+        # What is written through links; the other files are replaced as a whole.
+        self._grown = (self.last.parent, self.tensorboard, self.log)
 
-    def locked(self) -> AbstractContextManager[bool]:
-        """Keep every other process from training into the folder, see `medt.locks.locked`."""
-        return locked(self.root, "train.py", "run_dir=...")
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process from training into the folder, see `medt.locks.locked`.
+
+        Raises:
+            UserError: as there, or a link would lead the training to other places.
+        """
+        check_unlinked(self.root, *(path.name for path in self._grown))
+        with locked(self.root, "train.py", "run_dir=..."):
+            yield
 
     def check_new(self) -> None:
         """Refuse a folder that holds anything.

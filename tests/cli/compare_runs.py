@@ -63,7 +63,8 @@ def add_evaluation(run: Path, name: str, dice: float | None, cases: int = 80) ->
     """The result of an evaluation without its cases."""
     folder = run / "evaluation" / name
     folder.mkdir(parents=True)
-    scores = {"cases": cases, "mean_over_cases": {"dice": {"foreground": dice}}}
+    means = {score: {"foreground": dice} for score in ("dice", "iou")}
+    scores = {"cases": cases, "protocol": "native", "mean_over_cases": means}
     (folder / "metrics.json").write_text(json.dumps(scores))
 
 

@@ -214,3 +214,25 @@ def test_long_lists_show_ten_and_the_count() -> None:
     assert listed(["b", "a10", "a2"]) == "a2; a10; b"
     assert listed(map(str, range(11))).endswith("9; ... 11 in all")
     assert listed(map(str, range(11)), limit=None).endswith("9; 10")
+
+
+@pytest.mark.parametrize("name", ["images", "masks", "instances", "dataset.yaml"])
+def test_a_part_that_is_a_link_out_of_the_dataset_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What it points to would stand in a report."""
+    outside = root.parent / "outside"
+    outside.mkdir()
+    (root / name).rename(outside / name)
+    (root / name).symlink_to(outside / name)
+    with pytest.raises(UserError, match=rf"toy/{name} is a link out of the folder"):
+        open_prepared(root, root.parent / "toy.csv")
+    monkeypatch.setenv("MEDT_ALLOW_LINKS", "1")
+    assert len(open_prepared(root, root.parent / "toy.csv").cases) == 3
+
+
+def test_a_dataset_that_the_user_links_to_is_opened(root: Path) -> None:
+    (root / "images").rename(root / "pictures")
+    (root / "images").symlink_to("pictures")
+    (root.parent / "link").symlink_to(root)
+    assert len(open_prepared(root.parent / "link", root.parent / "toy.csv").cases) == 3

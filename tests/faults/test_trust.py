@@ -8,6 +8,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import tifffile
 import torch
 
 from medt.checkpoint import load_checkpoint
-from medt.data.sources.aperio import read_outlines
+from medt.data.sources.aperio import Outline, draw_instances, read_outlines
 from medt.errors import UserError
 from medt.files import list_images, write_png
 from medt.images import decode_image, decode_mask, read_image
@@ -242,6 +243,30 @@ class TestAnnotations:
         deep = b"<a>" * 200_000 + b"</a>" * 200_000
         with pytest.raises(UserError, match="nested"):
             read_outlines(deep, "deep.xml")
+
+    @pytest.mark.parametrize(
+        ("outline", "count", "fault"),
+        [
+            pytest.param(((0, 0), (999, 0), (999, 999)), 201, "cover the image", id="all over"),
+            pytest.param(((0, 0), (9, 999)) * 50_000, 1, "too many corners", id="corners"),
+            pytest.param(((5, 5), (6, 5), (6, 6)), 65_536, "65,536 outlines", id="many"),
+        ],
+    )
+    def test_outlines_that_take_hours_are_not_drawn(
+        self, outline: tuple[tuple[int, int], ...], count: int, fault: str
+    ) -> None:
+        """And numbers beyond 16 bit would begin again at 0."""
+        outlines = [Outline(np.array(outline, np.float64))] * count
+        start = time.process_time()
+        with pytest.raises(UserError, match=rf"a\.xml has .*{fault}"):
+            draw_instances(outlines, (1000, 1000), "a.xml")
+        assert time.process_time() - start < 5
+
+    def test_as_many_outlines_as_there_are_numbers_are(self) -> None:
+        at = np.array([(x, y) for y in range(256) for x in range(256)][:-1], np.float64)
+        square = np.array(((0, 0), (1, 0), (1, 1), (0, 1)))
+        instances, _ = draw_instances([Outline(a + square) for a in at], (256, 256), "a.xml")
+        assert instances.max() == 65_535
 
 
 def test_load_checkpoint_still_reads_what_is_right(tiny_run: Path) -> None:

@@ -21,9 +21,12 @@ KEPT = (
     "cut out as holes",
 )
 
-
 LARGEST = 2**26  # bytes; those of MoNuSeg have less than 10 million
 DEEPEST = 100  # elements within each other; annotations have seven
+MOST_OUTLINES = 2**16 - 1  # of an image, as their numbers fit 16 bit
+MOST_WORK = 200  # steps of drawing for each pixel of the image; those of MoNuSeg take up to four
+LEAST_WORK = 2**20  # steps that any image may take
+MOST_AT_ONCE = 2**24  # steps of one outline, which its arrays hold
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def _outline(region: ET.Element) -> Outline:
 
 
 def draw_instances(
-    outlines: Sequence[Outline], shape: tuple[int, int]
+    outlines: Sequence[Outline], shape: tuple[int, int], name: str
 ) -> tuple[NDArray[np.uint16], Counter[str]]:
     """Number the pixels inside outlines.
 
@@ -105,6 +108,11 @@ def draw_instances(
     Args:
         outlines: in the order drawn.
         shape: height and width of the image.
+        name: of the file, for the error.
+
+    Raises:
+        UserError: there are more outlines than numbers, or so large ones that drawing them all
+            would take hours.
 
     Returns:
         (H, W) of 0 and 1..N without gaps; the number of ``nuclei`` N, and of outlines of each kind
@@ -112,6 +120,7 @@ def draw_instances(
         itself is to return to a vertex, or to wind around a pixel twice or both ways: loops
         smaller than that change nothing.
     """
+    _check_work(outlines, shape, name)
     drawn = np.zeros(shape, np.int64)
     kinds: Counter[str] = Counter()
     for number, outline in enumerate(outlines, start=1):
@@ -120,6 +129,24 @@ def draw_instances(
     kinds["nuclei"] = len(numbers)
     instances = np.where(drawn > 0, np.searchsorted(numbers, drawn) + 1, 0)
     return instances.astype(np.uint16), kinds
+
+
+def _check_work(outlines: Sequence[Outline], shape: tuple[int, int], name: str) -> None:
+    hint = "no annotation of an image needs so much: check what it is"
+    if len(outlines) > MOST_OUTLINES:
+        raise UserError(f"{name} has {len(outlines):,} outlines, more than {MOST_OUTLINES:,}", hint)
+    left = max(LEAST_WORK, MOST_WORK * shape[0] * shape[1])
+    for outline in outlines:
+        if not len(outline.vertices):
+            continue
+        rows, columns = _box(outline.vertices, shape)
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        work = height * (width + len(outline.vertices))
+        left -= work
+        if work > max(MOST_AT_ONCE, 2 * shape[0] * shape[1]) or left < 0:
+            raise UserError(
+                f"{name} has outlines that cover the image too often or have too many corners", hint
+            )
 
 
 def describe(kinds: Mapping[str, int]) -> tuple[str, str]:

@@ -61,7 +61,7 @@ def _patient(case: str) -> str:
 
 def annotate(archive: Archive, case: ArchivedCase, shape: tuple[int, int]) -> Annotation:
     (file,) = case.annotations
-    instances, kinds = draw_instances(read_outlines(archive.read(file), file), shape)
+    instances, kinds = draw_instances(read_outlines(archive.read(file), file), shape, file)
     if not instances.any():
         raise UserError(f"{file} outlines no nucleus", "get the archive again")
     return Annotation((instances > 0).astype(np.uint8), instances, kinds)

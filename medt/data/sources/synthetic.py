@@ -23,7 +23,7 @@ from medt.data.layout import (
 from medt.data.splits import SPLITS, SplitRow, write_splits
 from medt.data.synthetic import synthetic_case
 from medt.errors import UserError
-from medt.files import atomic_folder, remove_abandoned, write_png
+from medt.files import atomic_folder, check_link, remove_abandoned, write_png
 from medt.locks import HeldError, locked_beside
 
 SPLITS_FILE = "splits.csv"
@@ -103,6 +103,7 @@ def open_synthetic(root: Path, drawn: SyntheticSet) -> DatasetIndex:
     missing = [file for file in card.checksums if not (folder / file).is_file()]
     if missing:
         raise UserError(f"{folder} is not whole, it lacks {listed(missing)}", anew)
+    check_link(folder / SPLITS_FILE, folder)
     return open_prepared(folder, folder / SPLITS_FILE)
 
 

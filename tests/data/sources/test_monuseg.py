@@ -42,7 +42,7 @@ def document(*regions: str) -> str:
 def draw(*regions: str) -> tuple[list[list[int]], dict[str, int]]:
     """The instances on 8 x 6 pixels, and the counts above 0."""
     outlines = read_outlines(document(*regions).encode(), "a.xml")
-    instances, kinds = draw_instances(outlines, (6, 8))
+    instances, kinds = draw_instances(outlines, (6, 8), "a.xml")
     assert instances.dtype == np.uint16
     return instances.tolist(), {kind: count for kind, count in kinds.items() if count}
 

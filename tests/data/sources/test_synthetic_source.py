@@ -220,3 +220,12 @@ def test_a_set_that_appears_while_it_is_drawn_is_not_replaced(
     open_dataset(settings(tmp_path), draws=True)
     assert (tmp_path / FOLDER / "note.txt").read_text() == "the first"
     assert [path.name for path in tmp_path.iterdir()] == [FOLDER]
+
+
+def test_its_split_file_is_no_link_out_of_it(tmp_path: Path) -> None:
+    open_dataset(settings(tmp_path), draws=True)
+    splits = tmp_path / FOLDER / synthetic.SPLITS_FILE
+    splits.rename(tmp_path / "elsewhere.csv")
+    splits.symlink_to(tmp_path / "elsewhere.csv")
+    with pytest.raises(UserError, match="is a link out of the folder"):
+        open_dataset(settings(tmp_path), draws=True)
