@@ -58,7 +58,7 @@ RANGES = {
     "dataset.crop_foreground": SHARE,
     "dataset.crops_per_case": COUNT,
     "dataset.workers": Range(0, 64),
-    "dataset.timeout": POSITIVE,
+    "dataset.timeout": Range(0, 86_400, open_low=True),  # a day; the system's clocks end at a month
     "dataset.cache": NOT_NEGATIVE,
     "dataset.channels": COUNT,
     "dataset.seed": SEED,
@@ -66,7 +66,7 @@ RANGES = {
     "tolerance": NOT_NEGATIVE,
     "panels": NOT_NEGATIVE,
     "dataset.page": NOT_NEGATIVE,
-    "dataset.folds": Range(2),
+    "dataset.folds": Range(2, 1000),
     "dataset.fold": NOT_NEGATIVE,
     "model.width_factor": POSITIVE,
     "model.heads": COUNT,
