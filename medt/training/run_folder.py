@@ -13,7 +13,8 @@ import yaml
 
 from medt.checkpoint import Checkpoint, load_checkpoint
 from medt.errors import UserError
-from medt.files import check_unlinked, write_text
+from medt.files import write_text
+from medt.links import check_unlinked
 from medt.locks import LOCK_FILE, locked
 from medt.plain import read_yaml
 from medt.text import csv_text
