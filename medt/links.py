@@ -1,4 +1,4 @@
-"""Links in folders that may come from anybody: nothing is read or written elsewhere through them."""
+"""Links in folders that may come from anybody: nothing elsewhere is read or written by them."""
 
 from __future__ import annotations
 

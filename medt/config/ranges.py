@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from medt.data.folds import MOST_FOLDS
 from medt.errors import UserError
 
 
@@ -66,7 +67,7 @@ RANGES = {
     "tolerance": NOT_NEGATIVE,
     "panels": NOT_NEGATIVE,
     "dataset.page": NOT_NEGATIVE,
-    "dataset.folds": Range(2, 1000),
+    "dataset.folds": Range(2, MOST_FOLDS),
     "dataset.fold": NOT_NEGATIVE,
     "model.width_factor": POSITIVE,
     "model.heads": COUNT,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from medt.config.ranges import check_ranges
+from medt.data.folds import MOST_FOLDS
 from medt.data.splits import SPLITS
 from medt.errors import UserError
 from medt.evaluation.evaluate import PROTOCOLS
@@ -213,10 +213,14 @@ def _validated(roots: list[Path]) -> list[Path]:
 def _check_folds(dataset: dict[str, Any], file: Path) -> None:
     if not all(fits(dataset.get(key), int | None) for key in ("fold", "folds")):
         raise _damaged(file)
-    try:
-        check_ranges({"dataset": {key: dataset.get(key) for key in ("fold", "folds")}})
-    except UserError as error:
-        raise UserError(f"{file}: {error.message}", error.hint) from error
+    limits = {"fold": (0, MOST_FOLDS - 1), "folds": (2, MOST_FOLDS)}
+    for key, (least, most) in limits.items():
+        value = dataset.get(key)
+        if value is not None and not least <= value <= most:
+            raise UserError(
+                f"{file}: dataset.{key}={value} is out of range",
+                f"give at least {least} and at most {most}",
+            )
 
 
 def _damaged(file: Path) -> UserError:
