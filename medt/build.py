@@ -22,6 +22,11 @@ GROUPS = {
     "scheduler": "medt.training.schedules",
     "augmentation": "medt.data.augmentation",
 }
+# Of torch.optim those that step without a closure, on dense gradients of any shape.
+OPTIMIZERS = (
+    *("ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam"),
+    *("RMSprop", "Rprop", "SGD"),
+)
 _FAILURES = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError)
 
 
@@ -76,6 +81,8 @@ def check_spec(
         ) from error
     if not isinstance(found, type) or (name not in allow and not _is_ours(found, module)):
         raise UserError(f"{group}.{TARGET}={name} is not a class of {module}", "name one of them")
+    if group == "optimizer" and module == GROUPS[group] and own not in OPTIMIZERS:
+        raise UserError(f"{name} trains no network of ours", f"use one of {', '.join(OPTIMIZERS)}")
     check_arguments(found, {k: v for k, v in spec.items() if k != TARGET}, group, given)
     return found
 

@@ -22,12 +22,14 @@ from medt.errors import UserError
 from medt.files import atomic_write, read_tensors
 from medt.models.sizes import as_size
 from medt.plain import check_plain
-from medt.signatures import check_arguments
+from medt.signatures import check_arguments, shortened
 from medt.text import is_name
 
 FORMAT = "medt-checkpoint-1"
 SHARES = ("val_dice", "val_iou")  # how the names of scores from 0 to 1 begin
-MOST_PARTS = 50  # layers and parameters that are built for one entry of the weights
+MOST_WEIGHTS = 20_000  # tensors of a network; the largest encoder that is offered has 2,000
+MOST_PARTS = 10  # layers and parameters that are built for one of them; seven with ResUNet
+MOST_BUILT = 5_000  # of those in all, some seconds; the largest encoder has 3,000
 # Keys of the model's config that say what it starts from or is called, not what it is.
 NOT_ARGUMENTS = ("name", "weights", "encoder_weights")
 
@@ -82,7 +84,10 @@ class Checkpoint:
         """
         try:
             # Memory and time are those of the weights, whatever size the file claims.
-            with torch.device("meta"), _parts_at_most(MOST_PARTS * len(self.weights) + MOST_PARTS):
+            with (
+                torch.device("meta"),
+                _parts_at_most(MOST_PARTS * (len(self.weights) + MOST_PARTS)),
+            ):
                 self._load(build_model(self.model, self.allow), assign=True)
             model = build_model(self.model, self.allow)
         except UserError as error:
@@ -138,7 +143,8 @@ def _parts_at_most(most: int) -> Iterator[None]:
         left -= 1
         if left < 0:
             raise UserError(
-                "its network has far more layers than there are weights", "do not trust this file"
+                "its network has far more layers than weights, or than any has",
+                "do not trust this file",
             )
 
     hooks = [
@@ -192,6 +198,7 @@ def load_checkpoint(path: str | Path, allow: str | Sequence[str] = ()) -> Checkp
     del content["format"]
     names = (allow,) if isinstance(allow, str) else tuple(allow)
     try:
+        _check_weights(content.get("weights"))
         check_plain(content, str(path), _is_dense)
         check_arguments(Checkpoint, content, "checkpoint", given=("allow", "file"))
         checkpoint = Checkpoint(**content, allow=names, file=str(path))
@@ -203,6 +210,21 @@ def load_checkpoint(path: str | Path, allow: str | Sequence[str] = ()) -> Checkp
         ) from error
     check_finite_weights(checkpoint.weights, str(path))
     return checkpoint
+
+
+def _check_weights(weights: Any) -> None:
+    """How much is built is bounded by how many there are, so they must not come for nothing.
+
+    Raises:
+        UserError: there are more than any network has, or one holds no value.
+    """
+    if not isinstance(weights, dict):
+        return  # which is said where types are checked
+    if len(weights) > MOST_WEIGHTS:
+        raise UserError(f"it holds {len(weights):,} weights, more than {MOST_WEIGHTS:,}")
+    for name, value in weights.items():
+        if isinstance(value, Tensor) and not value.is_nested and not value.numel():
+            raise UserError(f"its weights {shortened(name)} hold no value")
 
 
 def _is_dense(value: Any) -> bool:

@@ -59,13 +59,17 @@ def read_json(path: str | Path) -> Any:
     return value
 
 
-def read_yaml(path: str | Path) -> Any:
+def read_yaml(path: str | Path, most: int = LARGEST_YAML) -> Any:
     """Read a YAML file of plain values; references to other parts of the file are refused.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
 
     Raises:
         UserError: as `read_text`, or the file is not such YAML, or as `check_plain`.
     """
-    text = read_text(path, LARGEST_YAML)
+    text = read_text(path, most)
     try:
         value = yaml.load(text, _PlainLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:

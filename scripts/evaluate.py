@@ -37,10 +37,10 @@ def evaluate(cfg: DictConfig) -> int:
     from medt.data.dataset import SegmentationDataset
     from medt.evaluation.evaluate import evaluate as score
     from medt.evaluation.tables import claimed_result, render, write_evaluation
-    from medt.files import check_unlinked
     from medt.inference.device import choose_device
     from medt.inference.instances import InstanceRule
     from medt.inference.predictor import Predictor
+    from medt.links import check_unlinked
     from medt.metrics.empty import checked_empty
     from medt.training.past_run import read_curves
     from medt.training.run_folder import RunFolder, home_of

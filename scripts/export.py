@@ -20,7 +20,8 @@ def export(cfg: DictConfig) -> int:
     from medt.checkpoint import load_checkpoint
     from medt.export.card import model_card, recorded_scores
     from medt.export.formats import FORMATS, export_network
-    from medt.files import check_unlinked, write_text
+    from medt.files import write_text
+    from medt.links import check_unlinked
     from medt.locks import locked
     from medt.training.run_folder import home_of
 

@@ -22,6 +22,8 @@ ORDER = (
     "terminal",
     "console",
     "interruption",
+    "pickles",
+    "links",
     "files",
     "locks",
     "plain",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from medt.data.folds import MOST_FOLDS
 from medt.errors import UserError
 
 
@@ -58,7 +59,7 @@ RANGES = {
     "dataset.crop_foreground": SHARE,
     "dataset.crops_per_case": COUNT,
     "dataset.workers": Range(0, 64),
-    "dataset.timeout": POSITIVE,
+    "dataset.timeout": Range(0, 86_400, open_low=True),  # a day; the system's clocks end at a month
     "dataset.cache": NOT_NEGATIVE,
     "dataset.channels": COUNT,
     "dataset.seed": SEED,
@@ -66,7 +67,7 @@ RANGES = {
     "tolerance": NOT_NEGATIVE,
     "panels": NOT_NEGATIVE,
     "dataset.page": NOT_NEGATIVE,
-    "dataset.folds": Range(2),
+    "dataset.folds": Range(2, MOST_FOLDS),
     "dataset.fold": NOT_NEGATIVE,
     "model.width_factor": POSITIVE,
     "model.heads": COUNT,

@@ -9,6 +9,7 @@ from medt.data.splits import SplitRow, check_groups, draw_folds
 from medt.errors import UserError
 
 FOLD_SEED = 0
+MOST_FOLDS = 1000
 
 
 def with_fold(index: DatasetIndex, folds: int, fold: int) -> DatasetIndex:

@@ -15,7 +15,8 @@ from medt.data.changes import FileFacts
 from medt.data.labels import IDS, Labels
 from medt.data.splits import SPLITS, check_groups, digest_of, read_splits
 from medt.errors import UserError
-from medt.files import check_link, list_images, natural_key, write_text
+from medt.files import list_images, natural_key, write_text
+from medt.links import check_link
 from medt.plain import read_yaml
 from medt.signatures import shortened
 from medt.text import abridged, for_terminal, is_folder_name

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from medt.errors import UserError
+
+KNOWN = re.compile(r"cpu|mps|cuda(:[0-9]{1,2})?")
 
 
 def choose_device(name: str) -> torch.device:
@@ -17,12 +21,9 @@ def choose_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(
-            f"there is no device {name}", "use auto, cpu, cuda, cuda:N or mps"
-        ) from error
+    if not KNOWN.fullmatch(name):  # PyTorch has others, such as meta, which compute nothing
+        raise UserError(f"there is no device {name}", "use auto, cpu, cuda, cuda:N or mps")
+    device = torch.device(name)
     missing = (device.type == "cuda" and not torch.cuda.is_available()) or (
         device.type == "mps" and not torch.backends.mps.is_available()
     )

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.errors import UserError
-from medt.files import IMAGE_EXTENSIONS, check_link, natural_key
+from medt.files import IMAGE_EXTENSIONS, natural_key
 from medt.images import read_image, read_mask, read_samples
 from medt.inference.areas import Summary, class_rows
 from medt.inference.averaging import NotFiniteError
 from medt.inference.instances import NO_RULE, InstanceRule, find_objects
 from medt.inference.outputs import LARGEST_VALUE, Outputs, Prediction, entropy, write_prediction
 from medt.inference.predictor import Predictor, most_probable
+from medt.links import check_link
 from medt.locks import locked
 from medt.text import CONTROLS
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import inspect
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,14 @@ class Baseline(nn.Module):
         parameters: learnable parameters that the network must have when it is built with these
             options for 3 channels and 2 classes, so that another version of the library is not
             taken for the same network; None does not check.
-        options: ``features``, the channels of MONAI's networks from stage to stage (see there), or
-            ``encoder``, the encoder of ``smp_unet``.
+        features: the channels of MONAI's networks from stage to stage (see there); None leaves
+            them their own.
+        encoder: of ``smp_unet``; None is resnet34.
 
     Raises:
-        UserError: an unknown architecture or encoder, a library that is not installed, another
-            number of parameters, or a size that does not fit, here and in ``forward``.
-        TypeError: for an option that the architecture does not have.
+        UserError: an unknown architecture or encoder, an option that the architecture does not
+            have, a library that is not installed, another number of parameters, or a size that
+            does not fit, here and in ``forward``.
     """
 
     def __init__(
@@ -61,7 +63,8 @@ class Baseline(nn.Module):
         classes: int = 2,
         image_size: int | Sequence[int] | None = None,
         parameters: int | None = None,
-        **options: Any,
+        features: Sequence[int] | None = None,
+        encoder: str | None = None,
     ) -> None:
         super().__init__()
         if architecture not in BUILDERS:
@@ -69,12 +72,14 @@ class Baseline(nn.Module):
                 f"there is no baseline {architecture}", f"choose one of {', '.join(BUILDERS)}"
             )
         self.architecture = architecture
-        features = options.get("features") or RES_UNET_FEATURES
-        strides = 2 ** (len(features) - 1) if architecture in STRIDED else 1
+        options = {"features": features, "encoder": encoder}
+        given = {name: value for name, value in options.items() if value is not None}
+        _check_options(architecture, given)
+        stages = features or RES_UNET_FEATURES
+        strides = 2 ** (len(stages) - 1) if architecture in STRIDED else 1
         self.multiples, self.smallest = (strides, strides), max(SMALLEST, 2 * strides)
         if image_size is not None:
             self._check_size(as_size(image_size))
-        given = {name: value for name, value in options.items() if value is not None}
         if parameters is not None:
             self._check_parameters(parameters, given)
         self.network = BUILDERS[architecture](channels, classes, **given)
@@ -103,6 +108,16 @@ class Baseline(nn.Module):
                 f"if that is meant, give model.parameters={found} or null; "
                 "else install the version of the library that has the former",
             )
+
+
+def _check_options(architecture: str, options: Mapping[str, Any]) -> None:
+    """Raises UserError unless the architecture has the options, and channels are of some number."""
+    known = inspect.signature(BUILDERS[architecture]).parameters
+    if unknown := [name for name in options if name not in known]:
+        raise UserError(f"{architecture} has no model.{unknown[0]}", "leave it out")
+    features = options.get("features", (1,))
+    if not features or min(features) < 1:
+        raise UserError(f"model.features={list(features)} is out of range", "give at least 1 each")
 
 
 def load_encoder(model: nn.Module, path: Path) -> None:

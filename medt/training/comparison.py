@@ -10,7 +10,7 @@ from typing import Any
 
 from medt.data.layout import listed
 from medt.files import natural_key
-from medt.text import for_terminal
+from medt.text import abridged, for_terminal
 from medt.training.case_results import PAIRED_RULE, fold_notes, fold_report, pair_rows
 from medt.training.past_run import Result, Run, Settings
 
@@ -30,6 +30,7 @@ INPUT_KEYS = {
 # Of these the ones that decide at which size validation is scored.
 SIZE_KEYS = ("dataset.image_size", "dataset.sampling")
 EMPTY_KEY = "trainer.empty"
+MOST_NAMED = 10  # settings in the name of a group
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,16 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         config = members[0][0].config
         names = [f"{_shown(config['dataset']['name'])} {_shown(config['model']['name'])}"]
     else:
-        names = [" ".join(f"{k}={_shown(v)}" for k, v in own.items()) for own in differs]
+        names = list(map(_name, differs))
     groups = [Group(*parts) for parts in zip(names, differs, members, strict=True)]
     return sorted(groups, key=lambda group: (-group.mean_dice, natural_key(group.name)))
+
+
+def _name(differs: Settings) -> str:
+    """What tells a group from the others, in a few words, whoever wrote its config."""
+    parts = [f"{abridged(key)}={_shown(value)}" for key, value in differs.items()]
+    more = len(parts) - MOST_NAMED
+    return " ".join(parts[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def tell_apart(settings: Sequence[Settings]) -> list[Settings]:
@@ -313,9 +321,9 @@ def _differ(settings: Sequence[Settings], key: str) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value as it is given on the command line, on one line."""
+    """A value as it is given on the command line, on one line; long ones without their middle."""
     if isinstance(value, float):
         return f"{value:g}"
     if not isinstance(value, str):
         value = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return for_terminal(value)
+    return abridged(for_terminal(value))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from medt.text import abridged
 from medt.training.comparison import Group
 from medt.training.past_run import Run
 
@@ -25,6 +26,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 WIDTH, PANEL_HEIGHT, LEGEND_LINE = 11.0, 4.2, 0.21  # inches
 DOTS_PER_INCH = 150
 LEGEND_CHARACTERS = 130  # what fits one line of the legend
+LEGEND_LINES = 3  # of one group
 MARKS = 8  # markers along a curve
 
 
@@ -48,7 +50,8 @@ def draw_curves(groups: Sequence[Group]) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    labels = [textwrap.fill(group.name, LEGEND_CHARACTERS) for group in groups]
+    names = [abridged(group.name, LEGEND_LINES * LEGEND_CHARACTERS) for group in groups]
+    labels = [textwrap.fill(name, LEGEND_CHARACTERS) for name in names]
     columns = max(1, min(4, LEGEND_CHARACTERS // (8 + max(map(len, labels)))))
     lines = -(-sum(1 + label.count("\n") for label in labels) // columns)
     height = PANEL_HEIGHT + LEGEND_LINE * (lines + 1)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from medt.checkpoint import load_checkpoint
+from medt.data.folds import MOST_FOLDS
 from medt.data.splits import SPLITS
 from medt.errors import UserError
 from medt.evaluation.evaluate import PROTOCOLS
@@ -25,6 +26,7 @@ from medt.text import from_csv_cell
 from medt.training.past_cases import case_dice, counts_pixels, false_alarm_share
 from medt.training.run_folder import GATE_PREFIX, RunFolder, without_circumstances
 
+MOST_SETTINGS = 500  # of a config; ours have about a hundred
 MOST_EPOCHS = 10**7
 MOST_SECONDS = 1e10  # three hundred years
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -165,8 +167,11 @@ def read_run(folder: RunFolder) -> Run:
         part = config[group] if group else config
         if not all(fits(part.get(key), hint) for key, hint in hints.items()):
             raise _damaged(folder.config)
-    if not all(fits(config["dataset"].get(key), int | None) for key in ("fold", "folds")):
-        raise _damaged(folder.config)
+    _check_folds(config["dataset"], folder.config)
+    if sum(1 for _ in _flat(config)) > MOST_SETTINGS:
+        raise UserError(
+            f"{folder.config} holds more than {MOST_SETTINGS} settings", "leave the run out"
+        )
     if not folder.metrics.exists():
         raise UserError(
             f"the run {folder.root} has no metrics.json: it never came to a validation",
@@ -226,6 +231,19 @@ def _runs_below(folder: Path) -> list[Path]:
 def _validated(roots: list[Path]) -> list[Path]:
     """Without runs that have no scores yet, unless none has."""
     return [root for root in roots if RunFolder(root).metrics.exists()] or roots
+
+
+def _check_folds(dataset: dict[str, Any], file: Path) -> None:
+    if not all(fits(dataset.get(key), int | None) for key in ("fold", "folds")):
+        raise _damaged(file)
+    limits = {"fold": (0, MOST_FOLDS - 1), "folds": (2, MOST_FOLDS)}
+    for key, (least, most) in limits.items():
+        value = dataset.get(key)
+        if value is not None and not least <= value <= most:
+            raise UserError(
+                f"{file}: dataset.{key}={value} is out of range",
+                f"give at least {least} and at most {most}",
+            )
 
 
 def _damaged(file: Path) -> UserError:

@@ -13,7 +13,8 @@ import yaml
 
 from medt.checkpoint import Checkpoint, load_checkpoint
 from medt.errors import UserError
-from medt.files import check_unlinked, write_text
+from medt.files import write_text
+from medt.links import check_unlinked
 from medt.locks import LOCK_FILE, locked
 from medt.plain import read_yaml
 from medt.text import csv_text
@@ -23,6 +24,7 @@ from medt.training.state import Row, TrainingState, check_saved
 log = logging.getLogger("medt")
 
 GATE_PREFIX = "gate."
+LARGEST_CONFIG = 2**18  # bytes; one with the most classes and the longest names has half of it
 
 
 class RunFolder:
@@ -106,9 +108,9 @@ class RunFolder:
         """The run's config.
 
         Raises:
-            UserError: config.yaml is missing or damaged.
+            UserError: config.yaml is missing or damaged, or far larger than any of ours.
         """
-        config = read_yaml(self.config)
+        config = read_yaml(self.config, LARGEST_CONFIG)
         if not isinstance(config, dict):
             raise UserError(f"{self.config} is missing or damaged", "start the run again")
         return config

@@ -226,6 +226,11 @@ HOSTILE: dict[str, Change] = {
     "weights a list": lambda c: c.update(weights=[torch.ones(1)]),
     "variance negative": lambda c: variance(c, -1.0),
     "variance NaN": lambda c: variance(c, float("nan")),
+    "an empty weight": lambda c: c["weights"].update(empty=torch.zeros(0)),
+    "weights without end": lambda c: c.update(
+        weights=dict.fromkeys(map(str, range(20_001)), torch.zeros(1)),
+        model={**c["model"], "depths": [100_000] * 2},
+    ),
     "one key more": lambda c: c.update(more=1),
     "one key less": lambda c: c.pop("classes"),
     "a key of the class": lambda c: c.update(allow=["os.system"]),

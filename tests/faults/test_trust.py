@@ -105,6 +105,23 @@ class TestCheckpoints:
         torch.save(whole, tmp_path / "bomb.pt")
         refused(evaluate.main, [f"checkpoint={tmp_path}/bomb.pt"], "do not fit")
 
+    @pytest.mark.parametrize(
+        ("count", "size", "fault"),
+        [(25_000, 1, "25,000 weights"), (15_000, 0, "hold no value"), (15_000, 1, "more layers")],
+    )
+    def test_weights_do_not_buy_layers_for_nothing(
+        self, whole: dict[str, object], tmp_path: Path, count: int, size: int, fault: str
+    ) -> None:
+        model = whole["model"]
+        assert isinstance(model, dict)
+        whole["model"] = {**model, "depths": [500_000, 500_000]}
+        whole["weights"] = dict.fromkeys(map(str, range(count)), torch.zeros(size))
+        torch.save(whole, tmp_path / "bomb.pt")
+        start = time.process_time()
+        with pytest.raises(UserError, match=rf"bomb\.pt.* {fault}"):
+            load_checkpoint(tmp_path / "bomb.pt").build_model()
+        assert time.process_time() - start < 30
+
 
 def png(width: int, height: int) -> bytes:
     """A PNG that claims so many grey pixels and holds next to none."""

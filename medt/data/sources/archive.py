@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import re
 import shutil
 import stat
@@ -14,21 +17,32 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from medt.errors import UserError
-from medt.files import check_link, largest_file, read_bytes
+from medt.files import largest_file, read_bytes
+from medt.links import check_link
 
 _UNREADABLE = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError),
-    *(NotImplementedError, RuntimeError),  # zipfile: unknown compression, encryption
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError),
+    # zipfile: unknown compression, encryption; tarfile: names of names, numbers that are none
+    *(NotImplementedError, RuntimeError, ValueError),
 )
-_NAMING = (
-    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
-    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
-)
+_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+_NAMING = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, *_EXTENDED)
+_COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}
+SPARSE = "an entry has holes, of which a few bytes make a file of any size"
+NEGATIVE = "an entry has less than no bytes"
 MOST_ENTRIES = 2**20
 MOST_LISTING = 2**26  # bytes of a zip's list of entries, at least 46 for each
 MOST_NAME = 2**20  # bytes of a tar's record for a long name, read into memory
+MOST_SHARED = 100  # values of a tar that hold for all entries; git writes one
+MOST_UNPACKED = 200  # times the bytes of a tar; plain masks take a hundredth
+LEAST_UNPACKED = 2**26  # bytes that a tar may have however small it is
 MOST_PADDING = 2**26  # bytes behind the last entry of a tar; 10 KB are usual
 UNPACKED_AT_ONCE = 2**16
 
@@ -161,55 +175,124 @@ def _zip(source: Path, file: zipfile.ZipFile) -> Archive:
     return Archive(source, dict(sorted(sizes.items())), read)
 
 
-class _Entry(tarfile.TarInfo):
-    """An entry of a tar whose name does not fill the memory."""
+class _RefusedError(tarfile.TarError):
+    """A record that would take more memory or time than any archive needs."""
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Entry:
-        entry = super().frombuf(buf, encoding, errors)
-        if entry.type in _NAMING and entry.size > MOST_NAME:
-            raise tarfile.ReadError("a name is longer than any")
+
+class _Entry(tarfile.TarInfo):
+    """An entry of a tar, none of whose records takes much memory or time."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        """Called by tarfile for each record, before it reads what belongs to it."""
+        if self.size < 0:  # would be read to the end of the file, or begin again
+            raise _RefusedError(NEGATIVE)
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise _RefusedError(SPARSE)
+        if self.type in _NAMING and self.size > MOST_NAME:
+            raise _RefusedError("a name is longer than any")
+        if self.type in _EXTENDED:
+            self._check_extended(tar)
+        entry: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
         return entry
+
+    def _check_extended(self, tar: tarfile.TarFile) -> None:
+        """tarfile looks for numbers in time that grows with the square of their digits, copies what
+        holds for all entries for each, and reads lists of holes without end."""
+        assert tar.fileobj is not None
+        start = tar.fileobj.tell()
+        content = tar.fileobj.read(self.size)
+        tar.fileobj.seek(start)  # `_tar` has it in its buffer
+        if b"GNU.sparse" in content:
+            raise _RefusedError(SPARSE)
+        if re.search(rb"[0-9]{256}", content) or len(tar.pax_headers) > MOST_SHARED:
+            raise _RefusedError("a name is longer than any")
+
+
+@contextmanager
+def _tar(source: Path) -> Iterator[tarfile.TarFile]:
+    """A tar, which is inflated no further than it is read.
+
+    Raises:
+        tarfile.TarError: it is none; and what the file's compression raises.
+    """
+    with source.open("rb") as start:
+        magic = start.read(6)
+    kind = next((kind for kind in _COMPRESSED if magic.startswith(kind)), b"")
+    opened: Any = _COMPRESSED[kind](source) if kind else io.FileIO(source)
+    with (
+        io.BufferedReader(opened, 2 * MOST_NAME) as stream,
+        tarfile.open(fileobj=stream, mode="r:", tarinfo=_Entry) as file,
+    ):
+        yield file
+
+
+def _entries(file: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """All that are no folders, one after the other, without those before in memory."""
+    while (entry := file.next()) is not None:
+        if entry.size < 0:  # said by a record before it
+            raise _RefusedError(NEGATIVE)
+        file.members = []  # type: ignore[attr-defined]
+        yield entry
 
 
 def _is_tar(source: Path) -> bool:
     try:
-        with tarfile.open(source, tarinfo=_Entry):
+        with _tar(source):
             return True
-    except (tarfile.TarError, zlib.error, EOFError, OSError):
+    except _RefusedError:
+        return True  # which is said when its entries are read
+    except _UNREADABLE:
         return False
 
 
 def _extract(source: Path, folder: Path) -> None:
-    """The content of a tar file; the folder appears even where it fails."""
+    """The content of a tar file; the folder appears even where it fails, empty where the archive
+    is refused."""
     folder.mkdir(parents=True)
+    with _readable(source):
+        with _tar(source) as file:
+            _check_tar(source, file, folder)
+        with _tar(source) as file:
+            for entry in _entries(file):
+                if not entry.isdir() and _is_content(entry.name):
+                    _extract_entry(file, entry, folder / entry.name)
+
+
+def _check_tar(source: Path, file: tarfile.TarFile, folder: Path) -> None:
+    """Read all headers, so that nothing is written of a file that is refused in the end."""
+    most = max(LEAST_UNPACKED, MOST_UNPACKED * source.stat().st_size)
     room = shutil.disk_usage(folder).free
-    with _readable(source), tarfile.open(source, tarinfo=_Entry) as file:
-        for count, entry in enumerate(file):
-            if count >= MOST_ENTRIES:
-                raise UserError(
-                    f"{source} has more than {MOST_ENTRIES:,} entries, more than any dataset",
-                    "do not trust it or, if it is right, extract it and give the folder",
-                )
-            if entry.isdir():
-                continue
+    names: set[PurePosixPath] = set()
+    for count, entry in enumerate(_entries(file)):
+        if count >= MOST_ENTRIES:
+            raise UserError(
+                f"{source} has more than {MOST_ENTRIES:,} entries, more than any dataset",
+                "do not trust it or, if it is right, extract it and give the folder",
+            )
+        if not entry.isdir():
             _check_entry(source, entry.name, entry.size, not entry.isfile())
-            room -= entry.size  # also of what is left out, which is unpacked to find the next
-            if room < 0:
-                raise UserError(
-                    f"{folder.parent} has too little space to unpack {source}",
-                    "free space, or give dataset.root on another disk",
-                )
-            if _is_content(entry.name):
-                _extract_entry(source, file, entry, folder / entry.name)
-        _check_tar_end(file)
+        # Also of what is left out, which is unpacked to find the next.
+        unpacked = entry.offset_data + entry.size
+        if unpacked > most:
+            raise UserError(
+                f"{source} unpacks to more than {most / 1e6:,.0f} MB from "
+                f"{source.stat().st_size / 1e6:,.3f}",
+                "do not trust it or, if it is right, extract it and give the folder",
+            )
+        room -= entry.size
+        if room < 0:
+            raise UserError(
+                f"{folder.parent} has too little space to unpack {source}",
+                "free space, or give dataset.root on another disk",
+            )
+        path = PurePosixPath(entry.name)
+        if path in names and not entry.isdir():
+            raise UserError(f"{source} names {entry.name} twice", "download it again")
+        names.add(path)
+    _check_tar_end(file)
 
 
-def _extract_entry(
-    source: Path, file: tarfile.TarFile, entry: tarfile.TarInfo, target: Path
-) -> None:
-    if target.exists():
-        raise UserError(f"{source} names {entry.name} twice", "download it again")
+def _extract_entry(file: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> None:
     content = file.extractfile(entry)
     assert content is not None
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -267,10 +350,9 @@ def _readable(source: Path, entry: str | None = None) -> Iterator[None]:
         raise
     except _UNREADABLE as error:
         where = f"{entry} in {source}" if entry else str(source)
-        of_system = isinstance(error, OSError) and error.errno is not None
-        raise UserError(
-            f"{where} cannot be read: {' '.join(str(error).split())}",
-            "check free space and permissions"
-            if of_system
-            else "the archive is damaged or truncated: download it again",
-        ) from error
+        hint = "the archive is damaged or truncated: download it again"
+        if isinstance(error, OSError) and error.errno is not None:
+            hint = "check free space and permissions"
+        elif isinstance(error, _RefusedError):
+            hint = "do not trust it or, if it is right, extract it and give the folder"
+        raise UserError(f"{where} cannot be read: {' '.join(str(error).split())}", hint) from error

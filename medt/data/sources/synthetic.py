@@ -23,7 +23,8 @@ from medt.data.layout import (
 from medt.data.splits import SPLITS, SplitRow, write_splits
 from medt.data.synthetic import synthetic_case
 from medt.errors import UserError
-from medt.files import atomic_folder, check_link, remove_abandoned, write_png
+from medt.files import atomic_folder, remove_abandoned, write_png
+from medt.links import check_link
 from medt.locks import HeldError, locked_beside
 
 SPLITS_FILE = "splits.csv"
