@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -353,16 +353,9 @@ def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex
         for name, image in images.items()
     )
     labels = Labels({c.id: c.id for c in card.classes}, card.ignore)
-    return DatasetIndex(
-        card.name,
-        card.classes,
-        card.channels,
-        cases,
-        labels,
-        splits_file=splits_file,
-        splits_digest=digest_of(planned[name] for name in images),
-        grouped_by=f"groups, by {splits_file.name}",
-    )
+    index = DatasetIndex(card.name, card.classes, card.channels, cases, labels)
+    digest, by = digest_of(planned[name] for name in images), f"groups, by {splits_file.name}"
+    return replace(index, splits_file=splits_file, splits_digest=digest, grouped_by=by)
 
 
 def listed(items: Iterable[str], limit: int | None = 10) -> str:
