@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import check_data
+import evaluate
 import numpy as np
 import predict
 import pytest
@@ -15,9 +16,11 @@ import train
 from PIL import Image
 
 from medt.checkpoint import load_checkpoint
+from medt.data.preprocessing import Preprocessing
 from medt.data.sources import open_dataset
 
 TINY = ["dataset=folder", "dataset.image_size=32", "model=gated_axial_unet"]
+NEW_KEYS = ("window", "clip", "zscore", "eight_bit")  # that early checkpoints lack
 TINY += ["model.depths=[1,1]", "trainer.epochs=1", "trainer.device=cpu", "augmentation=flip"]
 
 
@@ -178,3 +181,67 @@ def test_palettes_that_differ_where_nothing_is_shown_are_alike(tmp_path: Path) -
 def test_numbers_of_objects_may_have_any_colours(tmp_path: Path) -> None:
     data = write_palettes(tmp_path, [[BLACK, RED, BLUE], [BLACK, BLUE, RED]])
     assert train.main([*TINY, *data, "dataset.mask=instances"]) == 0
+
+
+def write_scans(folder: Path, dtype: Any = np.int16) -> list[str]:
+    """CT numbers, whose object is 40 of 4000 above what surrounds it: two of 8 bits."""
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for number in range(8):
+        rng = np.random.default_rng(number)
+        image = rng.normal(40, 4, (40, 40))
+        image[:3], image[3:6] = -1000, 3000
+        mask = np.zeros((40, 40), np.uint8)
+        top, left = rng.integers(8, 22, 2)
+        mask[top : top + 14, left : left + 14] = 1
+        values = np.rint(image + 40.0 * mask).astype(dtype)
+        tifffile.imwrite(folder / f"images/{number}.tif", values, photometric="minisblack")
+        Image.fromarray(mask).save(folder / f"masks/{number}.png")
+    data = [f"dataset.images={folder}/images", f"dataset.masks={folder}/masks"]
+    return [*data, "dataset.channels=1", f"run_dir={folder}/run"]
+
+
+@pytest.mark.parametrize(
+    "normalize",
+    [
+        ["dataset.normalize=dataset"],
+        ["dataset.normalize=zscore", "augmentation=strong"],
+        ["dataset.normalize=percentile", "augmentation=grey"],
+        ["dataset.normalize=percentile_dataset", "augmentation=ultrasound"],
+        ["dataset.normalize=unit", "dataset.window=[-160,240]", "augmentation=histology"],
+    ],
+)
+def test_scans_are_trained_scored_and_predicted_on(normalize: list[str], tmp_path: Path) -> None:
+    data = write_scans(tmp_path, np.float32 if "augmentation=grey" in normalize else np.int16)
+    assert train.main([*TINY[:-1], *data, *normalize]) == 0
+    run = f"checkpoint={tmp_path}/run"
+    assert evaluate.main([run, "split=test"]) == 0
+    given = [f"input={tmp_path}/images/1.tif", f"output={tmp_path}/out", "overlays=true"]
+    assert predict.main([run, *given]) == 0
+    shown = np.array(Image.open(next((tmp_path / "out").rglob("*verlay*/*"))))
+    assert 40 < shown[8:].mean() < 220
+
+
+def test_values_without_a_range_are_refused_with_what_takes_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_scans(tmp_path)
+    assert train.main([*TINY, *data, "dataset.normalize=unit"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "dataset.window=[low,high]" in error
+    assert train.main([*TINY, *data, "dataset.normalize=unit", "dataset.window=[9,9]"]) == 1
+    assert "dataset.window=[9.0, 9.0] is no range" in capsys.readouterr().err
+
+
+def test_the_former_8_bits_can_be_had(tmp_path: Path) -> None:
+    data = write_set(tmp_path, photometric="rgb")
+    command = [*TINY, *data, "dataset.eight_bit=true", f"run_dir={tmp_path}/run"]
+    assert train.main(command) == 0
+    stored = load_checkpoint(tmp_path / "run/checkpoints/best.pt")
+    steps = Preprocessing.from_dict(stored.preprocessing)
+    assert steps.original(tmp_path / "images/1.tif").dtype == np.uint8
+    exact = Preprocessing.from_dict({**stored.preprocessing, "eight_bit": False})
+    assert exact.original(tmp_path / "images/1.tif").dtype == np.float32
+    early = {k: v for k, v in stored.preprocessing.items() if k not in NEW_KEYS}
+    assert Preprocessing.from_dict(early) == steps
