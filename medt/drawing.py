@@ -42,7 +42,8 @@ def displayable(image: NDArray[Any]) -> Picture:
     """Any image as uint8 RGB (H, W, 3).
 
     One channel is shown as grey, two as the mean of both in grey, more than three by their first
-    three. uint8 is kept; any other type is stretched from its smallest to its largest finite value.
+    three. uint8 is kept; of any other type the finite values between their 0.5 and 99.5 percentiles
+    are stretched, so that one bright pixel does not leave the rest black.
     """
     planes = image[..., None] if image.ndim == 2 else image
     if planes.ndim != 3 or planes.shape[2] < 1:
@@ -230,9 +231,12 @@ def contact_sheet(panels: Sequence[Picture], columns: int = 1) -> Picture:
 def _stretch(image: NDArray[Any]) -> Picture:
     values = image.astype(np.float64)
     finite = np.isfinite(values)
-    low, high = (values[finite].min(), values[finite].max()) if finite.any() else (0.0, 1.0)
-    values = np.where(finite, values, low)
-    stretched: Picture = ((values - low) / (high - low or 1.0) * 255).round().astype(np.uint8)
+    seen = values[finite] if finite.any() else np.array([0.0, 1.0])
+    low, high = np.percentile(seen, (0.5, 99.5))
+    if low == high:  # a few bright pixels on nothing
+        low, high = seen.min(), seen.max()
+    shares = np.clip((np.where(finite, values, low) - low) / (high - low or 1.0), 0, 1)
+    stretched: Picture = (shares * 255).round().astype(np.uint8)
     return stretched
 
 

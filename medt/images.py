@@ -30,6 +30,7 @@ from medt.image_headers import (
     orientation_parts,
     read_header,
 )
+from medt.palettes import palette_colors, palette_indices
 from medt.tiff import (
     ORIENTATION_TAG,
     CompressionError,
@@ -146,6 +147,16 @@ def read_values(path: str | Path, page: int | None = None) -> tuple[NDArray[Any]
         return read_colors(path, page), True
 
 
+def read_palette(path: str | Path, page: int | None = None) -> dict[int, int]:
+    """Which colour, 0xRRGGBB, a palette gives to each number of ``read_mask``; empty without one.
+
+    Raises:
+        UserError: as ``read_image``.
+    """
+    data, frame = _chosen(read_bytes(path), str(path), page)
+    return palette_colors(data, frame or 0)
+
+
 def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
     """``read_image`` for the content of a file; ``name`` is what an error calls it."""
     return decode_samples(data, name, page).pixels
@@ -171,7 +182,7 @@ def decode_mask(data: bytes, name: str, page: int | None = None) -> NDArray[Any]
     mask = decode_samples(data, name, page).opaque()
     if mask.ndim == 3:
         data, frame = _chosen(data, name, page)
-        indices = _palette_indices(data, frame or 0)
+        indices = palette_indices(data, frame or 0)
         mask = _grey_plane(mask, name) if indices is None else oriented(indices, orientation(data))
     if np.issubdtype(mask.dtype, np.floating):
         whole = np.nan_to_num(mask, nan=0.5, posinf=0.5, neginf=0.5)
@@ -350,23 +361,6 @@ def _check_end(data: bytes, name: str) -> None:
         cut = data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
     if cut:
         raise _undecodable(name)
-
-
-def _palette_indices(data: bytes, number: int) -> NDArray[np.uint8] | None:
-    """(H, W) indices of a palette image in colours, else None.
-
-    A palette of greys, and that of a GIF, is arbitrary: there the shown values count.
-    """
-    try:
-        with opened_by_pillow(data) as image:
-            if image.mode != "P" or image.format == "GIF":
-                return None
-            image.seek(number)
-            indices = np.array(image)
-            palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
-    except HeaderError:
-        return None
-    return None if np.all(palette == palette[:, :1]) else indices
 
 
 def _no_mask(name: str | Path, channels: int) -> UserError:

@@ -32,17 +32,21 @@ KEYWORDS = ("null", "true", "false", "nan", "inf")  # of Hydra's override gramma
 
 def new_preprocessing(settings: Mapping[str, Any], cases: Sequence[Case]) -> Preprocessing:
     """What the resolved dataset config asks for, fitted to the training cases."""
-    from medt.data.preprocessing import STRETCHES, Preprocessing, fit_normalization
+    from medt.data.normalization import fit_normalization
+    from medt.data.preprocessing import Preprocessing
     from medt.models.sizes import as_size
 
     channels, normalize, page = (settings[key] for key in ("channels", "normalize", "page"))
     return Preprocessing(
         as_size(settings["image_size"]),
         channels,
-        *fit_normalization(cases, normalize, channels, page),
         page=page,
-        percentile=STRETCHES.get(normalize),
         sampling=settings["sampling"],
+        **fit_normalization(
+            *(cases, normalize, channels, page),
+            window=settings.get("window"),
+            eight_bit=settings.get("eight_bit", False),
+        ),
     )
 
 
@@ -85,6 +89,8 @@ def check_of(settings: Mapping[str, Any], index: DatasetIndex) -> Check:
                 normalize=settings["normalize"],
                 crops=settings["sampling"] == "crop",
                 channels=settings["channels"] or index.channels,
+                window=settings.get("window"),
+                eight_bit=settings.get("eight_bit", False),
                 distinct={frozenset(pair) for pair in settings.get("distinct", ())},
             ),
             advance,

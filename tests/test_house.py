@@ -32,6 +32,7 @@ ORDER = (
     "image_headers",
     "tiff_chain",
     "tiff",
+    "palettes",
     "images",
     "drawing",
     "ops",

@@ -38,8 +38,13 @@ class DatasetConfig:
             resolution).
         crop_foreground: share of the crops that are centred on a pixel of foreground.
         crops_per_case: crops taken of each training image in an epoch.
-        normalize: unit (0..1), imagenet, dataset (mean and deviation of the training images), or
-            percentile (each image's 0.5 to 99.5 % stretched to 0..1, then as dataset).
+        normalize: unit (0..1), imagenet, dataset (mean and deviation of the training images),
+            percentile (each image's 0.5 to 99.5 % stretched to 0..1, then as dataset),
+            percentile_dataset (those of all training images), or zscore (mean and deviation of
+            each image).
+        window: [low, high], the values that become 0 and 1, such as CT numbers; null takes the
+            type's range or, with normalize=dataset, that of the training images.
+        eight_bit: whether values of more than 8 bits are rounded to 8.
         cache: megabytes of decoded images kept in memory; 0 decodes every time.
         workers: processes that load images; 0 loads them in the training process.
         timeout: seconds after which workers that deliver nothing are an error.
@@ -61,6 +66,8 @@ class DatasetConfig:
     crop_foreground: float = 0.5
     crops_per_case: int = 4
     normalize: str = "dataset"
+    window: list[float] | None = None
+    eight_bit: bool = False
     cache: int = 1024
     workers: int = 0
     timeout: float = 300.0

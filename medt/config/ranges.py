@@ -89,7 +89,9 @@ CHOICES = {
     "mask_format": ("png", "tiff"),
     "format": ("onnx", "torch_export", "safetensors"),
     "dataset.sampling": ("resize", "crop"),
-    "dataset.normalize": ("unit", "imagenet", "dataset", "percentile"),
+    "dataset.normalize": (
+        *("unit", "imagenet", "dataset", "percentile", "percentile_dataset", "zscore"),
+    ),
     "dataset.mask": ("classes", "instances"),
 }
 

@@ -179,6 +179,45 @@ def extended_example(plan: Classes, found: Mapping[int, int]) -> str:
     return f"dataset.classes=[{','.join(entries)}]"
 
 
+def colored_example(
+    plan: Classes | None,
+    pixels: Mapping[int, int],
+    shown: Mapping[tuple[int, int], int],
+    ignore: Any = None,
+) -> str:
+    """The settings, quoted for the shell, that tell the classes of palette masks by colour.
+
+    Args:
+        plan: the classes by number, whose names go to the colours that most masks show them in.
+        pixels: colour -> its pixels.
+        shown: (number, colour) -> how many masks show this number in this colour; the first mask's
+            first.
+        ignore: the number that is neither trained on nor scored.
+    """
+    values = (plan.labels.values if plan is not None else None) or {}
+    names: dict[int, int] = {}  # colour -> class
+    void = None
+    for number, color in sorted(shown, key=lambda pair: -shown[pair]):
+        if number == ignore and void is None and color not in names:
+            void = color
+        elif number in values and color != void and values[number] not in names.values():
+            names.setdefault(color, values[number])
+    counted = {color: count for color, count in pixels.items() if color != void}
+    listing = _example(counted, painted=True)
+    if plan is not None:
+        others = sorted((c for c in counted if c not in names), key=lambda c: -counted[c])
+        entries = [
+            _entry(plan.classes[names[c]].name, c, True)
+            for c in sorted(names, key=names.__getitem__)
+        ]
+        entries += [_entry(_name(c, True), c, True) for c in others[:MOST_ENTRIES]]
+        listing = f"[{','.join(entries)}]"
+    left_out = (
+        "" if void is None else f" 'dataset.ignore=[{void >> 16},{void >> 8 & 255},{void & 255}]'"
+    )
+    return f"'dataset.classes={listing}'{left_out}"
+
+
 def ignored_value(ignore: Any, painted: bool) -> int | None:
     """dataset.ignore as a mask value.
 

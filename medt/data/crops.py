@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from medt.errors import UserError
 from medt.metrics.pixel import IGNORE_INDEX
 
-Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Pair = tuple[NDArray[Any], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Crops:
 
 
 def cut(
-    image: NDArray[np.uint8],
+    image: NDArray[Any],
     mask: NDArray[np.uint8],
     corner: tuple[int, int],
     size: tuple[int, int],

@@ -33,7 +33,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         cases: each with a mask.
         preprocessing: from file to tensor.
         labels: what the values of the masks mean.
-        augmentation: applied to the uint8 image and mask, or None.
+        augmentation: applied to the image, uint8 or float32 in 0..1, and the mask, or None.
         seed: of the crops and the augmentation.
         cache_megabytes: decoded images and masks, resized or not as the preprocessing says, are
             kept up to this size (10^6 bytes; shared among the loader's workers); beyond it they are
@@ -113,7 +113,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         }
 
     def sample(self, epoch: int, index: int, margin: tuple[int, int] = (0, 0)) -> Pair:
-        """Image (H, W, C) and class ids (H, W) of an item, uint8, not augmented.
+        """Image (H, W, C), uint8 or float32, and class ids (H, W) of an item, not augmented.
 
         Args:
             epoch, index: as in ``__getitem__``.
@@ -128,7 +128,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         return cut(image, mask, self.crops.place(mask, size, rng), size, margin)
 
     def pair(self, index: int) -> Pair:
-        """Image (H, W, C) and class ids (H, W) of a whole case, uint8, as preprocessing fits them.
+        """Image (H, W, C), uint8 or float32, and class ids (H, W) of a case, as preprocessing fits
+        them.
 
         They are the cached arrays: not to be written to.
 

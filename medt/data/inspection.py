@@ -16,6 +16,7 @@ import numpy as np
 from medt.data.classes import (
     MOST_CLASSES,
     Classes,
+    colored_example,
     evident_classes,
     extended_example,
     fitted_to,
@@ -23,7 +24,7 @@ from medt.data.classes import (
 from medt.data.duplicates import Thumbnail, thumbnail
 from medt.data.layout import listed
 from medt.errors import UserError
-from medt.images import has_orientation, read_colors, read_samples, read_values
+from medt.images import has_orientation, read_colors, read_palette, read_samples, read_values
 
 log = logging.getLogger("medt")
 
@@ -34,11 +35,25 @@ MOST_VALUES = 1024
 
 @dataclass(frozen=True)
 class Inspected:
-    """What a pair of files holds: mask value -> pixels, and of what kind the values are."""
+    """What a pair of files holds.
+
+    Attributes:
+        values: mask value -> pixels.
+        painted: whether the values are colours, 0xRRGGBB.
+        colors: value -> the colour that the mask's palette gives to it; empty without a palette.
+        thumbnail: of the image, if asked for.
+    """
 
     values: Mapping[int, int]
     painted: bool
+    colors: Mapping[int, int]
     thumbnail: Thumbnail | None
+
+    def by_color(self) -> dict[int, int]:
+        """Colour -> pixels; a number without a palette is a grey."""
+        if self.painted:
+            return dict(self.values)
+        return {self.colors.get(v, v * 0x010101): count for v, count in self.values.items()}
 
 
 def inspect(
@@ -58,8 +73,11 @@ def inspect(
 
     def examine(name: str) -> Inspected | UserError:
         image_path, mask_path = pairs[name]
+        palette: dict[int, int] = {}
         try:
             image = read_samples(image_path, page).opaque()
+            if not painted and not instances:
+                palette = read_palette(mask_path, page)
             if painted:
                 mask, in_colors = read_colors(mask_path, page), True
             else:
@@ -80,7 +98,8 @@ def inspect(
                 "JPEG changes colours: save painted masks as PNG",
             )
         counted = dict(zip(values.tolist(), counts.tolist(), strict=True))
-        return Inspected(counted, in_colors, thumbnail(image) if small else None)
+        colors = {v: palette[v] for v in counted if v in palette}
+        return Inspected(counted, in_colors, colors, thumbnail(image) if small else None)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = dict(zip(pairs, pool.map(examine, pairs), strict=True))
@@ -121,14 +140,14 @@ def checked_classes(
         ignore: as in ``given_classes``.
 
     Raises:
-        UserError: values that are no class, or which is which is not evident.
+        UserError: values that are no class, palettes that disagree, or which is which is not
+            evident.
     """
     in_colors = any(found.painted for found in inspected.values())
+    if not in_colors:
+        _check_palettes(plan, pairs, inspected, ignore)
     values = {
-        name: found.values
-        if found.painted or not in_colors
-        else {value * 0x010101: count for value, count in found.values.items()}
-        for name, found in inspected.items()
+        name: found.by_color() if in_colors else found.values for name, found in inspected.items()
     }
     total: Counter[int] = Counter()
     for counted in values.values():
@@ -171,6 +190,32 @@ def checked_classes(
         folder = next(iter(pairs.values()))[1].parent
         log.warning(f"warning: no mask in {folder} shows the class {', '.join(absent)}")
     return plan
+
+
+def _check_palettes(
+    plan: Classes | None, pairs: Pairs, inspected: Mapping[str, Inspected], ignore: Any
+) -> None:
+    """Refuse masks whose palettes give one number two colours, or one colour two numbers.
+
+    Programs order palettes as they like, so that the colours tell what is what, not the numbers.
+    """
+    first: dict[tuple[str, int], tuple[int, int, str]] = {}
+    for name, found in inspected.items():
+        for number, color in found.colors.items():
+            for key in (("number", number), ("color", color)):
+                other, shade, file = first.setdefault(key, (number, color, pairs[name][1].name))
+                if (other, shade) == (number, color):
+                    continue
+                pixels: Counter[int] = Counter()
+                for one in inspected.values():
+                    pixels.update(one.by_color())
+                shown = Counter(pair for one in inspected.values() for pair in one.colors.items())
+                raise UserError(
+                    f"The palettes of the masks disagree: {other} is #{shade:06x} in {file}, "
+                    f"{number} is #{color:06x} in {pairs[name][1].name}",
+                    "if the numbers count, save the masks without palettes; if the colours count, "
+                    f"give each class its own: {colored_example(plan, pixels, shown, ignore)}",
+                )
 
 
 def _only_in(values: Mapping[str, Mapping[int, int]], pairs: Pairs) -> dict[int, str]:

@@ -6,7 +6,7 @@ same numbers for the same file everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from medt.data.crops import mirrored
-from medt.data.layout import Case
+from medt.data.intensity import Intensity, check_values
 from medt.errors import UserError
 from medt.files import environment_number
 from medt.images import Samples, read_samples
@@ -26,15 +26,9 @@ from medt.signatures import check_arguments
 
 Source = str | Path | Samples | NDArray[Any]
 
-# torchvision's constants for networks trained on ImageNet, RGB scaled to 0..1.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-STD_FLOOR = 0.01
 MOST_INPUT_PIXELS = 2**22  # 2048 x 2048, of which one layer of 64 channels takes 1 GB
 # Of a mean and a standard deviation; what is beyond gives infinite or rounded inputs.
 LARGEST_SHIFT, SMALLEST_SCALE = 1e9, 1e-9
-# By the name of the normalisation, see `Preprocessing.percentile`.
-STRETCHES = {"percentile": 0.5}
 SAMPLINGS = ("resize", "crop")
 
 
@@ -50,9 +44,8 @@ class Preprocessing:
         order: "rgb", or "bgr" where the network takes its three channels the other way round, as
             those of the official code do.
         page: which image of a stack, from 0; None refuses stacks.
-        percentile: where given, such as 0.5, the values of each image between its 0.5 and 99.5
-            percentiles are stretched to the whole range, all its channels alike; None takes the
-            values by their type.
+        percentile, window, clip, zscore, eight_bit: how values become the scale 0..1, see
+            `medt.data.intensity.Intensity`.
         sampling: "resize" where the network takes whole images at its size, "crop" where it takes
             parts of its size at the image's own resolution.
     """
@@ -65,6 +58,10 @@ class Preprocessing:
     page: int | None = None
     percentile: float | None = None
     sampling: str = "resize"
+    window: tuple[float, float] | None = None
+    clip: bool = True
+    zscore: bool = False
+    eight_bit: bool = False
 
     def __post_init__(self) -> None:
         if len(self.image_size) != 2 or min(self.image_size) < 1 or self.channels < 1:
@@ -91,25 +88,36 @@ class Preprocessing:
                 f"Channel order {self.order!r} with {self.channels} channels is impossible",
                 "use rgb, or with 3 channels bgr",
             )
-        if self.percentile is not None and not 0 <= self.percentile < 50:
-            raise UserError(
-                f"Percentile {self.percentile} is impossible", "give at least 0 and below 50"
-            )
+        _ = self.intensity  # which refuses what is impossible
         if self.sampling not in SAMPLINGS:
             raise UserError(
                 f"dataset.sampling={self.sampling} is not known",
                 f"choose one of {', '.join(SAMPLINGS)}",
             )
 
-    def original(self, source: Source, name: str | None = None) -> NDArray[np.uint8]:
-        """Decode at the image's own size.
+    @classmethod
+    def decoder(cls, channels: int, page: int | None, rule: Intensity) -> Preprocessing:
+        """One whose `original` and `values` count alone: of no size and no statistics yet."""
+        return cls(
+            *((1, 1), channels, (0.0,) * channels, (1.0,) * channels),
+            page=page,
+            percentile=rule.percentile,
+            window=rule.window,
+            clip=rule.clip,
+            zscore=rule.zscore,
+            eight_bit=rule.eight_bit,
+        )
 
-        Without `percentile` uint8 stays; uint16 is divided by 257; float must lie in 0..1 and is
-        multiplied by 255; bool becomes 0 and 255. With it any real type of any range is stretched,
-        from smallest to largest where the two percentiles are equal; an image of a single value is
-        0. A grey image is repeated to C channels, RGB becomes its luminance where C is 1. What a
-        file calls alpha is dropped (before it could be stretched), unless the file has C channels
-        with it.
+    @property
+    def intensity(self) -> Intensity:
+        """How values become the scale 0..1."""
+        return Intensity(self.percentile, self.window, self.clip, self.zscore, self.eight_bit)
+
+    def original(self, source: Source, name: str | None = None) -> NDArray[Any]:
+        """Decode at the image's own size, its values on the scale 0..1.
+
+        A grey image is repeated to C channels, RGB becomes its luminance where C is 1. What a file
+        calls alpha is dropped (before it could count), unless the file has C channels with it.
 
         Args:
             source: path, what `read_samples` gives, or array (H, W) or (H, W, channels), RGB, of
@@ -117,7 +125,8 @@ class Preprocessing:
             name: what an error calls it; by default its path.
 
         Returns:
-            (H, W, C) uint8, 0..255.
+            (H, W, C): uint8, 255 standing for 1, of images of 8 bits, else float32; which images,
+            see `Intensity.scaled`.
 
         Raises:
             UserError: the file cannot be read, or type, range or channels are none of these, or a
@@ -125,11 +134,24 @@ class Preprocessing:
         """
         name = name or source_name(source)
         pixels = _planes(self._samples(source), self.channels, name)
-        if self.percentile is None:
-            pixels = _to_uint8(pixels, name)
-        else:
-            pixels = _stretched(pixels, self.percentile, name)
-        return _to_channels(pixels, self.channels)
+        return _to_channels(self.intensity.scaled(pixels, name), self.channels)
+
+    def values(self, source: Source) -> NDArray[Any]:
+        """The numbers that `original` starts from: (H, W, n), n = 1, 3 or C, in their own type.
+
+        Arguments and errors are those of `original`.
+        """
+        name = source_name(source)
+        pixels = _planes(self._samples(source), self.channels, name)
+        check_values(pixels, name)
+        return pixels
+
+    def own_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """`mean` and `std` on the scale of the images' own values, of which there is a window."""
+        assert self.window is not None
+        low, high = self.window
+        mean = tuple(low + (high - low) * value for value in self.mean)
+        return mean, tuple((high - low) * value for value in self.std)
 
     def _samples(self, source: Source) -> Samples:
         if isinstance(source, Samples):
@@ -138,20 +160,21 @@ class Preprocessing:
             Samples(source) if isinstance(source, np.ndarray) else read_samples(source, self.page)
         )
 
-    def image(self, source: Source) -> NDArray[np.uint8]:
-        """`fit` of `original`: (H, W, C) uint8 of which the network's input is made."""
+    def image(self, source: Source) -> NDArray[Any]:
+        """`fit` of `original`: (H, W, C) of which the network's input is made."""
         return self.fit(self.original(source))
 
-    def fit(self, original: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def fit(self, original: NDArray[Any]) -> NDArray[Any]:
         """Resize or enlarge to what the network's input is made of.
 
         Args:
-            original: (h, w, C) uint8, as `original` returns it.
+            original: (h, w, C), as `original` returns it.
 
         Returns:
-            (H, W, C) uint8. Sampling "resize": (H, W) = ``image_size``, by area average where it
-            shrinks, linear where it grows. "crop": at least ``image_size``, the image in the upper
-            left corner, and its mirror image beyond the lower and right edges where it is smaller.
+            (H, W, C) of its type. Sampling "resize": (H, W) = ``image_size``, by area average
+            where it shrinks, linear where it grows. "crop": at least ``image_size``, the image in
+            the upper left corner, and its mirror image beyond the lower and right edges where it is
+            smaller.
         """
         height, width = original.shape[:2]
         if self.sampling == "crop":
@@ -178,14 +201,17 @@ class Preprocessing:
         """The size, but no side shorter than the network's."""
         return max(height, self.image_size[0]), max(width, self.image_size[1])
 
-    def tensor(self, image: NDArray[np.uint8]) -> torch.Tensor:
-        """(x / 255 - mean) / std of (H, W, C) uint8, any size, as contiguous float32 (C, H, W).
+    def tensor(self, image: NDArray[Any]) -> torch.Tensor:
+        """(x - mean) / std of (H, W, C), any size, as contiguous float32 (C, H, W).
+
+        Of uint8 255 is 1.
 
         The image is RGB; the tensor, mean and std are in the network's ``order``.
         """
         if self.order == "bgr":
             image = image[..., ::-1]
-        scale = 1 / (255 * np.array(self.std))
+        full = 255 if image.dtype == np.uint8 else 1
+        scale = 1 / (full * np.array(self.std))
         offset = np.array(self.mean) / np.array(self.std)
         pixels = image.astype(np.float32) * scale.astype(np.float32) - offset.astype(np.float32)
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
@@ -201,70 +227,29 @@ class Preprocessing:
             "page": self.page,
             "percentile": self.percentile,
             "sampling": self.sampling,
+            "window": None if self.window is None else list(self.window),
+            "clip": self.clip,
+            "zscore": self.zscore,
+            "eight_bit": self.eight_bit,
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """The inverse of ``to_dict``.
+        """The inverse of ``to_dict``; early checkpoints, which name no bits, are of 8.
 
         Raises:
             UserError: a value is missing or impossible.
         """
         check_arguments(cls, values, "preprocessing")
         height, width = values["image_size"]
-        named = ("image_size", "mean", "std")
-        return cls(
-            (height, width),
-            mean=tuple(values["mean"]),
-            std=tuple(values["std"]),
-            **{name: value for name, value in values.items() if name not in named},
-        )
-
-
-def fit_normalization(
-    cases: Iterable[Case], normalize: str, channels: int, page: int | None = None
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, on the scale 0..1.
-
-    Args:
-        cases: the training cases; only "dataset" and "percentile" read them.
-        normalize: "unit" leaves 0..1 as it is, "imagenet" takes the constants of ImageNet (3
-            channels), "dataset" pools all pixels of the cases at their own size, each image
-            counting the same, "percentile" does so after each is stretched.
-        channels: of the network's input.
-        page: which image of a stack, from 0.
-
-    Returns:
-        (mean, std), each of length ``channels``; std is at least 0.01.
-
-    Raises:
-        UserError: an unknown choice, "imagenet" with other than 3 channels, or an unreadable image.
-    """
-    if normalize == "unit":
-        return (0.0,) * channels, (1.0,) * channels
-    if normalize == "imagenet" and channels == 3:
-        return IMAGENET_MEAN, IMAGENET_STD
-    if normalize not in ("dataset", *STRETCHES):
-        raise UserError(
-            f"Normalisation {normalize!r} with {channels} channels is not known",
-            "use unit, dataset, percentile, or with 3 channels imagenet",
-        )
-    plain = (0.0,) * channels, (1.0,) * channels
-    decoder = Preprocessing(
-        (1, 1), channels, *plain, page=page, percentile=STRETCHES.get(normalize)
-    )
-    shares = np.zeros((channels, 256))
-    for case in cases:
-        pixels = decoder.original(case.image).reshape(-1, channels)
-        for channel in range(channels):
-            shares[channel] += np.bincount(pixels[:, channel], minlength=256) / len(pixels)
-    if not shares.any():
-        raise UserError("Normalisation needs at least one training image", "check the split file")
-    shares /= shares.sum(axis=1, keepdims=True)
-    levels = np.arange(256) / 255
-    mean = shares @ levels
-    std = np.sqrt(np.maximum(shares @ levels**2 - mean**2, 0))
-    return tuple(mean.tolist()), tuple(np.maximum(std, STD_FLOOR).tolist())
+        window = values.get("window")
+        named = {
+            "image_size": (height, width),
+            "mean": tuple(values["mean"]),
+            "std": tuple(values["std"]),
+            "window": None if window is None else tuple(window),
+        }
+        return cls(**{"eight_bit": True, **values, **named})
 
 
 def source_name(source: Source) -> str:
@@ -289,52 +274,6 @@ def _planes(samples: Samples, channels: int, name: str) -> NDArray[Any]:
             f"dataset.channels={found} trains on all, else convert the images to grey or RGB",
         )
     return pixels
-
-
-def _to_uint8(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    if pixels.dtype == bool:
-        pixels = np.where(pixels, 255, 0)
-    elif pixels.dtype == np.uint16:
-        pixels = (pixels.astype(np.uint32) + 128) // 257
-    elif np.issubdtype(pixels.dtype, np.floating):
-        _check_finite(pixels, name)
-        low, high = float(pixels.min()), float(pixels.max())
-        if low < 0 or high > 1:
-            raise UserError(
-                f"Image {name} holds {pixels.dtype} from {low:g} to {high:g}",
-                "floating point images must lie in 0..1: dataset.normalize=percentile takes any "
-                "range, or scale them",
-            )
-        pixels = np.rint(pixels.astype(np.float64) * 255)
-    elif pixels.dtype != np.uint8:
-        raise UserError(
-            f"Image {name} has type {pixels.dtype}",
-            "use uint8, uint16, bool, or float in 0..1; dataset.normalize=percentile takes any",
-        )
-    return np.asarray(pixels, np.uint8)
-
-
-def _stretched(pixels: NDArray[Any], percentile: float, name: str) -> NDArray[np.uint8]:
-    if pixels.dtype.kind not in "biuf":
-        raise UserError(f"Image {name} has type {pixels.dtype}", "use whole or real numbers")
-    _check_finite(pixels, name)
-    values = pixels.astype(np.float32 if pixels.dtype.itemsize <= 2 else np.float64)  # exact
-    low, high = np.percentile(values, (percentile, 100 - percentile))
-    if low == high:  # a few bright pixels on nothing
-        low, high = values.min(), values.max()
-    if low == high:
-        return np.zeros(values.shape, np.uint8)
-    shares = np.clip((values - low) / (high - low), 0, 1)
-    return np.asarray(np.rint(shares * 255), np.uint8)
-
-
-def _check_finite(pixels: NDArray[Any], name: str) -> None:
-    missing = pixels.size - np.count_nonzero(np.isfinite(pixels))
-    if missing:
-        raise UserError(
-            f"Image {name} holds {missing} values that are NaN or infinite",
-            "replace them before training",
-        )
 
 
 def _to_channels(pixels: NDArray[Any], channels: int) -> NDArray[Any]:

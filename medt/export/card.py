@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from medt.checkpoint import Checkpoint
+from medt.data.intensity import DEVIATIONS, Intensity
 from medt.data.preprocessing import Preprocessing
 from medt.evaluation.detail_tables import between
 from medt.evaluation.recorded import Recorded, read_recorded
@@ -63,13 +64,7 @@ def model_card(
 def _interface(steps: Preprocessing, names: Sequence[str]) -> Iterator[str]:
     height, width = steps.image_size
     yield f"- Input: float32 (N, {steps.channels}, {height}, {width}), any N, made of an image so:"
-    if steps.percentile is not None:
-        yield (
-            f"  1. stretch it so that its percentiles {steps.percentile:g} and "
-            f"{100 - steps.percentile:g} (over all channels) become 0 and 255, as 8 bit"
-        )
-    else:
-        yield "  1. to 8 bit: 16 bit divided by 257, floating point 0..1 times 255"
+    yield f"  1. {_scaling(steps.intensity)}"
     if steps.sampling == "resize":
         yield f"  2. resize to {height} x {width}: area average where it shrinks, else linear"
     else:
@@ -80,10 +75,30 @@ def _interface(steps: Preprocessing, names: Sequence[str]) -> Iterator[str]:
     order = "RGB" if steps.order == "rgb" else "BGR"
     what = f" in {order} order" if steps.channels == 3 else ""
     mean, std = ([round(x, 6) for x in values] for values in (steps.mean, steps.std))
-    yield f"  3. (value / 255 - mean) / std{what}, mean {mean}, std {std}"
+    yield f"  3. (value - mean) / std{what}, mean {mean}, std {std}"
     yield f"- Output: float32 logits (N, {len(names)}, {height}, {width}), one channel a class:"
     yield from (f"  {i}. {name}" for i, name in enumerate(names))
     yield "- Mask: softmax over the channels, resized to the image (bilinear), then the largest."
+
+
+def _scaling(rule: Intensity) -> str:
+    """How values become the scale 0..1."""
+    bits = ", rounded to 8 bit" if rule.eight_bit else ""
+    if rule.zscore:
+        return (
+            f"(value - mean of its channel) / ({2 * DEVIATIONS:g} x its deviation) + 0.5, "
+            "clipped to 0..1"
+        )
+    if rule.window is not None:
+        low, high = rule.window
+        clipped = ", clipped to 0..1" if rule.clip else ""
+        return f"its values from {low:.7g} to {high:.7g} become 0 to 1{clipped}"
+    if rule.percentile is not None:
+        return (
+            f"stretch it so that its percentiles {rule.percentile:g} and "
+            f"{100 - rule.percentile:g} (over all channels) become 0 and 1{bits}"
+        )
+    return f"divide by the largest number of its type; floating point is 0..1{bits}"
 
 
 def _training(checkpoint: Checkpoint) -> str:

@@ -69,8 +69,10 @@ class Ensemble(nn.Module):
             differs = [
                 key
                 for key, value in preprocessing.to_dict().items()
-                if key not in ("mean", "std") and value != first.to_dict()[key]
+                if key not in ("mean", "std", "window") and value != first.to_dict()[key]
             ]
+            if preprocessing.window != first.window and not _is_range(preprocessing, first):
+                differs.append("window")
             if differs:
                 raise UserError(
                     f"{names[0]} and {name} were trained with another {' and '.join(differs)}",
@@ -78,9 +80,10 @@ class Ensemble(nn.Module):
                 )
         self.members = nn.ModuleList(members)
         self.names = tuple(names)
-        mean, std = (torch.tensor(values) for values in (first.mean, first.std))
-        means = torch.stack([torch.tensor(p.mean) for p in preprocessings])
-        stds = torch.stack([torch.tensor(p.std) for p in preprocessings])
+        same = all(p.window == first.window for p in preprocessings)
+        pairs = [(p.mean, p.std) if same else p.own_statistics() for p in preprocessings]
+        means, stds = (torch.tensor([pair[i] for pair in pairs]) for i in (0, 1))
+        mean, std = means[0], stds[0]
         # (v - mean_i) / std_i of x = (v - mean) / std
         self.register_buffer("scales", (std / stds)[..., None, None])
         self.register_buffer("offsets", ((mean - means) / stds)[..., None, None])
@@ -127,6 +130,14 @@ class FlipsAndTurns(nn.Module):
                 back = torch.rot90(logits, -turn, (2, 3))
                 given.append(back.flip(3) if flipped else back)
         return _log_mean(given)
+
+
+def _is_range(one: Preprocessing, other: Preprocessing) -> bool:
+    """Whether both take the range of their training images for 0..1, and values beyond it, too.
+
+    That is but another scale of the same values, as folds of one dataset have it.
+    """
+    return None not in (one.window, other.window) and not one.clip and not other.clip
 
 
 def _log_mean(logits: Sequence[Tensor]) -> Tensor:

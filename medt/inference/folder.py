@@ -178,10 +178,10 @@ def _predict(
         image = steps.original(samples, str(one.path))
     except UserError as error:
         return str(error)
-    if steps.percentile is None and _is_dark(samples.pixels, steps.mean):
+    if steps.intensity.by_type and _is_dark(samples.pixels, steps.mean):
         outcome.warnings.append(
             f"{one.path}: 16 bit, but no value above {TWELVE_BITS}, so nearly black to the network "
-            "(multiply 12 bit images by 16, or train with dataset.normalize=percentile)"
+            "(multiply 12 bit images by 16, or train with dataset.normalize=dataset)"
         )
     del samples
     try:
@@ -249,7 +249,7 @@ def _ids_of(mask: NDArray[Any], table: NDArray[Any], path: Path) -> NDArray[np.u
 
 def _predict_maps(
     predictor: Predictor,
-    image: NDArray[np.uint8],
+    image: NDArray[Any],
     due: Mapping[str, Path],
     progress: Callable[[float], None],
 ) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]]]:

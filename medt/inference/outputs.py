@@ -92,14 +92,14 @@ class Prediction:
     """Of one image.
 
     Attributes:
-        image: (H, W, C) uint8.
+        image: (H, W, C) uint8, or float32 in 0..1.
         ids: (H, W) class ids.
         objects: (H, W) numbers of objects from 1, 0 = none.
         probabilities: (classes, H, W), 0..1, where they are to be written.
         uncertainty: (H, W), 0..1, likewise.
     """
 
-    image: NDArray[np.uint8]
+    image: NDArray[Any]
     ids: NDArray[np.uint8]
     objects: NDArray[np.int32]
     probabilities: NDArray[np.float32] | None

@@ -172,14 +172,14 @@ class Predictor:
         result: NDArray[np.float32] = probabilities.cpu().numpy()
         return result
 
-    def bands(self, original: NDArray[np.uint8]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def bands(self, original: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Class probabilities in bands of whole rows, from top to bottom.
 
         Together they are what one call would give, but only a band's are in memory at a time, and a
         large image's need no more than its width asks for.
 
         Args:
-            original: (H, W, C) uint8, what ``Preprocessing.original`` made of an image.
+            original: (H, W, C), what ``Preprocessing.original`` made of an image.
 
         Yields:
             The band's first row, and (classes, rows, W), 0..1.
@@ -222,8 +222,8 @@ class Predictor:
         except NotFiniteError as error:
             raise UserError(f"{source_name(image)}: {error.message}", error.hint) from error
 
-    def probabilities_of(self, original: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """`probabilities` of what ``Preprocessing.original`` made of an image: (H, W, C) uint8."""
+    def probabilities_of(self, original: NDArray[Any]) -> NDArray[np.float32]:
+        """`probabilities` of what ``Preprocessing.original`` made of an image: (H, W, C)."""
         return np.concatenate([band for _, band in self.bands(original)], axis=1)
 
     def predict(self, image: Image) -> NDArray[np.uint8]:

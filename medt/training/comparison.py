@@ -23,7 +23,7 @@ FOLLOWERS = {"image_size": "image_size", "channels": "channels", "classes": "num
 INPUT_KEYS = {
     f"dataset.{key}"
     for key in (
-        *("image_size", "normalize", "channels"),
+        *("image_size", "normalize", "window", "eight_bit", "channels"),
         *("sampling", "crop_foreground", "crops_per_case"),
     )
 }

@@ -48,8 +48,6 @@ ERRORS: dict[str, Fault] = {
         "five.tif has 5 channels; the network takes 3", "dataset.channels")),
     "numbers that are none": (spoiled.not_a_number, "unsuitable", ONE, (
         "Images that the network cannot take", "case_3.tif holds")),
-    "floating point beyond 0..1": (spoiled.beyond_one, "unsuitable", ONE, (
-        "case_3.tif holds float32 from -360 to 1040", "must lie in 0..1")),
     "no cases to validate on": (spoiled.none_to_validate_on, "no_cases", NONE, (
         "no cases in split val", "edit the split file")),
     "a patient in two splits": (
@@ -68,8 +66,8 @@ WARNINGS: dict[str, Fault] = {
         "19 RGB uint8, 1 grey uint8", "commonest: case_3", "convert all alike")),
     "16 bits among 8": (spoiled.deep_among_flat, "mixed", ONE, (
         "19 RGB uint8, 1 RGB uint16", "commonest: case_3")),
-    "12 bits in 16": (spoiled.twelve_bits, "low_range", EVERY, (
-        "of 255, almost black (20): case_0; case_1", "dataset.normalize=percentile")),
+    "another scale": (spoiled.beyond_one, "scale", ONE, (
+        "more than 8 times", "(1): case_3", "dataset.window=[low,high]")),
     "images of one value": (spoiled.one_value, "flat", ["case_3", "case_4"], (
         "(2): case_3; case_4", "remove them with their masks")),
     "a tiny image": (spoiled.tiny, "tiny", ONE, (
@@ -116,6 +114,26 @@ def test_each_fault_is_the_one_finding(sample: Sample, fault: str) -> None:
         assert word in str(finding)
     assert "\n" not in str(finding)
     assert finding.hint
+
+
+def test_12_bits_in_16_are_dark_only_where_the_type_counts(sample: Sample) -> None:
+    spoiled.twelve_bits(sample)
+    finding = sample.found("low_range", normalize="unit")
+    assert list(finding.cases) == EVERY
+    for word in ("almost black (20): case_0; case_1", "dataset.normalize=dataset"):
+        assert word in str(finding)
+    for way in ({}, {"normalize": "percentile"}, {"normalize": "unit", "window": (0, 4095)}):
+        assert not sample.check(**way).findings
+
+
+def test_beside_8_bits_other_values_need_a_window(sample: Sample) -> None:
+    sample.write("case_3", sample.image("case_3").astype(np.float32) * 5 - 360)
+    error, mixed = sample.check().findings
+    assert (error.severity, error.code, mixed.code) == ("error", "unsuitable", "mixed")
+    assert "case_3.tif holds float32 from 40 to" in error.message
+    assert "dataset.window=[low,high]" in error.hint
+    (mixed,) = sample.check(window=(-360, 1000)).findings
+    assert mixed.code == "mixed"
 
 
 def test_masks_without_any_foreground_are_nothing_to_learn_from(sample: Sample) -> None:

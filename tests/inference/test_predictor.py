@@ -11,7 +11,8 @@ from torch import nn
 from medt.checkpoint import Checkpoint, save_checkpoint
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import Case, SegmentationClass
-from medt.data.preprocessing import STRETCHES, Preprocessing, fit_normalization
+from medt.data.normalization import NORMALIZATIONS, fit_normalization
+from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.files import write_png
 from medt.inference.predictor import Predictor
@@ -85,7 +86,7 @@ def test_a_path_and_an_array_give_the_same(predictor, tmp_path):
 
 
 @pytest.mark.parametrize("sampling", ["resize", "crop"])
-@pytest.mark.parametrize("normalize", ["unit", "imagenet", "dataset", "percentile"])
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
 @pytest.mark.parametrize("shape", [(19, 30), (19, 30, 3), (19, 30, 4)])
 def test_the_network_sees_what_it_sees_in_training(shape, normalize, sampling, tmp_path):
     image = noise(*shape).astype(np.uint16) * 16 + 7
@@ -95,9 +96,8 @@ def test_the_network_sees_what_it_sees_in_training(shape, normalize, sampling, t
     steps = Preprocessing(
         (8, 8) if sampling == "resize" else shape[:2],  # then one window sees it all
         3,
-        *fit_normalization([case], normalize, 3),
-        percentile=STRETCHES.get(normalize),
         sampling=sampling,
+        **fit_normalization([case], normalize, 3),
     )
     seen = []
     model = Threshold()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from medt.errors import UserError
 
-Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Pair = tuple[NDArray[Any], NDArray[np.uint8]]
 
 
 class Augmentation:
@@ -25,7 +25,7 @@ class Augmentation:
 
     def __call__(
         self,
-        image: NDArray[np.uint8],
+        image: NDArray[Any],
         mask: NDArray[np.uint8],
         seed: int,
         size: tuple[int, int] | None = None,
@@ -33,7 +33,7 @@ class Augmentation:
         """Change image and mask alike; the arguments are not written to.
 
         Args:
-            image: (H, W, C) uint8.
+            image: (H, W, C) uint8, or float32 in 0..1.
             mask: (H, W) uint8 class ids, 255 = ignored.
             seed: non-negative; the same seed gives the same result in any process.
             size: (h, w) of the result, cut from the middle after the changes of geometry, which

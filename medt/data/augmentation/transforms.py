@@ -25,15 +25,16 @@ class ColorJitter(A.ImageOnlyTransform):  # type: ignore[misc]
     def get_params(self) -> dict[str, Any]:
         return {"draws": self.random_generator.normal(size=(2, 3))}
 
-    def apply(
-        self, img: NDArray[np.uint8], draws: NDArray[np.float64], **_: Any
-    ) -> NDArray[np.uint8]:
+    def apply(self, img: NDArray[Any], draws: NDArray[np.float64], **_: Any) -> NDArray[Any]:
         channels = img.shape[2]
         colored = channels == 3 and bool(np.any(img[..., :1] != img[..., 1:]))
         n1, n2 = draws if colored else np.repeat(draws[:, :1], channels, axis=1)
         planes = [np.ascontiguousarray(img[..., c]) for c in range(channels)]
         moments = np.array([cv2.meanStdDev(plane) for plane in planes])
         mean, std = moments.reshape(channels, 2).T
+        if img.dtype != np.uint8:
+            jittered = mean + (img - mean) * (1 + self.gain * n1) + self.shift * std * n2
+            return np.asarray(np.clip(jittered, 0, 1), np.float32)
         levels = np.arange(256)[:, None]
         table = mean + (levels - mean) * (1 + self.gain * n1) + self.shift * std * n2
         table = np.clip(np.rint(table), 0, 255).astype(np.uint8)
@@ -58,11 +59,11 @@ class _Factor(A.ImageOnlyTransform):  # type: ignore[misc]
     def field(self, height: int, width: int) -> NDArray[np.floating]:
         """Factors >= 0 that broadcast to (height, width)."""
 
-    def apply(
-        self, img: NDArray[np.uint8], field: NDArray[np.floating], **_: Any
-    ) -> NDArray[np.uint8]:
+    def apply(self, img: NDArray[Any], field: NDArray[np.floating], **_: Any) -> NDArray[Any]:
         changed = img * field[..., None]
-        return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
+        if img.dtype != np.uint8:
+            return np.asarray(np.clip(changed, 0, 1), np.float32)
+        return np.asarray(np.clip(np.rint(changed), 0, 255), np.uint8)
 
 
 class DepthGain(_Factor):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.data.duplicates import Thumbnail, thumbnail
+from medt.data.intensity import Intensity
 from medt.data.labels import Labels
 from medt.data.layout import Case, DatasetIndex
-from medt.data.preprocessing import STRETCHES, Preprocessing
+from medt.data.normalization import intensity_of
+from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.images import Samples, read_mask, read_samples
 from medt.metrics.pixel import IGNORE_INDEX
@@ -41,6 +43,7 @@ class Settings:
         normalize: as ``dataset.normalize``.
         crops: whether the network sees crops at native resolution, not the whole image resized.
         channels: of the network's input.
+        window, eight_bit: as in ``dataset``.
         distinct: pairs of cases that look alike, of which the user knows that they are not.
     """
 
@@ -49,6 +52,13 @@ class Settings:
     crops: bool
     channels: int
     distinct: Collection[frozenset[str]] = ()
+    window: Sequence[float] | None = None
+    eight_bit: bool = False
+
+    @property
+    def takes_own_range(self) -> bool:
+        """Whether 0..1 is the range of the images, or of each of them, whatever their type."""
+        return not (self.normalize in ("unit", "imagenet") or self.eight_bit or self.window)
 
 
 @dataclass(frozen=True)
@@ -226,10 +236,10 @@ def _read_instances(case: Case, page: int | None) -> NDArray[Any]:
 
 def _check_suitable(samples: Samples, case: Case, settings: Settings) -> None:
     """Raises UserError for what the preprocessing refuses: a type, channels, a range of floats."""
-    channels = settings.channels
-    plain = (0.0,) * channels, (1.0,) * channels
-    percentile = STRETCHES.get(settings.normalize)
-    decoder = Preprocessing((1, 1), channels, *plain, percentile=percentile)
+    rule = intensity_of(settings.normalize, settings.window, settings.eight_bit)
+    if settings.takes_own_range and rule.by_type:  # which the training images tell
+        rule = Intensity(window=(0.0, 1.0), clip=False)
+    decoder = Preprocessing.decoder(settings.channels, None, rule)
     pixels = samples.pixels
     decisive = pixels if pixels.dtype.kind == "f" else np.zeros_like(pixels[:1, :1])
     decoder.original(Samples(decisive, samples.alpha), str(case.image))
@@ -269,7 +279,7 @@ class _Statistics:
 
 def _statistics(plane: NDArray[Any]) -> _Statistics:
     """Of (H, W), any type."""
-    scale = _full_scale(plane.dtype)
+    scale = full_scale(plane.dtype)
     if plane.dtype in (np.uint8, np.uint16):
         levels = int(scale) + 1
         counts = cv2.calcHist([plane], [0], None, [levels], [0, levels]).ravel().astype(np.float64)
@@ -324,7 +334,8 @@ def _region_areas(ids: NDArray[np.uint8], present: dict[int, int]) -> NDArray[np
     return np.concatenate(areas)
 
 
-def _full_scale(dtype: np.dtype[Any]) -> float:
+def full_scale(dtype: np.dtype[Any]) -> float:
+    """What statistics are shares of: the largest number of an integer type, else 1."""
     return float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
 
 

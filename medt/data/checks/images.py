@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from medt.data.checks.cases import CaseFacts, Fault, ImageFacts, Settings
+import numpy as np
+
+from medt.data.checks.cases import CaseFacts, Fault, ImageFacts, Settings, full_scale
 from medt.data.checks.finding import ERROR, WARNING, Finding, about, size_text
 from medt.data.layout import listed
 
@@ -21,6 +23,7 @@ SMALLEST_SIDE = 32  # pixels; what one cell of the networks' coarsest feature ma
 LARGEST_SIDE = 4096
 LARGEST_SQUASH = 2.0
 LOW_RANGE = 1 / 8  # of the numbers that 16 bits hold
+LARGEST_SPAN = 8.0  # of an image's values, in those of most others: 12 bits in 16 have a 16th
 FLAT_RANGE = 0.02  # of 255, or of what images of another type usually span
 
 Pair = tuple[CaseFacts, ImageFacts]
@@ -35,6 +38,8 @@ def image_findings(facts: Sequence[CaseFacts], settings: Settings) -> Iterator[F
         if fact.image is not None and "unsuitable" not in {fault.code for fault in fact.faults}
     ]
     yield from _mixed(readable)
+    yield from _unknown_range(readable, settings)
+    yield from _scales(readable, settings)
     yield from _dark(readable, settings)
     yield from _shapes(readable, settings)
 
@@ -63,23 +68,62 @@ def _mixed(readable: Sequence[Pair]) -> Iterator[Finding]:
             WARNING,
             "mixed",
             f"Images of several kinds: {shown}; not of the commonest: {{cases}}",
-            "each is brought to dataset.channels and 8 bits; if these come from another source, "
-            "convert all alike",
+            "each is brought to dataset.channels and by its type to 0..1; if these come from "
+            "another source, convert all alike",
             fewer,
         )
+
+
+def _unknown_range(readable: Sequence[Pair], settings: Settings) -> Iterator[Finding]:
+    """Beside images of 8 bits others go by their type, and not all types have a range."""
+    small = any(image.dtype in ("uint8", "bool") for _, image in readable)
+    if not small or settings.normalize != "dataset" or settings.window:
+        return
+    for fact, image in readable:
+        unit = image.dtype.startswith("float") and image.low >= 0 and image.high <= 1
+        if not unit and not image.dtype.startswith(("uint", "bool")):
+            yield Finding(
+                ERROR,
+                "unsuitable",
+                f"{FAULTS['unsuitable']}: beside images of 8 bits {fact.case.image} holds "
+                f"{image.dtype} from {image.low:g} to {image.high:g}",
+                "convert all alike, or give dataset.window=[low,high]",
+                (fact.case.name,),
+            )
+
+
+def _scales(readable: Sequence[Pair], settings: Settings) -> Iterator[Finding]:
+    """Values that are taken as they are mean the same in all files, or some have another unit."""
+    deep = [(fact, _own_span(image)) for fact, image in readable if image.dtype != "uint8"]
+    usual = median(span for _, span in deep) if deep else 0.0
+    if settings.normalize in ("dataset", "percentile_dataset"):
+        yield from about(
+            WARNING,
+            "scale",
+            f"Images whose values span more than {LARGEST_SPAN:g} times those of most others, "
+            f"{usual:.4g} ({{n}}): {{cases}}",
+            "bring all to one scale; or give dataset.window=[low,high], or "
+            "dataset.normalize=percentile, which stretches each image",
+            (fact for fact, span in deep if span > LARGEST_SPAN * usual > 0),
+        )
+
+
+def _own_span(image: ImageFacts) -> float:
+    """From the 1st to the 99th percentile of the channel where that is most, as stored."""
+    return full_scale(np.dtype(image.dtype)) * max(p[-1] - p[0] for p in image.percentiles)
 
 
 def _dark(readable: Sequence[Pair], settings: Settings) -> Iterator[Finding]:
     deep = [pair for pair in readable if pair[1].dtype == "uint16"]
     low = [pair for pair in deep if _brightest(pair[1]) < LOW_RANGE]
-    if 2 * len(low) >= len(deep) > 0 and settings.normalize != "percentile":
+    if 2 * len(low) >= len(deep) > 0 and not settings.takes_own_range and not settings.window:
         top = round(max(_brightest(image) for _, image in low) * 0xFFFF)
         yield from about(
             WARNING,
             "low_range",
-            f"Images of 16 bits with low numbers only, 99 % of the pixels up to {top}: at 8 bits "
-            f"that is {top // 257} of 255, almost black ({{n}}): {{cases}}",
-            "dataset.normalize=percentile stretches each image",
+            f"Images of 16 bits with low numbers only, 99 % of the pixels up to {top}: of "
+            f"65535 that is almost black ({{n}}): {{cases}}",
+            "dataset.normalize=dataset takes the images' own range, percentile stretches each",
             (fact for fact, _ in low),
         )
     yield from _flat(readable)
