@@ -36,6 +36,7 @@ def evaluate(cfg: DictConfig) -> int:
     from medt.checkpoint import load_checkpoint
     from medt.data.dataset import SegmentationDataset
     from medt.evaluation.evaluate import evaluate as score
+    from medt.evaluation.parts import parts_of
     from medt.evaluation.tables import claimed_result, render, write_evaluation
     from medt.inference.device import choose_device
     from medt.inference.instances import InstanceRule
@@ -58,6 +59,7 @@ def evaluate(cfg: DictConfig) -> int:
     path = Path(checkpoints[0].file)  # of an ensemble the first says where results go
     predictor = Predictor.from_checkpoints(checkpoints, device, cfg.mode, cfg.tta)
     index = open_index(cfg, checkpoints[0], predictor)
+    parts = parts_of(cfg.scores, index.name, cfg.protocol.name)
     dataset = SegmentationDataset(
         index.split(cfg.split),
         predictor.preprocessing,
@@ -87,6 +89,7 @@ def evaluate(cfg: DictConfig) -> int:
                 pixel_size=index.pixel_size,
                 empty=empty,
                 grouped_by=index.grouped_by,
+                parts=parts,
             )
         evaluation.summary["prediction"] = {
             "checkpoints": [one.file for one in checkpoints],

@@ -231,14 +231,12 @@ def run_of_resume(
 ) -> tuple[dict[str, Any], RunFolder, Checkpoint]:
     """The run that resume=PATH names, with its own config, which may come from anybody."""
     from medt.config.stored import check_stored
-    from medt.metrics.empty import former_empty
     from medt.training.run_folder import run_to_resume
 
     run_folder, checkpoint = run_to_resume(Path(cfg.resume), cfg.resume_force, allow)
     config = run_folder.read_config()
     check_stored(config, str(run_folder.config), allow)
     check_stored(checkpoint.config, checkpoint.file, allow)
-    config["trainer"].setdefault("empty", former_empty(config["dataset"]["num_classes"]))
     given = [override.partition("=")[0] for override in HydraConfig.get().overrides.task]
     for name in ("channels", "num_classes", "image_size"):  # what the model follows
         if f"dataset.{name}" not in given:

@@ -69,6 +69,8 @@ class EvaluateConfig:
             size is known, else in pixels.
         empty: what a class scores in a case whose truth does not have it: skip (left out), alarms
             (0 if it was predicted, else left out) or one (1 if it was not predicted).
+        scores: what to measure, of pixel, boundary, objects and topology; null is what suits the
+            dataset.
         panels: so many of the worst, median and best cases each does report.html show.
         output: the folder for the results; null is one below evaluation/ in the run folder.
         allow: the full name of a model outside medt.models that the checkpoint may build.
@@ -84,6 +86,7 @@ class EvaluateConfig:
     tune: bool = False
     tolerance: float = 2.0
     empty: str = "skip"
+    scores: list[str] | None = None
     panels: int = 3
     output: str | None = None
     paths: PathsConfig = MISSING

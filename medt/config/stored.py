@@ -13,6 +13,7 @@ from medt.config.groups import DatasetConfig, FolderConfig, PreparedConfig, Synt
 from medt.config.ranges import check_ranges
 from medt.config.scripts import TrainConfig
 from medt.errors import UserError
+from medt.metrics.empty import former_empty
 from medt.models.sizes import as_size
 from medt.signatures import check_arguments, fits
 from medt.text import is_folder_name, is_name
@@ -25,7 +26,7 @@ GIVEN = {"optimizer": ("params",)}
 def check_stored(config: dict[str, Any], file: str, allow: Collection[str] = ()) -> None:
     """Hold a stored config against the schema and the classes that it names; nothing is built.
 
-    What a run of an earlier version lacks is set to its default.
+    What a run of an earlier version lacks is set to its default, or to what held before.
 
     Args:
         config: plain values, as `medt.plain.read_yaml` gives them.
@@ -42,6 +43,8 @@ def check_stored(config: dict[str, Any], file: str, allow: Collection[str] = ())
     try:
         _check_names(config)
         check_dataset(config["dataset"])
+        # Its best score so far is by that rule.
+        config["trainer"].setdefault("empty", former_empty(config["dataset"].get("num_classes")))
         for group, schema in {"dataset": DatasetConfig, "trainer": TrainerSettings}.items():
             for setting in fields(schema):
                 if setting.default is not MISSING:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from medt.data.dataset import SegmentationDataset, naming
 from medt.data.layout import Case
+from medt.evaluation.parts import USUAL, Part
 from medt.images import read_mask
 from medt.inference.instances import components
 from medt.metrics.boundary import boundary_scores
@@ -19,6 +21,7 @@ from medt.metrics.calibration import (
     expected_calibration_error,
     measure_calibration,
 )
+from medt.metrics.centreline import centreline_scores
 from medt.metrics.empty import DEFAULT_EMPTY, Empty, left_out
 from medt.metrics.glands import GlandSums, gland_scores, gland_sums
 from medt.metrics.lesions import LesionCounts, lesion_counts
@@ -31,9 +34,15 @@ from medt.metrics.pixel import (
     foreground,
     mean_of_present,
 )
+from medt.metrics.ranking import average_precision, count_probabilities, roc_auc
+
+Mask = NDArray[np.bool_]
 
 COUNTS = ("tp", "fp", "fn", "tn")  # in the order of PixelCounts
 BOUNDARIES = ("hd95", "nsd")
+CENTRELINES = ("cldice", "centreline_precision", "centreline_recall")
+# Scores of foreground classes alone, whose mean is the foreground's, by the part they belong to.
+OF_FOREGROUND: dict[Part, tuple[str, ...]] = {"boundary": BOUNDARIES, "topology": CENTRELINES}
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class Detail:
         tolerance: of the normalised surface distance, in the unit of `spacing`.
         spacing: of neighbouring pixels: 1 measures in pixels, else micrometres.
         empty: the rule for a class that the truth does not have.
+        parts: what to measure beside the pixels.
     """
 
     probabilities: NDArray[np.float32]
@@ -55,6 +65,7 @@ class Detail:
     tolerance: float
     spacing: float
     empty: Empty = DEFAULT_EMPTY
+    parts: tuple[Part, ...] = USUAL
 
 
 @dataclass(frozen=True)
@@ -64,14 +75,16 @@ class CaseScores:
     Attributes:
         row: for the table of cases; see :class:`medt.evaluation.evaluate.Evaluation`.
         confusion: (classes, classes) pixels; row: truth, column: prediction.
-        calibration, one_empty, glands, nuclei, lesions: of its detail, if asked for; all but the
-            first by the name of each foreground class. `one_empty`: whether only one of the two
-            masks has it, and this counts.
+        calibration, ranking, one_empty, glands, nuclei, lesions: of its detail, if asked for;
+            `ranking`: of two classes, pixels by probability; the others by the name of each
+            foreground class. `one_empty`: whether only one of the two masks has it, where this
+            counts.
     """
 
     row: dict[str, Any]
     confusion: NDArray[np.int64]
     calibration: Calibration | None = None
+    ranking: NDArray[Any] | None = None
     one_empty: dict[str, bool] = field(default_factory=dict)
     glands: dict[str, GlandSums] = field(default_factory=dict)
     nuclei: dict[str, NucleiSums] = field(default_factory=dict)
@@ -156,27 +169,50 @@ def _with_detail(
     row = case.row
     calibration = measure_calibration(detail.probabilities, truth)
     row["ece"], row["brier"] = expected_calibration_error(calibration), brier_score(calibration)
-    known = truth != IGNORE_INDEX
-    one_empty, glands, nuclei, lesions = {}, {}, {}, {}
-    foreground_names = list(row["classes"])[1:]
-    for class_id, name in enumerate(foreground_names, start=1):
-        predicted, true = (prediction == class_id) & known, truth == class_id
-        boundaries = boundary_scores(predicted, true, detail.tolerance, detail.spacing)
-        out = bool(left_out(detail.empty, predicted.any(), true.any()))
-        one_empty[name] = boundaries.empty == 1 and not out
-        true_objects = objects_of_truth(truth, class_id, detail.true_objects)
-        pair = detail.objects * predicted, true_objects
-        glands[name], nuclei[name] = gland_sums(*pair), nuclei_sums(*pair)
-        lesions[name] = lesion_counts(*pair)
-        row["classes"][name] |= {
-            "hd95": float("nan") if out else boundaries.hd95,
-            "nsd": float("nan") if out else boundaries.nsd,
-            **_object_columns(glands[name], nuclei[name], lesions[name]),
-        }
-    for key in BOUNDARIES:
-        values = [row["classes"][name][key] for name in foreground_names]
-        row["foreground"][key] = mean_of_present(np.array(values))
-    return CaseScores(row, case.confusion, calibration, one_empty, glands, nuclei, lesions)
+    ranking = None
+    if len(row["classes"]) == 2:
+        ranking = count_probabilities(detail.probabilities, truth)
+        row["roc_auc"], row["pr_auc"] = roc_auc(ranking), average_precision(ranking)
+    case = replace(case, calibration=calibration, ranking=ranking)
+    names = list(row["classes"])[1:]
+    for class_id, name in enumerate(names, start=1):
+        predicted, true = (prediction == class_id) & (truth != IGNORE_INDEX), truth == class_id
+        if "boundary" in detail.parts:
+            _add_boundaries(case, name, predicted, true, detail)
+        if "objects" in detail.parts:
+            true_objects = objects_of_truth(truth, class_id, detail.true_objects)
+            _add_objects(case, name, detail.objects * predicted, true_objects)
+        if "topology" in detail.parts:
+            _add_centrelines(case, name, predicted, true, detail)
+    for part, keys in OF_FOREGROUND.items():
+        for key in keys if part in detail.parts else ():
+            values = [row["classes"][name][key] for name in names]
+            row["foreground"][key] = mean_of_present(np.array(values))
+    return case
+
+
+def _add_boundaries(case: CaseScores, name: str, predicted: Mask, true: Mask, how: Detail) -> None:
+    boundaries = boundary_scores(predicted, true, how.tolerance, how.spacing)
+    out = bool(left_out(how.empty, predicted.any(), true.any()))
+    case.one_empty[name] = boundaries.empty == 1 and not out
+    case.row["classes"][name] |= {
+        key: math.nan if out else getattr(boundaries, key) for key in BOUNDARIES
+    }
+
+
+def _add_objects(
+    case: CaseScores, name: str, predicted: NDArray[np.int32], true: NDArray[Any]
+) -> None:
+    case.glands[name], case.nuclei[name] = gland_sums(predicted, true), nuclei_sums(predicted, true)
+    case.lesions[name] = lesion_counts(predicted, true)
+    parts = case.glands[name], case.nuclei[name], case.lesions[name]
+    case.row["classes"][name] |= _object_columns(*parts)
+
+
+def _add_centrelines(case: CaseScores, name: str, predicted: Mask, true: Mask, how: Detail) -> None:
+    out = bool(left_out(how.empty, predicted.any(), true.any()))
+    scores = vars(centreline_scores(predicted, true))
+    case.row["classes"][name] |= {key: math.nan if out else scores[key] for key in CENTRELINES}
 
 
 def _object_columns(

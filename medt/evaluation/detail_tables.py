@@ -22,11 +22,15 @@ GLANDS = {
 
 def detail_tables(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     """The challenge's scores first where its protocol was asked for, then all else."""
-    glands = [_gland_table(name, part["glas"]) for name, part in summary["objects"].items()]
+    objects = summary.get("objects", {})
+    glands = [_gland_table(name, part["glas"]) for name, part in objects.items()]
     if summary["protocol"] == "glas_challenge":
         yield from glands
-    yield _boundary_table(summary["boundary"])
-    yield from (_nuclei_table(name, part) for name, part in summary["objects"].items())
+    if "topology" in summary:
+        yield _centreline_table(summary["topology"])
+    if "boundary" in summary:
+        yield _boundary_table(summary["boundary"])
+    yield from (_nuclei_table(name, part) for name, part in objects.items())
     if summary["protocol"] != "glas_challenge":
         yield from glands
     calibration = summary["calibration"]
@@ -34,6 +38,8 @@ def detail_tables(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
         f"expected calibration error {shown(calibration['ece'])}, "
         f"Brier score {shown(calibration['brier'])}"
     )
+    if "ranking" in summary:
+        yield _ranking_table(summary["ranking"])
     intervals = summary["intervals"]
     if intervals["groups"] == 1:
         yield Text(f"no intervals: there is one of these {intervals['over']}")
@@ -64,6 +70,24 @@ def new_table(first: str, titles: Sequence[str]) -> Table:
     table.add_column(first, overflow="fold", max_width=FIRST, min_width=min(len(first), FIRST))
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
+    return table
+
+
+def _ranking_table(ranking: Mapping[str, Any]) -> Table:
+    """In both reductions."""
+    table = new_table("any threshold", ["ROC AUC", "PR AUC"])
+    for title, part in (("mean over cases", "mean_over_cases"), ("pooled", "pooled")):
+        table.add_row(title, *(shown(ranking[part][key]) for key in ("roc_auc", "pr_auc")))
+    return table
+
+
+def _centreline_table(means: Mapping[str, Any]) -> Table:
+    """Of each class and the foreground."""
+    table = new_table("centrelines (mean)", ["clDice", "precision", "recall"])
+    for name in next(iter(means.values()))["classes"]:
+        table.add_row(Text(name), *(shown(part["classes"][name]) for part in means.values()))
+    cells = [shown(part["foreground"]) for part in means.values()]
+    table.add_row("foreground mean", *cells, style="bold")
     return table
 
 

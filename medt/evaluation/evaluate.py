@@ -15,7 +15,8 @@ from medt.data.layout import Case
 from medt.data.loader import EpochBatches, make_loader
 from medt.errors import UserError
 from medt.evaluation.case_scores import CaseScores, Detail, read_truth, score_case
-from medt.evaluation.summary import DETAIL_RULES, summarize_cases, summarize_detail
+from medt.evaluation.parts import USUAL, Part
+from medt.evaluation.summary import detail_rules, summarize_cases, summarize_detail
 from medt.inference.averaging import NotFiniteError
 from medt.inference.instances import NO_RULE, InstanceRule, find_objects
 from medt.inference.predictor import Predictor, most_probable
@@ -59,6 +60,7 @@ class Settings:
     tolerance: float
     pixel_size: float | None
     empty: Empty
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class Evaluation:
             ``protocol_means``, ``splits``, ``image_size``, ``postprocess``, ``empty`` (the rule),
             ``false_alarms`` (see :func:`medt.metrics.empty.false_alarms`), ``confusion`` (pixels;
             a row for each class of the truth), ``rules``. A detailed evaluation adds
-            ``lesions``, ``calibration``, ``boundary``, ``objects`` and ``intervals``. Plain values.
+            ``scores`` (its parts), ``calibration``, ``ranking`` (of two classes), ``intervals``
+            and, as asked for, ``boundary``, ``lesions``, ``objects``, ``topology``. Plain values.
     """
 
     protocol: str
@@ -103,6 +106,7 @@ def evaluate(
     processes: Processes | None = None,
     grouped_by: str = "groups",
     empty: Empty = DEFAULT_EMPTY,
+    parts: tuple[Part, ...] = USUAL,
 ) -> Evaluation:
     """Score every case of a dataset.
 
@@ -127,6 +131,7 @@ def evaluate(
         grouped_by: what the groups of the cases are, and who says so, for the intervals.
         empty: what a class scores in a case whose truth does not have it
             (:mod:`medt.metrics.empty`); ``paper_official`` has its own rule.
+        parts: what a detailed evaluation measures (:mod:`medt.evaluation.parts`).
 
     Raises:
         UserError: no cases, an unknown protocol, ``paper_official`` with other than two classes, a
@@ -139,7 +144,7 @@ def evaluate(
     official = protocol == "paper_official"
     empty = OFFICIAL_EMPTY if official else empty
     settings = Settings(
-        protocol, rule, detail or protocol == "glas_challenge", tolerance, pixel_size, empty
+        protocol, rule, detail or protocol == "glas_challenge", tolerance, pixel_size, empty, parts
     )
     scores = OFFICIAL_SCORES if official else scores_by(empty)
     names = tuple(c.name for c in predictor.classes)
@@ -183,10 +188,8 @@ def evaluate(
     if official:
         summary["rules"] += OFFICIAL_RULES.split("\n")
     if settings.detail and protocol in AT_OWN_SIZE:
-        summary |= summarize_detail(
-            cases, names, scores, settings.tolerance, settings.pixel_size, grouped_by
-        )
-        summary["rules"] += DETAIL_RULES.split("\n")
+        summary |= summarize_detail(cases, names, scores, tolerance, pixel_size, parts, grouped_by)
+        summary["rules"] += detail_rules(parts)
     if loss is not None:
         summary["loss"] = sum(losses) / len(cases)
     return Evaluation(protocol, names, [case.row for case in cases], summary)
@@ -263,7 +266,7 @@ def _score(
     if not settings.detail:
         return score_case(case, predicted, truth, names, scores)
     spacing = settings.pixel_size or 1.0
-    how = settings.tolerance, spacing, settings.empty
+    how = settings.tolerance, spacing, settings.empty, settings.parts
     detail = Detail(probabilities, objects, numbered, *how)
     return score_case(case, predicted, truth, names, scores, detail)
 

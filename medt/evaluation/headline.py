@@ -8,7 +8,7 @@ from typing import Any
 
 
 def headline(summary: Mapping[str, Any]) -> Iterator[str]:
-    """Foreground Dice, false alarms where there is nothing to find, and lesions.
+    """Foreground Dice, false alarms where there is nothing to find, and whole objects.
 
     Args:
         summary: of an evaluation.
@@ -24,7 +24,7 @@ def headline(summary: Mapping[str, Any]) -> Iterator[str]:
             f"IoU {limit}"
             for limit, counts in limits.items()
         ]
-        yield f"lesions of {name}: {'; '.join(texts)}"
+        yield f"objects of {name}: {'; '.join(texts)}"
 
 
 def dice_line(summary: Mapping[str, Any]) -> str:

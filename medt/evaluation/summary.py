@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.data.sources.glas import challenge_part
-from medt.evaluation.case_scores import BOUNDARIES, COUNTS, CaseScores
+from medt.evaluation.case_scores import BOUNDARIES, CENTRELINES, COUNTS, OF_FOREGROUND, CaseScores
+from medt.evaluation.parts import Part
 from medt.metrics.boundary import BOUNDARY_RULES
 from medt.metrics.calibration import (
     CALIBRATION_RULES,
@@ -20,6 +21,7 @@ from medt.metrics.calibration import (
     reliability,
     threshold_curve,
 )
+from medt.metrics.centreline import CENTRELINE_RULES
 from medt.metrics.empty import Empty, false_alarms
 from medt.metrics.glands import GLAND_RULES, GlandSums, gland_scores
 from medt.metrics.lesions import LESION_IOUS, LESION_RULES, LesionCounts
@@ -32,6 +34,7 @@ from medt.metrics.pixel import (
     rules_of,
     summarize,
 )
+from medt.metrics.ranking import RANKING_RULES, average_precision, roc_auc
 from medt.metrics.resampling import (
     LEVEL,
     RESAMPLES,
@@ -47,12 +50,12 @@ INTERVAL_RULES = f"""\
 Intervals: {LEVEL:.0%}, percentile bootstrap of {RESAMPLES} resamples; whole groups (patients, \
 slides, videos) are drawn where the dataset names them, else cases; of a single one there is none. \
 They say what other cases would change, not what another training would."""
-DETAIL_RULES = "\n".join(
-    (
-        *(LESION_RULES, CALIBRATION_RULES, BOUNDARY_RULES),
-        *(GLAND_RULES, NUCLEI_RULES, INTERVAL_RULES),
-    )
-)
+PART_RULES: dict[Part, tuple[str, ...]] = {
+    "pixel": (CALIBRATION_RULES, RANKING_RULES),
+    "boundary": (BOUNDARY_RULES,),
+    "objects": (LESION_RULES, GLAND_RULES, NUCLEI_RULES),
+    "topology": (CENTRELINE_RULES,),
+}
 
 
 def summarize_cases(
@@ -74,17 +77,29 @@ def summarize_detail(
     scores: PixelScores,
     tolerance: float,
     pixel_size: float | None,
+    parts: Sequence[Part],
     grouped_by: str = "groups",
 ) -> dict[str, Any]:
     """What a detailed evaluation adds to `summarize_cases`; see `Evaluation.summary`."""
     weights = case_weights([case.row["group"] for case in cases])
-    return {
-        "calibration": _calibration(cases),
-        "lesions": {name: _lesions(cases, name) for name in names[1:]},
-        "boundary": _boundary(cases, names, tolerance, pixel_size),
-        "objects": {name: _objects(cases, name, weights) for name in names[1:]},
-        "intervals": _intervals(cases, names, scores, weights, grouped_by),
-    }
+    summary: dict[str, Any] = {"scores": list(parts), "calibration": _calibration(cases)}
+    if len(names) == 2:
+        summary["ranking"] = _ranking(cases)
+    if "boundary" in parts:
+        summary["boundary"] = _boundary(cases, names, tolerance, pixel_size)
+    if "objects" in parts:
+        summary["lesions"] = {name: _lesions(cases, name) for name in names[1:]}
+        summary["objects"] = {name: _objects(cases, name, weights) for name in names[1:]}
+    if "topology" in parts:
+        summary["topology"] = _means(cases, names, CENTRELINES)
+    more = [key for part, keys in OF_FOREGROUND.items() if part in parts for key in keys]
+    return {**summary, "intervals": _intervals(cases, names, scores, more, weights, grouped_by)}
+
+
+def detail_rules(parts: Sequence[Part]) -> list[str]:
+    """What the scores of a detailed evaluation mean, a paragraph each."""
+    rules = [rule for part in parts for rule in PART_RULES[part]]
+    return "\n".join([*rules, INTERVAL_RULES]).split("\n")
 
 
 def _calibration(cases: Sequence[CaseScores]) -> dict[str, Any]:
@@ -94,6 +109,29 @@ def _calibration(cases: Sequence[CaseScores]) -> dict[str, Any]:
         "brier": brier_score(sums),
         "reliability": reliability(sums),
         "thresholds": threshold_curve(sums),
+    }
+
+
+def _ranking(cases: Sequence[CaseScores]) -> dict[str, dict[str, float]]:
+    """ROC and PR AUC: the mean over the cases that have them, and over all pixels."""
+    total = np.sum([case.ranking for case in cases if case.ranking is not None], axis=0)
+    rows = {key: np.array([case.row[key] for case in cases]) for key in ("roc_auc", "pr_auc")}
+    return {
+        "mean_over_cases": {key: mean_of_present(values) for key, values in rows.items()},
+        "pooled": {"roc_auc": roc_auc(total), "pr_auc": average_precision(total)},
+    }
+
+
+def _means(
+    cases: Sequence[CaseScores], names: Sequence[str], keys: Sequence[str]
+) -> dict[str, Any]:
+    """Means over cases of scores that the foreground classes alone have."""
+    return {
+        key: {
+            "foreground": mean_of_present(_column(cases, key)),
+            "classes": {name: mean_of_present(_column(cases, key, name)) for name in names[1:]},
+        }
+        for key in keys
     }
 
 
@@ -112,18 +150,11 @@ def _lesions(cases: Sequence[CaseScores], name: str) -> dict[str, dict[str, int]
 def _boundary(
     cases: Sequence[CaseScores], names: Sequence[str], tolerance: float, pixel_size: float | None
 ) -> dict[str, Any]:
-    means = {
-        key: {
-            "foreground": mean_of_present(_column(cases, key)),
-            "classes": {name: mean_of_present(_column(cases, key, name)) for name in names[1:]},
-        }
-        for key in BOUNDARIES
-    }
     return {
         "unit": "pixels" if pixel_size is None else "micrometres",
         "pixel_size": pixel_size,
         "tolerance": tolerance,
-        "mean_over_cases": means,
+        "mean_over_cases": _means(cases, names, BOUNDARIES),
         "one_empty": {name: sum(case.one_empty[name] for case in cases) for name in names[1:]},
     }
 
@@ -161,9 +192,11 @@ def _intervals(
     cases: Sequence[CaseScores],
     names: Sequence[str],
     scores: PixelScores,
+    more: Sequence[str],
     weights: Weights,
     grouped_by: str,
 ) -> dict[str, Any]:
+    """Of the pixel scores, and of the means of `more`, which foreground classes alone have."""
     groups = [case.row["group"] for case in cases]
 
     def of_mean(values: NDArray[np.float64]) -> list[float]:
@@ -174,10 +207,10 @@ def _intervals(
             "foreground": of_mean(_column(cases, key)),
             "classes": {
                 name: of_mean(_column(cases, key, name))
-                for name in (names[1:] if key in BOUNDARIES else names)
+                for name in (names[1:] if key in more else names)
             },
         }
-        for key in (*scores, *BOUNDARIES)
+        for key in (*scores, *more)
     }
     sums = [weights @ np.array([vars(case.counts)[key] for case in cases]) for key in COUNTS]
     drawn = [PixelCounts(*parts) for parts in zip(*sums, strict=True)]

@@ -33,7 +33,7 @@ WITH_TRUE_NEGATIVES = {
 }
 CASE_FACTS = (
     *("case", "group", "split", "height", "width", "true_foreground", "predicted_foreground"),
-    *("ece", "brier"),
+    *("ece", "brier", "roc_auc", "pr_auc"),
 )
 
 
@@ -90,7 +90,7 @@ def render(evaluation: Evaluation) -> RenderableType:
     parts: list[RenderableType] = [head, Text()]
     for titles in (OVERLAPS, WITH_TRUE_NEGATIVES):
         parts += [_score_table(evaluation, titles), Text()]
-    if "objects" in summary:
+    if "calibration" in summary:
         extra = [part for table in detail_tables(summary) for part in (table, Text())]
         parts = (
             [head, Text(), *extra, *parts[2:]]

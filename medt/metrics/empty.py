@@ -46,7 +46,7 @@ def checked_empty(value: str, key: str = "empty") -> Empty:
     raise UserError(f"{key}={value} is out of range", f"give one of {', '.join(EMPTY_RULES)}")
 
 
-def former_empty(classes: int) -> Empty:
+def former_empty(classes: Any) -> Empty:
     """The rule of runs whose config names none, as they are older than the key."""
     return "one" if classes == 2 else "alarms"
 

@@ -25,9 +25,15 @@ from medt.report.panels import Panel
 from medt.text import for_terminal
 from medt.training.run_folder import GATE_PREFIX
 
-TITLES = {**OVERLAPS, **WITH_TRUE_NEGATIVES, "hd95": "HD95", "nsd": "NSD"}
+TITLES = {**OVERLAPS, **WITH_TRUE_NEGATIVES, "hd95": "HD95", "nsd": "NSD", "cldice": "clDice"}
 AREA_TITLES = ("Foreground (px)", "predicted (px)")
-CASE_TITLES = {**TITLES, "ece": "Calibration error", "brier": "Brier"}
+CASE_TITLES = {
+    **TITLES,
+    "ece": "Calibration error",
+    "brier": "Brier",
+    "roc_auc": "ROC AUC",
+    "pr_auc": "PR AUC",
+}
 MOST_CLASSES = 30  # whose confusion matrix is readable
 
 
@@ -117,7 +123,11 @@ def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     for key in ("dice", "iou"):
         interval = "" if intervals is None else between(_of(intervals, key))
         cards.append((TITLES[key], _value(key, means[key]["foreground"]), interval))
-    if intervals is not None:
+    if "topology" in summary:
+        value = summary["topology"]["cldice"]["foreground"]
+        interval = "" if intervals is None else between(_of(intervals, "cldice"))
+        cards.append((TITLES["cldice"], _value("cldice", value), interval))
+    if "boundary" in summary and intervals is not None:
         unit = "px" if summary["boundary"]["unit"] == "pixels" else "µm"
         titles = {
             "hd95": f"HD95 ({unit})",
@@ -164,7 +174,7 @@ def _score_tables(evaluation: Evaluation) -> list[Table]:
 
 def _detail_tables(summary: Mapping[str, Any]) -> list[Table]:
     """The tables of boundaries and objects, as the terminal shows them."""
-    if "objects" not in summary:
+    if "calibration" not in summary:
         return []
     tables = []
     for table in detail_tables(summary):
@@ -232,7 +242,7 @@ def _case_table(evaluation: Evaluation) -> dict[str, list[Any]]:
     """Titles of the columns of numbers and, per case, what it is and these."""
     first = evaluation.rows[0]
     of_foreground = [key for key in CASE_TITLES if key in first["foreground"]]
-    of_case = [key for key in ("ece", "brier") if key in first]
+    of_case = [key for key in ("ece", "brier", "roc_auc", "pr_auc") if key in first]
     rows = [
         {
             "case": row["case"],

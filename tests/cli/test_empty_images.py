@@ -176,7 +176,7 @@ class TestEvaluation:
         assert printed.startswith(
             "foreground Dice 0.5000, mean over 2 cases with foreground (empty=skip) "
             "4 cases without foreground: false alarms in 0 (0.00 an image), 0.0 pixels an image "
-            "lesions of lesion: 1 found, 1 missed, 0 false at IoU 0.1; "
+            "objects of lesion: 1 found, 1 missed, 0 false at IoU 0.1; "
             "1 found, 1 missed, 0 false at IoU 0.5"
         )
 

@@ -63,6 +63,23 @@ def test_boundaries_objects_and_intervals_are_printed_and_written(
     assert {"ece", "hd95", "nsd", "pq_gland", "object_dice_gland"} <= set(columns)
 
 
+def test_scores_follow_the_task(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main([f"checkpoint={run}/checkpoints/best.pt", "scores=[topology]"]) == 0
+    printed = capsys.readouterr().out
+    assert "clDice" in printed
+    assert "ROC AUC" in printed
+    assert not [word for word in ("HD95", "AJI", "GlaS", "found") if word in printed]
+    folder = run / "evaluation/synthetic-val-native"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["scores"] == ["pixel", "topology"]
+    assert 0 <= metrics["topology"]["cldice"]["foreground"] <= 1
+    rows = list(csv.DictReader((folder / "per_case.csv").open()))
+    mean = np.mean([float(row["cldice"]) for row in rows])
+    assert metrics["topology"]["cldice"]["foreground"] == pytest.approx(mean, abs=1e-6)
+    assert {"roc_auc", "pr_auc", "centreline_recall_gland"} <= set(rows[0])
+    assert not {"hd95", "aji_gland", "found_iou10_gland"} & set(rows[0])
+
+
 def test_micrometres_are_those_of_the_dataset(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,6 +117,8 @@ def test_tuning_on_the_test_is_refused(tiny_run: Path, refused: Callable[..., No
         ("postprocess.smallest=5", "smallest"),  # of no use without a method
         ("tolerance=-1", "tolerance=-1"),
         ("protocol=challenge", "challenge"),
+        ("scores=[pixel,skeleton]", "skeleton"),
+        ("empty=two", "empty=two"),
     ],
 )
 def test_wrong_settings_are_refused(

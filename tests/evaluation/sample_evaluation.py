@@ -9,6 +9,7 @@ import numpy as np
 from medt.data.layout import Case
 from medt.evaluation.case_scores import Detail, score_case
 from medt.evaluation.evaluate import Evaluation
+from medt.evaluation.parts import USUAL
 from medt.evaluation.summary import summarize_cases, summarize_detail
 from medt.metrics.pixel import scores_by
 
@@ -17,11 +18,13 @@ SCORES = scores_by("skip")
 NAMES = ("background", "gland", "tumour")
 
 
-def scored(name, group, prediction, truth, names):
+def scored(name, group, prediction, truth, names, parts=USUAL):
     paths = Path("image.png"), Path("mask.png")
     case = Case(name, *paths, None, group, "test")
-    probabilities = np.eye(3, dtype=np.float32)[prediction].transpose(2, 0, 1)
-    detail = Detail(probabilities, np.minimum(prediction, 1), None, tolerance=2, spacing=1)
+    probabilities = np.eye(len(names), dtype=np.float32)[prediction].transpose(2, 0, 1)
+    detail = Detail(
+        probabilities, np.minimum(prediction, 1), None, tolerance=2, spacing=1, parts=parts
+    )
     return score_case(case, prediction, truth, names, SCORES, detail)
 
 
@@ -37,6 +40,6 @@ def sample_evaluation(names=NAMES, cases=("ä_1", "b"), groups=("patient, 1",) *
         "image_size": [128, 128],
         "postprocess": {"method": "none"},
         **summarize_cases(scores, names, SCORES, "skip"),
-        **summarize_detail(scores, names, SCORES, tolerance=2, pixel_size=None),
+        **summarize_detail(scores, names, SCORES, 2, None, USUAL),
     }
     return Evaluation("native", names, [case.row for case in scores], summary)

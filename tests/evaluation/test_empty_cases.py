@@ -126,7 +126,7 @@ def test_the_first_lines_say_what_was_found_missed_and_made_up(score):
         "foreground Dice 0.3333, mean over 2 cases with foreground (empty=skip)",
         # 4 + (9 + 1) pixels in four images
         "4 cases without foreground: false alarms in 2 (0.50 an image), 3.5 pixels an image",
-        "lesions of lesion: 1 found, 2 missed, 3 false at IoU 0.1; "
+        "objects of lesion: 1 found, 2 missed, 3 false at IoU 0.1; "
         "1 found, 2 missed, 3 false at IoU 0.5",
     ]
     assert list(headline(evaluation.summary)) == lines
@@ -215,9 +215,9 @@ def test_of_several_classes_each_counts_where_the_truth_has_it(make_dataset):
         "no case without foreground",
         "1 case without benign: false alarms in 0 (0.00 an image), 0.0 pixels an image",
         "1 case without malignant: false alarms in 1 (1.00 an image), 9.0 pixels an image",
-        "lesions of benign: 1 found, 0 missed, 0 false at IoU 0.1; "
+        "objects of benign: 1 found, 0 missed, 0 false at IoU 0.1; "
         "1 found, 0 missed, 0 false at IoU 0.5",
-        "lesions of malignant: 1 found, 0 missed, 1 false at IoU 0.1; "
+        "objects of malignant: 1 found, 0 missed, 1 false at IoU 0.1; "
         "1 found, 0 missed, 1 false at IoU 0.5",
     ]
     strict = evaluate(three, dataset, empty="alarms").summary["mean_over_cases"]["dice"]
