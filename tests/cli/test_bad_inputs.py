@@ -145,8 +145,8 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "GIF of a header": (content("images/3.gif", b"GIF89a"), "images/3.gif cannot be decoded"),
     "NaN": (tiff("images/3.tif", np.full((40, 36), np.nan, np.float32)), "NaN or infinite"),
     "infinite": (tiff("images/3.tif", np.full((40, 36), np.inf, np.float32)), "NaN or infinite"),
-    "beyond 1": (tiff("images/3.tif", BLANK.astype(np.float32) + 7), "normalize=percentile"),
-    "32 bits": (tiff("images/3.tif", BLANK.astype(np.int32)), "images/3.tif has type int32"),
+    "beyond 1": (tiff("images/3.tif", BLANK.astype(np.float32) + 7), "holds float32 from 7 to 7"),
+    "32 bits": (tiff("images/3.tif", BLANK.astype(np.int32)), "holds int32 from 0 to 0"),
     "5 channels": (
         tiff("images/3.tif", FIVE, photometric="minisblack", planarconfig="contig"),
         "images/3.tif has 5 channels",

@@ -16,6 +16,7 @@ import pytest
 from conftest import DATA, TINY
 
 import medt
+from medt.checkpoint import load_checkpoint
 from medt.images import read_mask
 
 
@@ -191,6 +192,7 @@ class TestAverages:
         metrics = self.metrics(run, "synthetic-val-native+sliding_window+tta")
         assert metrics["prediction"] == {
             "checkpoints": [best.partition("=")[2]],
+            "weights": [load_checkpoint(best.partition("=")[2]).digest],
             "mode": "sliding_window",
             "tta": True,
         }
