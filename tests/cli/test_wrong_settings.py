@@ -44,7 +44,7 @@ from conftest import TINY, files_below, tiny_training
         ("dataset.workers=-1", "dataset.workers=-1", "give at least 0 and at most 64"),
         ("dataset.workers=9999", "dataset.workers=9999", "at most 64"),
         ("dataset.channels=0", "dataset.channels=0", "give at least 1"),
-        ("dataset.channels=2", "has 3 channels, the network takes 2", "set dataset.channels"),
+        ("dataset.channels=2", "has 3 channels; the network takes 2", "dataset.channels=3"),
         ("dataset.normalize=foo", "dataset.normalize=foo is not known", "one of unit, imagenet"),
         ("dataset.image_size=huge", "image_size='huge'", "give a whole number from 1"),
         ("dataset.image_size=100", "image size 100 x 100", "96 x 96 or 104 x 104"),
