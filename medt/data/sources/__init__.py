@@ -11,7 +11,7 @@ from medt.data.changes import FileFacts
 from medt.data.folds import with_fold
 from medt.data.grouping import with_groups
 from medt.data.layout import DatasetIndex, Prepared, open_prepared
-from medt.data.sources.committed import copy_committed
+from medt.data.sources.committed import committed_rows
 from medt.data.sources.cvc_clinicdb import CVC_CLINICDB
 from medt.data.sources.drive import DRIVE
 from medt.data.sources.dsb2018 import DSB2018
@@ -120,9 +120,8 @@ def prepare_dataset(
                 f"Dataset {name} needs its archive", f"give source=..., from {published.page}"
             )
         root, splits_file = path_of(settings, "root"), path_of(settings, "splits_file")
-        copied = copy_committed(name, splits_file)
-        done = prepare(published, source, root, splits_file, progress)
-        return replace(done, notes=(*copied, *done.notes))
+        committed = committed_rows(name, splits_file)
+        return prepare(published, source, root, splits_file, progress, committed)
     index = open_dataset(settings, draws=True)
     if name == "synthetic":
         root = SyntheticSet.of(settings).folder(path_of(settings, "root"))

@@ -132,6 +132,7 @@ def prepare(
     root: Path,
     splits_file: Path,
     progress: Progress = lambda done, total: None,
+    committed: Sequence[SplitRow] = (),
 ) -> Prepared:
     """Convert a published archive. A complete copy that is there already is left as it is.
 
@@ -143,6 +144,7 @@ def prepare(
         root: the folder to write, usually data/<name>. It appears whole or not at all.
         splits_file: usually data/splits/<name>.csv.
         progress: called with (cases done, cases in all), twice for each case: read, written.
+        committed: what ``splits_file`` begins with, if it is not there.
 
     Raises:
         UserError: the archive is damaged or another dataset's; a case has no row in the split file;
@@ -158,17 +160,22 @@ def prepare(
     with locked_beside(root, WORK, "dataset.root=...") as alone:
         if alone:
             remove_abandoned(root)
-        return _prepare(published, source, root, splits_file, progress)
+        return _prepare(published, source, root, splits_file, progress, committed)
 
 
 def _prepare(
-    published: Published, source: Path, root: Path, splits_file: Path, progress: Progress
+    published: Published,
+    source: Path,
+    root: Path,
+    splits_file: Path,
+    progress: Progress,
+    committed: Sequence[SplitRow],
 ) -> Prepared:
     scratch = temporary_beside(root)
     try:
         with open_archive(source, scratch) as archive:
             cases = published.find(archive)
-            rows = planned = _rows(splits_file)
+            rows = planned = _rows(splits_file) or list(committed)
             unplanned = _unplanned(published, cases, rows, splits_file)
             check_official_test(published, rows, splits_file)
             card = complete_card(root, published.name, {case.name for case in cases})
@@ -179,13 +186,17 @@ def _prepare(
                 rows = _plan(published, cases, rows, pairs)
                 if card is None:
                     card = _write(published, archive, cases, rows, pairs, root, bar)
-                if unplanned:
-                    _write_rows(splits_file, planned, rows)
+            if unplanned or not splits_file.exists():
+                _write_rows(splits_file, planned, rows)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     split_of = {row.case: row.split for row in rows}
     counts = Counter(split_of[case.name] for case in cases)
     notes = [*published.notes(cases, rows, card.prepared["counts"])]
+    if committed:
+        notes.append(
+            f"Splits: those of {published.name} that come with medt, copied to {splits_file}."
+        )
     if unplanned and len(unplanned) < len(cases):
         notes.append(f"Added to {splits_file}: {len(unplanned)} cases, each drawn.")
     notes += _straddling(card.prepared["near_duplicates"], split_of)
@@ -201,7 +212,8 @@ def _rows(splits_file: Path) -> list[SplitRow]:
 def _write_rows(splits_file: Path, planned: Sequence[SplitRow], rows: Sequence[SplitRow]) -> None:
     """Write the split file, which a preparation into another root may have written meanwhile."""
     with locked_beside(splits_file, WORK, "dataset.splits_file=...", wait=True):
-        if set(_rows(splits_file)) not in (set(planned), set(rows)):
+        found = set(_rows(splits_file))
+        if found and found not in (set(planned), set(rows)):
             raise UserError(
                 f"{splits_file} was changed while the dataset was prepared",
                 "run this again, which takes its splits from there",
