@@ -250,9 +250,7 @@ def test_every_augmentation_trains(tmp_path: Path, augmentation: str) -> None:
     run(tmp_path, f"augmentation={augmentation}", "trainer.epochs=1")
 
 
-def test_images_of_any_range_train_and_are_predicted_with_percentile(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_of_any_range_train_and_are_predicted_with_percentile(tmp_path: Path) -> None:
     """Float TIFF as a scanner might write it, from -2000 to 7500."""
     rng = np.random.default_rng(0)
     for folder in ("images", "masks"):
@@ -267,8 +265,6 @@ def test_images_of_any_range_train_and_are_predicted_with_percentile(
     folders = [f"dataset.{name}={tmp_path}/{name}" for name in ("images", "masks")]
     overrides = ["dataset=folder", *folders, *kept, "dataset.channels=1", "augmentation=grey"]
     overrides += ["trainer.epochs=6", "trainer.device=cpu", "optimizer.lr=1e-2"]
-    assert train.main(overrides) == 1
-    assert "dataset.normalize=percentile" in capsys.readouterr().err
     run_dir = tmp_path / "run"
     assert train.main([*overrides, f"run_dir={run_dir}", "dataset.normalize=percentile"]) == 0
     checkpoint = load_checkpoint(run_dir / "checkpoints/best.pt")

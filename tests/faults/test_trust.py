@@ -155,7 +155,7 @@ class TestImages:
     def test_a_tiff_bomb_too(self, tmp_path: Path) -> None:
         file = tmp_path / "bomb.tif"
         tifffile.imwrite(file, shape=(8, 8), dtype=np.uint8)
-        overwrite_tags(file, ImageWidth=60_000, ImageLength=60_000)
+        overwrite_tags(file, ImageWidth=60_000, ImageLength=60_000, RowsPerStrip=60_000)
         with pytest.raises(UserError, match="claims 60000 x 60000 pixels"):
             read_image(file)
 
