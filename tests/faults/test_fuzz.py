@@ -28,7 +28,7 @@ from medt.data.splits import read_splits
 from medt.errors import UserError
 from medt.images import count_pages, decode_image, decode_mask, orientation
 
-EXAMPLES = 2000 if os.environ.get("MEDT_FAULTS") == "all" else 150
+EXAMPLES = 2000 if os.environ.get("MEDT_FAULTS") == "all" else 80
 BOUNDED = settings(
     max_examples=EXAMPLES,
     deadline=20_000,  # milliseconds: a hang; the largest image that is allowed takes seconds
@@ -199,7 +199,7 @@ def test_the_values_in_a_checkpoint(tiny_run: Path, tmp_path: Path, data: st.Dat
     answers(lambda: Predictor.load(tmp_path / "a.pt"))
 
 
-@settings(max_examples=60, deadline=5000)
+@settings(max_examples=25, deadline=5000)
 @given(
     st.sampled_from(
         ["checkpoint", "split", "batch_size", "tolerance", "mode", "dataset", "postprocess", "x.y"]
