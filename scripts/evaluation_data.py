@@ -51,7 +51,17 @@ def open_index(cfg: DictConfig, checkpoint: Checkpoint, predictor: Predictor) ->
 
 
 def in_order(index: DatasetIndex, classes: Sequence[SegmentationClass]) -> DatasetIndex:
-    """The dataset with its classes, found by their names, in the order of the network's."""
+    """The dataset with its classes, found by their names, in the order of the network's.
+
+    Raises:
+        UserError: its masks hold object numbers, which say by themselves what is background.
+    """
+    if index.labels.instances:
+        raise UserError(
+            f"dataset.mask=instances has the background first, {index.name} names it "
+            f"{index.classes[0].name}",
+            f"give 'dataset.classes=[{','.join(c.name for c in classes)}]'",
+        )
     place = {c.name: c.id for c in classes}
     new_id = {c.id: place[c.name] for c in index.classes}
     values = index.labels.values or {c.id: c.id for c in index.classes}

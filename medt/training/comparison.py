@@ -150,7 +150,7 @@ def notes(groups: Sequence[Group], evaluations: Sequence[str], paired: bool) -> 
         f"{name} of {run.root}"
         for run in runs
         for name, result in run.evaluations.items()
-        if not result.weights
+        if not result.of_best
     ]
     if unsaid:
         lines.append(

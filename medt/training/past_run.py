@@ -53,7 +53,7 @@ class Result:
             where there is no such case, or nobody can say.
         recounted: whether `dice` and `by_case` are from the pixels of each case. Else they are by
             the result's own rule for empty images.
-        weights: whether the result says that it is of the run's best weights; older ones do not.
+        of_best: whether the result says that it is of the run's best weights; older ones do not.
         splits: the digest of the split file that chose the cases; empty where it is not recorded.
     """
 
@@ -64,7 +64,7 @@ class Result:
     groups: dict[str, str]
     false_alarms: float | None = None
     recounted: bool = False
-    weights: bool = False
+    of_best: bool = False
     splits: str = ""
 
 
@@ -295,7 +295,7 @@ def _read_evaluations(run: RunFolder) -> tuple[dict[str, Result], tuple[str, ...
         result = _read_result(name, numbered[newest], known[newest], len(ours) - 1)
         if result is not None:
             results[name] = replace(
-                result, weights=bool(checked[newest]), splits=known[newest].splits
+                result, of_best=bool(checked[newest]), splits=known[newest].splits
             )
     return results, tuple(sorted(others, key=natural_key))
 

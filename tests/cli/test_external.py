@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,8 +65,6 @@ def test_all_cases_of_the_own_dataset_are_not_external(tiny_run: Path, tmp_path:
 def test_the_card_says_which_result_is_external(
     tiny_run: Path, folder: list[str], tmp_path: Path
 ) -> None:
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     shutil.rmtree(run / "evaluation", ignore_errors=True)
@@ -73,8 +72,18 @@ def test_the_card_says_which_result_is_external(
     assert [path.name for path in (run / "evaluation").iterdir()] == ["set-all-native"]
     assert export.main([f"checkpoint={run}", "format=safetensors"]) == 0
     card = (run / "export/best.safetensors.md").read_text()
-    assert "- set-all-native \\(external\\), 2 cases" in card or (
-        "- set-all-native (external), 2 cases" in card
+    assert "- set-all-native \\(external\\), 2 cases" in card
+
+
+def test_object_numbers_have_the_background_first(
+    tiny_run: Path, folder: list[str], refused: Callable[..., None], tmp_path: Path
+) -> None:
+    given = [*folder, "dataset.mask=instances", "split=all", f"output={tmp_path}/o"]
+    refused(
+        evaluate.main,
+        [f"checkpoint={tiny_run}", *given],
+        "dataset.mask=instances has the background first, set names it gland",
+        "'dataset.classes=[background,gland]'",
     )
 
 

@@ -11,7 +11,9 @@ import check_data
 import cv2
 import numpy as np
 import pytest
+import train
 import yaml
+from conftest import tiny
 
 from medt.data.splits import SplitRow, read_splits, write_splits
 
@@ -111,9 +113,6 @@ def test_a_split_file_that_parts_the_groups_is_refused(
 
 
 def test_the_rule_stands_in_the_config_of_a_run(tmp_path: Path) -> None:
-    import train
-    from conftest import tiny
-
     model = [given for given in tiny(tmp_path) if given.partition("=")[0].startswith("model")]
     given = [*write_frames(tmp_path, named), "dataset.group=(*)_#", *model, "trainer.epochs=1"]
     quick = ["dataset.image_size=32", "augmentation=none", f"run_dir={tmp_path}/run"]

@@ -24,8 +24,6 @@ ALIKE = 0.75
 STRADDLING = 0.1  # of the neighbours; at the ends of contiguous parts there are fewer
 COARSE = 16  # pixels of a thumbnail
 
-GIVE_GROUPS = "dataset.group=... or the column group of the split file keeps together what is"
-
 
 def group_findings(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
     """Cases that names or neighbours in number put together, and that lie in several splits.
@@ -73,7 +71,8 @@ def _by_neighbours(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
             "neighbours",
             f"Neighbours in number look alike (nearer than {percent(nearer)} of the other images), "
             f"and {len(apart)} of {len(pairs)} lie in different splits: {shown}",
-            f"frames of a video, slices of a volume? {GIVE_GROUPS} one",
+            "frames of a video, slices of a volume? dataset.group=... or the column group of the "
+            "split file keeps them together",
         )
 
 
