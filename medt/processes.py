@@ -208,7 +208,7 @@ def meeting() -> Iterator[Meeting]:
 
     An error that leaves the context is the first one's own. In any other process it becomes a
     FailedElsewhereError with the first one's exit code, whatever it met itself: mostly that the
-    first one has gone.
+    first one has gone. Of one that a signal ended rank 0 speaks, as that one says nothing.
 
     Raises:
         UserError: another process has gone and has not said why.
@@ -222,7 +222,7 @@ def meeting() -> Iterator[Meeting]:
     except BaseException as error:
         with on_stop(lambda _: None):  # torchrun ends the others as soon as one has gone
             first = _first_to_fail(store, rank, exit_code(error))
-        if first is not None:
+        if first is not None and (rank > 0 or first <= 128):
             raise FailedElsewhereError(first) from error
         if _is_lost_peer(error):
             raise UserError(

@@ -66,7 +66,7 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
     started_by = os.getpid()
 
     # Of several processes all are given the same, and one says what is wrong with it.
-    speaks = os.environ.get("RANK", "0") == "0"
+    speaks = _is_first_process()
 
     def check(cfg: DictConfig) -> int:
         OmegaConf.to_container(cfg, resolve=True)  # a reference to nothing: before all else
@@ -213,7 +213,7 @@ def _guarded(
     except FailedElsewhereError as error:
         return error.code
     except (Stopped, KeyboardInterrupt) as error:
-        return _say_stopped(error) if speaks else exit_code(error)
+        return _say_stopped(error)
     except BrokenPipeError:  # whoever read the output, such as head, has gone
         return BROKEN_PIPE
     except Exception as error:
@@ -224,6 +224,11 @@ def _guarded(
         if speaks or not _is_ended_by_its_launcher():
             _say(f"error: {for_error(error_line(error, config, overrides, composing))}")
         return 1
+
+
+def _is_first_process() -> bool:
+    """Whether this is the first of several processes, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _is_ended_by_its_launcher() -> bool:
@@ -239,8 +244,9 @@ def _is_ended_by_its_launcher() -> bool:
 
 
 def _say_stopped(error: Stopped | KeyboardInterrupt) -> int:
-    stopped = isinstance(error, Stopped)
-    _say(f"stopped by {signal.Signals(error.signal).name}" if stopped else "interrupted")
+    if _is_first_process():  # torchrun stops the others once the first one has said what is wrong
+        stopped = isinstance(error, Stopped)
+        _say(f"stopped by {signal.Signals(error.signal).name}" if stopped else "interrupted")
     return exit_code(error)
 
 

@@ -51,7 +51,7 @@ def finished(process: subprocess.Popen[str]) -> str:
 def our_lines(error: str) -> list[str]:
     """What our processes said; torchrun's own lines begin with a letter and the date."""
     ours, _, _ = re.split(r"^(E)\d{4} ", error, maxsplit=1, flags=re.MULTILINE)
-    return [line for line in ours.splitlines() if not re.match(r"W\d{4} ", line)]
+    return [line for line in ours.splitlines() if not re.match(r"(\[rank\d\]:)?\[?W\d{4} ", line)]
 
 
 def last_row(run: Path) -> dict[str, float]:
@@ -173,9 +173,8 @@ def test_what_is_refused_is_one_line_of_all_processes(
     output, error = process.communicate(timeout=90)
     assert process.returncode == 1
     assert output == ""
-    (said,) = our_lines(error)
-    assert said.startswith("error: ")
-    assert line in said
+    said = "\n".join(our_lines(error))
+    assert re.fullmatch(rf"error: .*{re.escape(line)}.*", said)
 
 
 SECOND_FAILS = """
@@ -195,11 +194,47 @@ sys.exit(train.main())
 """
 
 
-def test_the_process_that_fails_says_why_and_the_others_nothing(tmp_path: Path) -> None:
-    script = tmp_path / "second_fails.py"
-    script.write_text(f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n{SECOND_FAILS}")
+SECOND_IS_SLOW = """
+import os, sys, time, train
+
+if os.environ["RANK"] == "1":  # it is still importing when the first one fails
+    train.train = lambda cfg: time.sleep(60)
+sys.exit(train.main())
+"""
+
+SECOND_IS_STOPPED = """
+import os, signal, sys, time, train
+
+def stopped(cfg, others):
+    if others.rank == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+train.train_together = stopped
+sys.exit(train.main())
+"""
+
+
+def changed(tmp_path: Path, script: str, *overrides: str) -> tuple[str, str]:
+    """Standard output and error of a training by two processes that run another script."""
+    path = tmp_path / "changed.py"
+    path.write_text(f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n{script}")
     given = tiny(tmp_path, f"run_dir={tmp_path}/run", "trainer.batch_size=2", "check=false")
-    output, error = torchrun(*given, script=script).communicate(timeout=90)
+    output, error = torchrun(*given, *overrides, script=path).communicate(timeout=90)
+    return output, "\n".join(our_lines(error))
+
+
+def test_the_process_that_fails_says_why_and_the_others_nothing(tmp_path: Path) -> None:
+    output, said = changed(tmp_path, SECOND_FAILS)
     assert "epoch 1/2" in output
-    (said,) = our_lines(error)
-    assert "its disk is gone (look at the second machine)" in said
+    assert re.fullmatch(r"error: .*its disk is gone \(look at the second machine\)", said)
+
+
+def test_a_process_that_is_late_does_not_add_that_it_was_stopped(tmp_path: Path) -> None:
+    _, said = changed(tmp_path, SECOND_IS_SLOW, f"dataset.root={__file__}")
+    assert re.fullmatch(r"error: .*test_several_processes.py is a file.*", said)
+
+
+def test_the_first_process_speaks_of_another_that_was_stopped(tmp_path: Path) -> None:
+    _, said = changed(tmp_path, SECOND_IS_STOPPED)
+    assert said == "stopped by SIGTERM"
