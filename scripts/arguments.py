@@ -58,6 +58,8 @@ def flags_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             raise UserError(f"{argument!r} is no setting", "give key=value, see --help")
         elif argument.startswith("hydra.searchpath="):
             raise UserError("hydra.searchpath is not for the command line", "give --config-dir=...")
+        elif argument.startswith("hydra.mode="):
+            raise UserError("hydra.mode is not for the command line", "give --multirun, or nothing")
         else:
             settings.append(argument)
     if arguments and arguments[-1] in FLAGS_WITH_VALUE:

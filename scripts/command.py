@@ -22,7 +22,8 @@ from arguments import CONFIGS, flags_and_settings, quoted, quoted_path
 from error_lines import error_line
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.utils import configure_log
+from omegaconf import DictConfig, OmegaConf, open_dict
 from sweeps import claimed_sweep, sweep_folder
 
 from medt.config import register_schema
@@ -89,6 +90,10 @@ def run(task: Callable[[DictConfig], int], config: str, argv: Sequence[str] | No
     def composed() -> int:
         flags, settings = flags_and_settings(overrides)
         own = _hydra_settings(flags, settings, config)
+        if not flags:  # hydra.main would compose a second time, to see whether it is a sweep
+            with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+                job(_composed(config, [*own, *settings]))
+            return codes[-1]
         start = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config)(job)
         trains = sweeping and {"-h", "--help"}.isdisjoint(flags)
         with claimed_sweep(CONFIGS, config, settings) if trains else nullcontext() as folder:
@@ -270,6 +275,16 @@ def _flushed(code: int) -> int:
                 _say(f"error: the output cannot be written: {error.strerror} (check free space)")
             code = code or (BROKEN_PIPE if is_gone(error) else 1)
     return code
+
+
+def _composed(config: str, overrides: list[str]) -> DictConfig:
+    """The config of one run, without Hydra's own part, which `HydraConfig` holds."""
+    cfg = hydra.compose(config, overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    configure_log(cfg.hydra.job_logging, cfg.hydra.verbose)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
 
 
 def _hydra_settings(flags: list[str], settings: list[str], config: str) -> list[str]:

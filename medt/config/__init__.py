@@ -6,6 +6,7 @@ stops when the config is composed.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NoReturn
 
 from hydra.core.config_store import ConfigStore
@@ -16,6 +17,7 @@ from medt.config.scripts import SCRIPTS
 from medt.errors import UserError
 
 
+@cache
 def register_schema() -> None:
     """Make the schema known to Hydra, as `<group>/schema_<name>` and `schema_<script>`.
 
