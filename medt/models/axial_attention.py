@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -75,11 +76,11 @@ class AxialAttention(nn.Module):
         terms = 1 if position == "none" else 3
         self.similarity_norm = AttentionNorm(terms, heads, learned_bias=False)
         self.value_norm = AttentionNorm(out_channels)
-        nn.init.normal_(self.qkv.weight, std=in_channels**-0.5)
+        self.qkv.weight = _normal(in_channels**-0.5, self.qkv.weight.shape)
         if position != "none":
             self.position_norm = AttentionNorm(out_channels)
-            self.relative = nn.Parameter(torch.empty(4 * self.head_channels, 2 * length - 1))
-            nn.init.normal_(self.relative, std=(2 * self.head_channels) ** -0.5)
+            std = (2 * self.head_channels) ** -0.5
+            self.relative = _normal(std, (4 * self.head_channels, 2 * length - 1))
         if position == "gated":
             self.gates = nn.Parameter(torch.tensor(INITIAL_GATES))
 
@@ -146,6 +147,12 @@ class AxialAttention(nn.Module):
             position_weight=gates[3] * position.weight,
             position_bias=gates[3] * position.bias,
         )
+
+
+def _normal(std: float, size: Sequence[int]) -> nn.Parameter:
+    """Normally distributed; not by `nn.init.normal_`, which on the meta device, where a checkpoint
+    is checked, imports PyTorch's compiler for seconds."""
+    return nn.Parameter(torch.randn(size).mul_(std))
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

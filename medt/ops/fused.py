@@ -23,12 +23,16 @@ def fused_attention(
     epsilon: float,
 ) -> tuple[Tensor, AttentionStatistics]:
     """See `medt.ops.axial_attention`; `given` has all moments or none."""
+    # The registered operations would import PyTorch's compiler, for seconds.
+    compiling = torch.compiler.is_compiling()
     if given.qkv is not None:
         folded, moments = _fold_gates(parameters, given, epsilon)
-        return _inference(x, *folded, moments, along_width, epsilon), AttentionStatistics()
-    if torch.compiler.is_compiling():
+        if compiling:
+            return _inference(x, *folded, moments, along_width, epsilon), AttentionStatistics()
+        return library.inference(x, folded, moments, along_width, epsilon), AttentionStatistics()
+    if compiling:
         out, moments, _ = _training(x, *parameters, along_width, epsilon)
-    else:  # the same with less ado
+    else:
         out, moments = _Attention.apply(x, along_width, epsilon, *parameters)
     return out, _measured(moments.detach(), parameters)
 

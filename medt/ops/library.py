@@ -19,6 +19,10 @@ from medt.ops.parameters import AttentionParameters
 
 log = logging.getLogger(__name__)
 
+FILE = next(
+    (path for s in EXTENSION_SUFFIXES if (path := Path(__file__).parent / f"_kernel{s}").is_file()),
+    None,
+)
 # Parameters with a gradient of their own, in the order of the C structures.
 LEARNED = (
     "qkv_weight",
@@ -63,32 +67,28 @@ class _Gradients(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in (*LEARNED, "gates")]
 
 
+def available() -> bool:
+    """Whether the kernel is installed; if not, the first call logs it."""
+    if FILE is None and not torch.compiler.is_compiling():
+        _log_absence()
+    return FILE is not None
+
+
 @functools.cache
-def _library() -> ctypes.CDLL | None:
-    for suffix in EXTENSION_SUFFIXES:
-        path = Path(__file__).parent / f"_kernel{suffix}"
-        if path.is_file():
-            library = ctypes.CDLL(str(path))
-            library.medt_saved_size.restype = ctypes.c_int64
-            library.medt_instruction_set.restype = ctypes.c_char_p
-            return library
+def _log_absence() -> None:
     log.warning(
         "the fused kernel is not installed: attention runs in plain PyTorch, several times slower "
         "(to have it, install a C++ compiler and run pip install again)"
     )
-    return None
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def available() -> bool:
-    """Whether the kernel is installed; if not, the first call logs it."""
-    return _library() is not None
-
-
+@functools.cache
 def _loaded() -> ctypes.CDLL:
-    library = _library()
-    if library is None:
+    if FILE is None:
         raise RuntimeError("the fused kernel is not installed")
+    library = ctypes.CDLL(str(FILE))
+    library.medt_saved_size.restype = ctypes.c_int64
+    library.medt_instruction_set.restype = ctypes.c_char_p
     return library
 
 

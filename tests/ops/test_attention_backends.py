@@ -66,20 +66,17 @@ class TestChoice:
         assert self.ran(self.x[:0], self.learned()) == "torch"
 
     def test_without_the_kernel_everything_takes_the_reference(self):
-        with mock.patch.object(library, "_library", return_value=None):
+        library._loaded.cache_clear()
+        with mock.patch.object(library, "FILE", None):
             assert self.ran(self.x, self.learned()) == "torch"
             with pytest.raises(RuntimeError, match="not installed"):
                 set_backend("fused")
 
     def test_the_absence_is_logged_once(self, caplog):
-        library._library.cache_clear()
-        with (
-            mock.patch.object(library, "EXTENSION_SUFFIXES", [".absent"]),
-            caplog.at_level(logging.INFO),
-        ):
+        library._log_absence.cache_clear()
+        with mock.patch.object(library, "FILE", None), caplog.at_level(logging.INFO):
             assert not library.available()
             assert not library.available()
-        library._library.cache_clear()
         (record,) = caplog.records
         assert "install a C++ compiler" in record.getMessage()
 
