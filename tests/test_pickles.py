@@ -71,7 +71,7 @@ def test_a_pickle_that_takes_long_is_refused_at_once(
         "import sys, resource; from medt.files import read_tensors;"
         "resource.setrlimit(resource.RLIMIT_CPU, (40, 40)); read_tensors(sys.argv[1], 'checkpoint')"
     )
-    if name in ("a key of endless tuples", "a deep key"):  # these end or kill who reads them
+    if zipped and name in ("a key of endless tuples", "a deep key"):  # these end who reads them
         ended = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True)
         assert "evil.pt is damaged or not a checkpoint: it " in ended.stderr, ended.stderr[-500:]
     with pytest.raises(UserError, match=rf"evil\.pt is damaged or not a checkpoint: .*({reason})"):

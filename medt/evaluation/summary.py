@@ -29,7 +29,6 @@ from medt.metrics.nuclei import NUCLEI_RULES, summarize_nuclei
 from medt.metrics.pixel import (
     PixelCounts,
     PixelScores,
-    foreground,
     mean_of_present,
     rules_of,
     summarize,
@@ -44,7 +43,7 @@ from medt.metrics.resampling import (
     percentile_interval,
     weighted_means,
 )
-from medt.metrics.sums import add
+from medt.metrics.sums import add, quotient
 
 INTERVAL_RULES = f"""\
 Intervals: {LEVEL:.0%}, percentile bootstrap of {RESAMPLES} resamples; whole groups (patients, \
@@ -213,12 +212,14 @@ def _intervals(
         for key in (*scores, *more)
     }
     sums = [weights @ np.array([vars(case.counts)[key] for case in cases]) for key in COUNTS]
-    drawn = [PixelCounts(*parts) for parts in zip(*sums, strict=True)]
+    drawn = PixelCounts(*sums)
     pooled = {}
     for key, score in scores.items():
-        table = np.array([score(counts) for counts in drawn]).reshape(-1, len(names))
+        table = score(drawn)
+        known = ~np.isnan(table[:, 1:])
+        foreground = quotient(np.where(known, table[:, 1:], 0).sum(axis=1), known.sum(axis=1))
         pooled[key] = {
-            "foreground": percentile_interval(np.array([foreground(row) for row in table])),
+            "foreground": percentile_interval(foreground),
             "classes": {n: percentile_interval(table[:, i]) for i, n in enumerate(names)},
         }
     return {

@@ -49,7 +49,7 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PixelCounts:
-    """How many pixels of each class a prediction got right and wrong.
+    """How many pixels of each class a prediction got right and wrong; (..., classes) is taken, too.
 
     Attributes:
         tp: int64 (classes,), pixels of the class in truth and prediction.

@@ -107,7 +107,7 @@ class TestCheckpoints:
 
     @pytest.mark.parametrize(
         ("count", "size", "fault"),
-        [(25_000, 1, "25,000 weights"), (15_000, 0, "hold no value"), (15_000, 1, "more layers")],
+        [(25_000, 1, "25,000 weights"), (15_000, 0, "hold no value"), (3_000, 1, "more layers")],
     )
     def test_weights_do_not_buy_layers_for_nothing(
         self, whole: dict[str, object], tmp_path: Path, count: int, size: int, fault: str
