@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,14 +21,30 @@ from hypothesis import settings
 from medt.ops import library, set_backend
 
 torch.set_num_threads(1)
+ALL = os.environ.get("MEDT_FAULTS") == "all"
 # The same examples every time; make test-faults looks for others.
-settings.register_profile("tests", derandomize=os.environ.get("MEDT_FAULTS") != "all")
+settings.register_profile("tests", derandomize=not ALL)
 settings.load_profile("tests")
 
 TINY_IMAGES = ("paths.data", "dataset.train", "dataset.val", "dataset.test", "dataset.size")
 DATA = Path(tempfile.mkdtemp(prefix="medt-tests-"))
 TINY = DATA / "synthetic" / "seed0-6-2-2-64px-g1"  # where the images of `tiny` lie
 atexit.register(shutil.rmtree, DATA, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the many parameters of a test marked so, make test takes each third."""
+    if ALL or any("::" in argument for argument in config.args):
+        return
+    seen: Counter[str] = Counter()
+    taken, left = [], []
+    for item in items:
+        many = item.get_closest_marker("many_parameters") is not None
+        test = item.nodeid.partition("[")[0]
+        (left if many and seen[test] % 3 else taken).append(item)
+        seen[test] += 1
+    items[:] = taken
+    config.hook.pytest_deselected(items=left)
 
 
 def tiny(folder: Path, *more: str) -> list[str]:

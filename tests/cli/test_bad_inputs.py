@@ -257,6 +257,7 @@ HANDLED: dict[str, Damage] = {
 }
 
 
+@pytest.mark.many_parameters
 @pytest.mark.parametrize(("damage", "culprit"), REFUSED.values(), ids=REFUSED)
 def test_is_refused_before_training(refused, folder: Path, damage: Damage, culprit: str) -> None:
     damage(folder)

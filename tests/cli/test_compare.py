@@ -68,6 +68,7 @@ def test_one_run_has_no_deviation(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "no deviation" in printed
 
 
+@pytest.mark.many_parameters
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -240,6 +241,7 @@ HEAD = "epoch,train_loss,val_loss,val_dice\n"
 GONE = "is missing or damaged"
 
 
+@pytest.mark.many_parameters
 @pytest.mark.parametrize(
     ("name", "text", "fault"),
     [

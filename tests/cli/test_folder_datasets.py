@@ -101,6 +101,7 @@ FORMATS: dict[str, tuple[Write, list[str], list[int]]] = {
 }
 
 
+@pytest.mark.many_parameters
 @pytest.mark.parametrize(("write", "settings", "values"), FORMATS.values(), ids=FORMATS)
 def test_train_evaluate_and_predict(
     tmp_path: Path,

@@ -79,6 +79,7 @@ class TestTheConfigOfARun:
         ("dataset", "size"),
     )
 
+    @pytest.mark.many_parameters
     @pytest.mark.parametrize(("group", "key"), PLACES)
     @pytest.mark.parametrize("wrap", [lambda c: c, lambda c: [c], lambda c: {"a": [{"b": c}]}])
     def test_runs_nothing_however_deep(
@@ -105,7 +106,7 @@ class TestTheConfigOfARun:
         self, refused: Refused, unfinished: Path, tmp_path: Path, group: str
     ) -> None:
         command = {"_target_": "torch.utils.collect_env.run", "command": f"touch {tmp_path}/MARK"}
-        for value in ([command], command, "os.system", None, [], 3):
+        for value in (command, "os.system", []):
             edit_config(unfinished, lambda config, value=value: config.update({group: value}))
             refused(train.main, [f"resume={unfinished}", "check=false"], "config.yaml", group)
         assert not (tmp_path / "MARK").exists()
@@ -115,6 +116,7 @@ class TestTheConfigOfARun:
         edit_config(unfinished, lambda config: config["loss"].update({key: ["x"]}))
         refused(train.main, [f"resume={unfinished}", "check=false"], f"loss.{key}")
 
+    @pytest.mark.many_parameters
     @pytest.mark.parametrize(
         ("group", "key"),
         [*PLACES, ("dataset", "channels"), ("dataset", "num_classes"), ("trainer", "device")],
@@ -265,6 +267,7 @@ def variance(content: Content, value: float) -> None:
     content["weights"][name][0] = value
 
 
+@pytest.mark.many_parameters
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_checkpoint_that_is_not_one_of_ours_is_refused_by_all_that_take_one(
     refused: Refused, tiny_run: Path, tmp_path: Path, name: str
@@ -296,6 +299,7 @@ def test_nor_does_a_training_go_on_from_one(refused: Refused, unfinished: Path, 
     refused(train.main, [f"resume={unfinished}", "check=false"], "last.pt")
 
 
+@pytest.mark.many_parameters
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -119,6 +119,7 @@ def altered(run: Path, changes: Metrics) -> None:
     (run / "metrics.json").write_text(json.dumps(metrics))
 
 
+@pytest.mark.many_parameters
 @pytest.mark.parametrize(
     "changes",
     [

@@ -201,6 +201,7 @@ def write_scans(folder: Path, dtype: Any = np.int16) -> list[str]:
     return [*data, "dataset.channels=1", f"run_dir={folder}/run"]
 
 
+@pytest.mark.many_parameters
 @pytest.mark.parametrize(
     "normalize",
     [

@@ -42,6 +42,7 @@ def words(text: str) -> Counter[str]:
     return Counter(w for line in kept for w in line.split() if not re.fullmatch(r"[|=+-]+", w))
 
 
+@pytest.mark.many_parameters
 @pytest.mark.parametrize(
     "command",
     ["evaluate", "glas_challenge", "compare", "check_data", "dry_run"],

@@ -17,6 +17,7 @@ TINY += ["trainer.epochs=1", "trainer.device=cpu", "trainer.precise_norm_cases=0
 VALIDATED = {"glas": 17, "monuseg": 3, "dsb2018": 18, "isbi2012": 4, "kvasir_seg": 12}
 
 
+@pytest.mark.many_parameters
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_prepare_check_train_and_evaluate(
     name: str, real_dataset: Callable[[str], list[str]], tmp_path: Path

@@ -116,6 +116,7 @@ class TestChanges:
         assert train.main([f"resume={stopped}", "trainer.epochs=5", "resume_force=true"]) == 0
         assert len(timeless(stopped)) == 5
 
+    @pytest.mark.many_parameters
     @pytest.mark.parametrize(
         "change",
         [

@@ -27,6 +27,7 @@ def start(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.many_parameters
 @pytest.mark.parametrize("script", COMMANDS)
 def test_help_lists_the_config_without_loading_torch(script: str) -> None:
     code = (

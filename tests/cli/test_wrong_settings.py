@@ -9,6 +9,7 @@ import train
 from conftest import TINY, files_below, tiny_training
 
 
+@pytest.mark.many_parameters
 @pytest.mark.parametrize(
     ("override", "culprit", "hint"),
     [

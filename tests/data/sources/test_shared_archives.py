@@ -41,6 +41,7 @@ def entries(archive: zipfile.ZipFile, part: str) -> Iterator[str]:
     return (name for name in archive.namelist() if part in name and not name.endswith("/"))
 
 
+@pytest.mark.many_parameters
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_a_second_preparation_finds_everything_there(
     name: str, real_dataset: Prepare, shared: Path, capsys: pytest.CaptureFixture[str]
