@@ -65,8 +65,8 @@ class EvaluateConfig:
         split: train, val, test, or all cases, such as those of an external set.
         dataset: another prepared dataset; null is the one that the checkpoint was trained on.
         tune: choose the numbers of `postprocess` on the validation cases, and score nothing else.
-        tolerance: of the normalised surface distance: in micrometres where the dataset's pixel
-            size is known, else in pixels.
+        tolerance: of the normalised surface distance, in the unit of the dataset's pixel size
+            where that is known, else in pixels.
         empty: what a class scores in a case whose truth does not have it: skip (left out), alarms
             (0 if it was predicted, else left out) or one (1 if it was not predicted).
         scores: what to measure, of pixel, boundary, objects and topology; null is what suits the
