@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,9 +22,10 @@ from medt.errors import UserError
 from medt.evaluation.evaluate import evaluate
 from medt.evaluation.tables import render, write_evaluation
 from medt.files import write_png
-from medt.inference.instances import InstanceRule
+from medt.inference.instances import NO_RULE, InstanceRule
 from medt.inference.predictor import Predictor
 from medt.metrics.pixel_size import PixelSize
+from medt.report.panels import draw_panel
 
 SIZE = 16
 STEPS = Preprocessing((SIZE, SIZE), 3, (0.0,) * 3, (1.0,) * 3)
@@ -154,6 +157,25 @@ def test_ignored_pixels_are_in_no_object_and_no_boundary(make_dataset):
     gland = evaluation.rows[0]["classes"]["gland"]
     assert gland["dice"] == gland["nsd"] == gland["pq"] == 1
     assert gland["hd95"] == 0
+
+
+def test_what_is_ignored_is_grey_in_every_picture_of_a_report(make_dataset):
+    truth = LEFT.copy()
+    truth[:, 9:] = 255
+    dataset = make_dataset(("a", "", BOTH, truth, None))
+    panel = draw_panel(PREDICTOR, dataset, 0, "worst", 1.0, NO_RULE)
+    pictures = {
+        name: cv2.imdecode(np.frombuffer(base64.b64decode(tile.partition(",")[2]), np.uint8), 1)
+        for name, tile in panel.tiles
+    }
+    at = [int((i + 0.5) * pictures["truth"].shape[0] / SIZE) for i in range(SIZE)]
+    for name in ("truth", "prediction", "errors"):
+        small = pictures[name][at][:, at]
+        assert np.all(small[:, 9:] == 128), name
+        assert not np.any(small[:, :9] == 128), name
+    photo = pictures["image, truth outlined"][at][:, at]
+    for column, grey in ((15, 64), (11, 191)):  # black and white of the image, half grey
+        assert photo[3, column] == pytest.approx([grey] * 3, abs=6)
 
 
 def test_the_calibration_of_certain_probabilities_is_their_share_of_errors(make_dataset):
