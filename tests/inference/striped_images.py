@@ -28,8 +28,8 @@ class BrightestChannel(nn.Module):
         return 50 * x[:, : self.classes]
 
 
-def make_predictor(classes):
-    steps = Preprocessing((4, 4), 3, (0.0,) * 3, (1.0,) * 3)
+def make_predictor(classes, size=(4, 4)):
+    steps = Preprocessing(size, 3, (0.0,) * 3, (1.0,) * 3)
     names = [SegmentationClass(i, f"class {i}", COLORS[i]) for i in range(classes)]
     return Predictor(BrightestChannel(classes), steps, names)
 
