@@ -132,8 +132,8 @@ def _gland_table(name: str, glands: Mapping[str, Any], unit: str) -> Table:
         table.add_row(
             Text(f"{part} ({scores['cases']})"), *numbers, hausdorff, str(scores["undefined"])
         )
-        f1, dice, between_ends = (scores["intervals"][key] for key in GLANDS)
-        table.add_row("  interval", _short(f1), _short(dice), _short(between_ends, 1), "")
+        *ends, of_distance = (scores["intervals"][key] for key in GLANDS)
+        table.add_row("  interval", *map(_short, ends), _short(of_distance, 1), "")
     return table
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medt.data.layout import SegmentationClass
 from medt.errors import UserError
-from medt.inference.tables import ImageTable, Row
+from medt.inference.tables import ImageTable, Row, is_count
 from medt.metrics.pixel_size import COUNTED_PER, PIXELS, UNITS, PixelSize
 
 SUMMARY_FILE = "summary.csv"
@@ -125,7 +125,7 @@ class Summary(ImageTable):
         unit = heads.get(tuple(head))
         if unit is None or {len(row) for row in rows} - {len(head)}:
             raise self.refused
-        if not all(row[2].isdecimal() and (row[4].isdecimal() or not row[4]) for row in rows):
+        if not all(is_count(row[2]) and (is_count(row[4]) or not row[4]) for row in rows):
             raise self.refused
         if unit == self.pixel_size.unit and len(head) == len(self.columns):
             return rows

@@ -127,8 +127,9 @@ class _Job:
         due = {kind: file for kind, file in wanted.items() if overwrite or not file.exists()}
         if "mask" not in due:
             self.outcome.kept += 1
-            if self._lacks_rows(one.name.as_posix()):
-                self._count_kept(one, wanted["mask"])
+            lacks = self._lacks_rows(one.name.as_posix())
+            if lacks or self.regions is not None:
+                self._look_at_kept(one, wanted["mask"], lacks)
         if due:
             problem = self._predict_one(one, due, progress)
             if problem is not None:
@@ -203,9 +204,11 @@ class _Job:
             return False
         return self.objects.lacks(name, *self.summary.found(name))
 
-    def _count_kept(self, one: Input, mask: Path) -> None:
-        """Count what a mask holds that an earlier prediction wrote; its objects by our rule."""
-        name = one.name.as_posix()
+    def _look_at_kept(self, one: Input, mask: Path, lacks: bool) -> None:
+        """Count what a mask holds that an earlier prediction wrote, if the tables lack that.
+
+        Its objects are found by our rule. What it holds outside the region of interest is told.
+        """
         probabilities = None
         try:
             ids = _ids_of(read_mask(mask), self.table, mask)
@@ -215,14 +218,21 @@ class _Job:
                     f"{mask} has not the size of {one.path}", "overwrite=true replaces it"
                 )
             inside = self._inside(one, ids.shape)
-            if self.objects is not None:
+            if lacks and self.objects is not None:
                 probabilities = self.predictor.probabilities(one.path)
         except UserError as error:
-            self.outcome.warnings.append(f"not in {self._tables()}: {error}")
+            what = f"not in {self._tables()}" if lacks else "not looked at"
+            self.outcome.warnings.append(f"{what}: {error}")
             return
-        counted = ids if inside is None else np.where(inside, ids, np.uint8(IGNORED))
-        objects = find_objects(counted, self.rule)[1]
-        self._add_rows(name, counted, objects, probabilities)
+        if inside is not None:
+            if ids[~inside].any():
+                self.outcome.warnings.append(
+                    f"{mask} is kept and reaches beyond the roi (overwrite=true replaces it)"
+                )
+            ids = np.where(inside, ids, np.uint8(IGNORED))
+        if lacks:
+            objects = find_objects(ids, self.rule)[1]
+            self._add_rows(one.name.as_posix(), ids, objects, probabilities)
 
     def _add_rows(
         self,

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from medt.data.layout import SegmentationClass
 from medt.inference.areas import number, refuse_unit
-from medt.inference.tables import ImageTable, Row
+from medt.inference.tables import ImageTable, Row, is_count
 from medt.metrics.pixel_size import UNITS, PixelSize, Spacing, distance_of_offset
 
 OBJECTS_FILE = "objects.csv"
@@ -54,7 +54,7 @@ class ObjectTable(ImageTable):
         for unit in UNITS:
             if tuple(head) == object_columns(PixelSize(unit=unit)):
                 refuse_unit(self.path, unit, self.pixel_size)
-        if not all(len(row) > 3 and row[3].isdecimal() for row in rows):
+        if not all(len(row) > 3 and is_count(row[3]) for row in rows):
             raise self.refused
         return super().adopted(head, rows)
 

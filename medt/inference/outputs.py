@@ -135,8 +135,9 @@ def write_prediction(
         outlines = feature_collection(prediction.ids, prediction.objects, classes)
         write_text(due["geojson"], json_text(outlines, indent=None))
     if "mask" in due:
-        inside = np.where(prediction.ids == IGNORED, 0, prediction.ids)
-        _write_numbers(due["mask"], table[inside])
+        values = np.full(IGNORED + 1, table[0])  # also of what is outside
+        values[: len(table)] = table
+        _write_numbers(due["mask"], values[prediction.ids])
 
 
 def entropy(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:

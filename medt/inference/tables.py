@@ -16,6 +16,11 @@ LARGEST = 2**28  # bytes; some two million objects
 Row = Sequence[str]
 
 
+def is_count(cell: str) -> bool:
+    """Whether a cell is a whole number that an image may have of anything."""
+    return cell.isdecimal() and len(cell) < 19
+
+
 class ImageTable:
     """A table while a folder is predicted; the first column names the image.
 

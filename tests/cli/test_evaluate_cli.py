@@ -14,6 +14,7 @@ import numpy as np
 import predict
 import pytest
 from conftest import DATA, TINY
+from test_hostile_runs import edit_checkpoint
 
 import medt
 from medt.checkpoint import load_checkpoint
@@ -111,6 +112,18 @@ def test_millimetres_are_named_wherever_a_distance_stands(
         mean, abs=1e-5
     )
     assert "HD95 (mm)" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("stored", "unit"), [(0.5, "um"), ("0.1mm", "mm"), (["4nm", "5nm"], "nm"), (None, "px")]
+)
+def test_the_pixel_size_of_a_checkpoint_counts(
+    run: Path, capsys: pytest.CaptureFixture[str], stored: Any, unit: str
+) -> None:
+    best = run / "checkpoints/best.pt"
+    edit_checkpoint(best, lambda content: content["dataset"].update(pixel_size=stored))
+    assert evaluate.main([f"checkpoint={best}"]) == 0
+    assert f"HD95 ({unit})" in capsys.readouterr().out
 
 
 def test_tuning_prints_a_rule_that_can_be_pasted(

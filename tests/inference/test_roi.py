@@ -121,9 +121,26 @@ class TestOutside:
         run(predictor, folder, out)
         assert rows_in(out)[1]["pixels"] == "8"
         (out / SUMMARY_FILE).unlink()
-        assert run(predictor, folder, out, roi=rois, objects=True) == Outcome(kept=2)
+        outcome = run(predictor, folder, out, roi=rois, objects=True)
+        assert (outcome.kept, outcome.failures) == (2, [])
+        assert outcome.warnings == [
+            f"{out}/{name}.png is kept and reaches beyond the roi (overwrite=true replaces it)"
+            for name in ("a", "deep/21_training")
+        ]
         assert [row["pixels"] for row in rows_in(out)] == ["4", "2"] * 2
         assert [row["pixels"] for row in rows_in(out, "objects.csv")] == ["2", "2"]
+
+    def test_a_mask_that_is_kept_is_told_of_where_it_reaches_beyond(
+        self, predictor, folder, rois, tmp_path
+    ):
+        out = tmp_path / "out"
+        run(predictor, folder, out)
+        assert len(run(predictor, folder, out, roi=rois).warnings) == 2
+        run(predictor, folder, out, roi=rois, overwrite=True)
+        assert run(predictor, folder, out, roi=rois) == Outcome(kept=2)
+        (rois / "a.png").unlink()
+        (warning,) = run(predictor, folder, out, roi=rois).warnings
+        assert warning.startswith(f"not looked at: {folder}/a.png has no roi")
 
 
 class TestNames:
@@ -243,7 +260,7 @@ class TestRefusedBeforeTheStart:
 @pytest.mark.parametrize("white", [1, 0])
 def test_a_gif_is_inside_where_it_is_white(predictor, tmp_path, white):
     """As DRIVE's are; the numbers of the palette may be in any order."""
-    image = Image.fromarray(INSIDE if white else 1 - INSIDE, "P")
+    image = Image.fromarray(INSIDE if white else 1 - INSIDE)
     image.putpalette([255 * (1 - white)] * 3 + [255 * white] * 3 + [0] * 762)
     image.save(tmp_path / "x_mask.gif")
     write_png(tmp_path / "x.png", stripes()[0])

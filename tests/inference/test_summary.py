@@ -236,9 +236,13 @@ class TestPixelSizes:
         out = tmp_path / "out"
         run(predictor, folder, out)
         text = (out / SUMMARY_FILE).read_text()
-        (out / SUMMARY_FILE).write_text(text.replace(",8,", ",many,"))
-        with pytest.raises(UserError, match="no summary of predictions"):
-            run(predictor, folder, out)
+        for count in ("many", "-8", "8.0", "9" * 5000):
+            (out / SUMMARY_FILE).write_text(text.replace(",8,", f",{count},"))
+            with pytest.raises(UserError, match="no summary of predictions"):
+                run(predictor, folder, out)
+        (out / SUMMARY_FILE).write_text(text.replace(",8,", ",0,"))
+        assert run(predictor, folder, out) == Outcome(kept=3)
+        assert {row["objects_per_megapixel"] for row in rows_in(out)} == {""}
 
 
 def test_another_file_of_its_name_is_left_alone(predictor, folder, tmp_path):
