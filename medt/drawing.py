@@ -119,6 +119,8 @@ def overlay(
 ) -> Picture:
     """The image with its mask: regions tinted and outlined in the colours of their classes.
 
+    What is ignored turns grey.
+
     Args:
         image: any image that :func:`displayable` takes.
         mask: (H, W) class ids, of the image's size.
@@ -130,7 +132,7 @@ def overlay(
     foreground = (mask != 0) & (mask != IGNORED)
     painted = fill(mask, colors)
     tinted = ((1 - opacity) * picture + opacity * painted).round().astype(np.uint8)
-    result = np.where(foreground[..., None], tinted, picture)
+    result = _greyed(np.where(foreground[..., None], tinted, picture), mask)
     return _draw_outline(result, mask, painted, max(1, round(min(mask.shape) / 256)))
 
 
@@ -146,7 +148,7 @@ def panel(
 
     The image carries the truth's outlines, or the prediction's where there is no truth; the
     prediction carries the truth's outline in white, so that what it misses and what it adds can be
-    seen.
+    seen, and is grey where the truth is ignored.
 
     Args:
         image: any image that :func:`displayable` takes.
@@ -170,6 +172,7 @@ def panel(
     if prediction is not None:
         filled = fill(scaled["prediction"], colors)
         if truth is not None:
+            filled[scaled["truth"] == IGNORED] = IGNORED_COLOR
             white = np.full_like(filled, TRUTH_COLOR)
             filled = _draw_outline(filled, scaled["truth"], white, thickness=1)
         tiles.append(("prediction", filled))
@@ -199,8 +202,9 @@ def outlined(
         return scaled
     _check_size(picture, mask)
     ids = _scaled_mask(mask, height)
-    scaled[ids == IGNORED] = scaled[ids == IGNORED] // 2 + np.uint8(IGNORED_COLOR[0] // 2)
-    return _draw_outline(scaled, ids, fill(ids, colors), thickness or max(1, height // 128))
+    return _draw_outline(
+        _greyed(scaled, ids), ids, fill(ids, colors), thickness or max(1, height // 128)
+    )
 
 
 def strip(tiles: Sequence[tuple[str, Picture]], caption: str = "") -> Picture:
@@ -253,6 +257,14 @@ def _scaled_width(picture: NDArray[Any], height: int) -> int:
 def _scaled_mask(mask: NDArray[Any], height: int) -> NDArray[np.uint8]:
     size = (_scaled_width(mask, height), height)
     return np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST))
+
+
+def _greyed(picture: Picture, mask: NDArray[Any]) -> Picture:
+    """The picture, half of it grey where the mask is ignored."""
+    result: Picture = picture.copy()
+    ignored = mask == IGNORED
+    result[ignored] = picture[ignored] // 2 + np.uint8(IGNORED_COLOR[0] // 2)
+    return result
 
 
 def _draw_outline(

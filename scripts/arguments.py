@@ -18,12 +18,14 @@ FLAGS = ("--help", "-h", "--multirun", "-m", "--resolve", "--hydra-help", "--ver
 FOLDER_FLAGS = ("--config-dir", "-cd")
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", *FOLDER_FLAGS)
 PATH_KEYS = {
-    *("source", "glas", "checkpoint", "input", "output", "run_dir", "resume"),
+    *("source", "glas", "checkpoint", "input", "output", "roi", "run_dir", "resume"),
     *("weights", "model.weights", "model.encoder_weights"),
     *("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file", "dataset.group"),
     *("paths.root", "paths.data", "paths.runs", "hydra.sweep.dir"),
 }
 SEVERAL_PATHS = {"checkpoint"}
+PIXEL_SIZES = ("pixel_size", "dataset.pixel_size")
+MICRO = re.compile("[\u00b5\u03bc]")  # the sign and the Greek letter
 # Of a folder of one's own configs. An alias stands for all that it names, so that few lines can
 # unfold to more than the memory holds.
 MOST_ENTRIES = 10_000
@@ -92,8 +94,13 @@ def quoted(text: str) -> str:
 
 
 def quoted_path(override: str) -> str:
-    """Quote the value of a key that is a path, so that any path can be given as it is."""
+    """Quote the value of a key that is a path, so that any path can be given as it is.
+
+    And write micrometres with a u, since the grammar of overrides knows no other.
+    """
     key, equals, value = override.partition("=")
+    if key in PIXEL_SIZES:
+        return f"{key}{equals}{MICRO.sub('u', value)}"
     plain_path = re.fullmatch(r"[\w./\\:@%+-]*", value, re.ASCII)
     if not equals or key not in PATH_KEYS or plain_path or value[0] in "'\"":
         return override

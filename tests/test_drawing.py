@@ -95,6 +95,15 @@ class TestOverlay:
         np.testing.assert_array_equal(drawn[far], image[far])
         np.testing.assert_array_equal(drawn[2, 3:9], image[2, 3:9] // 2)
 
+    def test_greys_what_is_ignored_and_draws_no_line_around_it(self):
+        image = np.full((12, 12, 3), (100, 20, 240), np.uint8)
+        mask = square()
+        mask[:, 6:] = 255
+        drawn = overlay(image, mask, COLORS)
+        assert np.all(drawn[:, 6:] == (114, 74, 184))  # half of the image, half of grey
+        assert drawn[5, 3].tolist() == [200, 40, 0]
+        np.testing.assert_array_equal(drawn[0, :6], image[0, :6])
+
     def test_does_not_change_its_arguments(self):
         image, mask = np.full((12, 12, 3), 100, np.uint8), square()
         overlay(image, mask, COLORS)
@@ -129,6 +138,13 @@ class TestPanel:
         prediction = drawn[:120, -240:]
         assert prediction[60, 30].tolist() == [255, 255, 255]
         assert prediction[60, 60].tolist() == [0, 0, 0]
+
+    def test_is_grey_in_every_tile_where_the_truth_is_ignored(self):
+        truth = self.MASK.copy()
+        truth[:, 12:] = 255
+        drawn = panel(self.IMAGE, truth, np.ones_like(truth), COLORS, height=120)
+        tiles = [drawn[60, 200 + i * 246].tolist() for i in range(3)]
+        assert tiles == [[114] * 3, [128] * 3, [128] * 3]
 
     def test_writes_the_caption_above(self):
         plain = panel(self.IMAGE, self.MASK, self.MASK, COLORS)

@@ -52,7 +52,8 @@ class DatasetConfig:
         num_classes: filled in from the dataset.
         splits_digest: filled in from the split file: what it says of each case.
         page: which image of a stack, from 0; null refuses stacks.
-        pixel_size: micrometres per pixel of the images; null takes what is known of the dataset.
+        pixel_size: of the images: 0.25um, 0.1mm, [height,width], or px; a bare number is in
+            micrometres; null takes what is known of the dataset.
         folds: of a cross-validation over the cases of train and val; null keeps the split file's.
         fold: which of them validates, from 0.
         group: what belongs together and so into one split: a pattern of names, (*)_frame#, or
@@ -72,7 +73,7 @@ class DatasetConfig:
     workers: int = 0
     timeout: float = 300.0
     channels: int | None = None
-    pixel_size: float | None = None
+    pixel_size: Any = None
     num_classes: int | None = None
     splits_digest: str | None = None
     page: int | None = None

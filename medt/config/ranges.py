@@ -9,6 +9,7 @@ from typing import Any
 
 from medt.data.folds import MOST_FOLDS
 from medt.errors import UserError
+from medt.metrics.pixel_size import PixelSize
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,6 @@ RANGES = {
     "dataset.cache": NOT_NEGATIVE,
     "dataset.channels": COUNT,
     "dataset.seed": SEED,
-    "dataset.pixel_size": POSITIVE,
     "tolerance": NOT_NEGATIVE,
     "panels": NOT_NEGATIVE,
     "dataset.page": NOT_NEGATIVE,
@@ -84,6 +84,8 @@ RANGES = {
     "scheduler.power": POSITIVE,
 }
 LENGTHS = {"optimizer.betas": 2}
+# And the words that may stand for a pixel size.
+PIXEL_SIZES: dict[str, tuple[str, ...]] = {"dataset.pixel_size": (), "pixel_size": ("auto",)}
 CHOICES = {
     "mode": ("resize", "sliding_window"),
     "mask_format": ("png", "tiff"),
@@ -115,6 +117,12 @@ def check_ranges(config: Mapping[str, Any]) -> None:
             raise UserError(f"{key}={value} is out of range", f"give {allowed}")
         if isinstance(value, list) and len(value) != LENGTHS.get(key, len(value)):
             raise UserError(f"{key}={value} is out of range", f"give {LENGTHS[key]} numbers")
+    for key, words in PIXEL_SIZES.items():
+        value = _value(config, key.split("."))
+        sides = value if isinstance(value, list) else [value]
+        unresolved = any(isinstance(side, str) and "${" in side for side in sides)
+        if value not in words and not unresolved:
+            PixelSize.of(value, key)
     for key, names in CHOICES.items():
         value = _value(config, key.split("."))
         if value == "???":  # of OmegaConf: there is none

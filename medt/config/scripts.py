@@ -65,8 +65,8 @@ class EvaluateConfig:
         split: train, val, test, or all cases, such as those of an external set.
         dataset: another prepared dataset; null is the one that the checkpoint was trained on.
         tune: choose the numbers of `postprocess` on the validation cases, and score nothing else.
-        tolerance: of the normalised surface distance: in micrometres where the dataset's pixel
-            size is known, else in pixels.
+        tolerance: of the normalised surface distance, in the unit of the dataset's pixel size
+            where that is known, else in pixels.
         empty: what a class scores in a case whose truth does not have it: skip (left out), alarms
             (0 if it was predicted, else left out) or one (1 if it was not predicted).
         scores: what to measure, of pixel, boundary, objects and topology; null is what suits the
@@ -108,7 +108,12 @@ class PredictConfig:
         mask_format: png or tiff, of masks and instances.
         values: the pixel value to write for each class; null writes 0/255 for two classes, else
             the class ids.
+        roi: a folder with a mask of the region of interest for each image, matched by name, or the
+            mask of the one image; outside, where it is 0, nothing is predicted, counted or drawn.
+        pixel_size: of the images: 0.25um, 0.1mm, [height,width]; px measures in pixels; auto takes
+            what the checkpoint knows of the dataset it was trained on.
         overlays, probabilities, uncertainty, instances, geojson: whether to write these too.
+        objects: whether to write objects.csv, a row for each object.
         overwrite: whether to replace files that exist; else they are kept.
         allow: the full name of a model outside medt.models that the checkpoint may build.
     """
@@ -118,6 +123,8 @@ class PredictConfig:
     tta: bool = False
     input: str = MISSING
     output: str = MISSING
+    roi: str | None = None
+    pixel_size: Any = "auto"
     mask_format: str = "png"
     values: list[int] | None = None
     overlays: bool = False
@@ -125,6 +132,7 @@ class PredictConfig:
     uncertainty: bool = False
     instances: bool = False
     geojson: bool = False
+    objects: bool = False
     postprocess: PostprocessConfig = MISSING
     overwrite: bool = False
     device: str = "auto"

@@ -17,6 +17,7 @@ from medt.data.splits import SPLITS, check_groups, digest_of, read_splits
 from medt.errors import UserError
 from medt.files import list_images, natural_key, write_text
 from medt.links import check_link
+from medt.metrics.pixel_size import PIXELS, PixelSize
 from medt.plain import read_yaml
 from medt.signatures import shortened
 from medt.text import abridged, for_terminal, is_folder_name
@@ -125,7 +126,7 @@ class DatasetIndex:
         labels: what the values of the masks mean.
         official: the splits that the dataset's publisher has fixed; the others are ours.
         page: which image of stacks, from 0; None refuses them.
-        pixel_size: micrometres per pixel of the images; None where it is not known.
+        pixel_size: of the images; in pixels where it is not known.
         splits_file: where the splits were read; None where they were not.
         grouped_by: what the groups of the cases are, and who says so.
         splits_digest: of what that file says of these cases; empty where there is none.
@@ -139,7 +140,7 @@ class DatasetIndex:
     labels: Labels = IDS
     official: tuple[str, ...] = ()
     page: int | None = None
-    pixel_size: float | None = None
+    pixel_size: PixelSize = PIXELS
     splits_file: Path | None = None
     splits_digest: str = ""
     grouped_by: str = "groups"

@@ -20,7 +20,14 @@ MASK_WORDS = (
     *("mask", "masks", "anno", "annotation", "annotations", "seg", "segmentation"),
     *("label", "labels", "gt", "groundtruth"),
 )
-MASK_SUFFIX = re.compile(rf"[ _.-](?:{'|'.join(MASK_WORDS)})$", re.IGNORECASE)
+
+
+def suffix_pattern(words: Iterable[str]) -> re.Pattern[str]:
+    """Of the ends of names that consist of a separator and one of these words."""
+    return re.compile(rf"[ _.-](?:{'|'.join(words)})$", re.IGNORECASE)
+
+
+MASK_SUFFIX = suffix_pattern(MASK_WORDS)
 # Image formats of which somebody may think that they are read.
 OTHER_FORMATS = (".webp", ".jp2", ".heic", ".dcm", ".svs", ".ndpi", ".nii", ".mha", ".npy", ".czi")
 
@@ -81,6 +88,24 @@ def pair_files(
         unicodedata.normalize("NFC", path.stem).strip(): (path, mask_of[key])
         for key, path in image_of.items()
     }
+
+
+def masks_by_image(
+    images: Iterable[Path], masks: Iterable[Path], pattern: re.Pattern[str] = MASK_SUFFIX
+) -> dict[Path, list[Path]]:
+    """Which masks the names of files give to each image: none, one or several.
+
+    Args:
+        images, masks: files, of whose names the stems count, as in `pair_files`.
+        pattern: of the suffixes.
+    """
+    found: dict[Path, list[Path]] = {path: [] for path in images}
+    image_of = {_key(path.stem): path for path in found}
+    for mask in masks:
+        key = _image_key(mask, pattern, None, image_of)
+        if key is not None:
+            found[image_of[key]].append(mask)
+    return found
 
 
 def _files(folder: Path) -> list[Path]:

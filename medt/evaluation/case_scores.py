@@ -22,6 +22,7 @@ from medt.metrics.calibration import (
     measure_calibration,
 )
 from medt.metrics.centreline import centreline_scores
+from medt.metrics.distances import UNSPACED
 from medt.metrics.empty import DEFAULT_EMPTY, Empty, left_out
 from medt.metrics.glands import GlandSums, gland_scores, gland_sums
 from medt.metrics.lesions import LesionCounts, lesion_counts
@@ -34,6 +35,7 @@ from medt.metrics.pixel import (
     foreground,
     mean_of_present,
 )
+from medt.metrics.pixel_size import Spacing
 from medt.metrics.ranking import average_precision, count_probabilities, roc_auc
 
 Mask = NDArray[np.bool_]
@@ -54,7 +56,8 @@ class Detail:
         objects: (H, W), the object of each predicted pixel, 0 = none.
         true_objects: the same of the truth; None takes the components of each class.
         tolerance: of the normalised surface distance, in the unit of `spacing`.
-        spacing: of neighbouring pixels: 1 measures in pixels, else micrometres.
+        spacing: height and width of a pixel, in the unit that boundaries are measured in.
+        object_spacing: the same for the objects.
         empty: the rule for a class that the truth does not have.
         parts: what to measure beside the pixels.
     """
@@ -63,7 +66,8 @@ class Detail:
     objects: NDArray[np.int32]
     true_objects: NDArray[Any] | None
     tolerance: float
-    spacing: float
+    spacing: Spacing = UNSPACED
+    object_spacing: Spacing = UNSPACED
     empty: Empty = DEFAULT_EMPTY
     parts: tuple[Part, ...] = USUAL
 
@@ -181,7 +185,8 @@ def _with_detail(
             _add_boundaries(case, name, predicted, true, detail)
         if "objects" in detail.parts:
             true_objects = objects_of_truth(truth, class_id, detail.true_objects)
-            _add_objects(case, name, detail.objects * predicted, true_objects)
+            objects = detail.objects * predicted
+            _add_objects(case, name, objects, true_objects, detail.object_spacing)
         if "topology" in detail.parts:
             _add_centrelines(case, name, predicted, true, detail)
     for part, keys in OF_FOREGROUND.items():
@@ -201,9 +206,14 @@ def _add_boundaries(case: CaseScores, name: str, predicted: Mask, true: Mask, ho
 
 
 def _add_objects(
-    case: CaseScores, name: str, predicted: NDArray[np.int32], true: NDArray[Any]
+    case: CaseScores,
+    name: str,
+    predicted: NDArray[np.int32],
+    true: NDArray[Any],
+    spacing: Spacing,
 ) -> None:
-    case.glands[name], case.nuclei[name] = gland_sums(predicted, true), nuclei_sums(predicted, true)
+    case.glands[name] = gland_sums(predicted, true, spacing)
+    case.nuclei[name] = nuclei_sums(predicted, true)
     case.lesions[name] = lesion_counts(predicted, true)
     parts = case.glands[name], case.nuclei[name], case.lesions[name]
     case.row["classes"][name] |= _object_columns(*parts)

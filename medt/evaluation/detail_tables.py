@@ -11,19 +11,17 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from medt.metrics.pixel_size import ABBREVIATIONS
+
 FIRST = 24  # columns of a table's first column, at most
 NUCLEI = {"aji": "AJI", "pq": "PQ", "dq": "DQ", "sq": "SQ", "f1": "F1@0.5"}
-GLANDS = {
-    "f1": "object F1",
-    "object_dice": "object Dice",
-    "object_hausdorff": "object Hausdorff",
-}
+GLANDS = {"f1": "object F1", "object_dice": "object Dice", "object_hausdorff": "Hausdorff"}
 
 
 def detail_tables(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     """The challenge's scores first where its protocol was asked for, then all else."""
     objects = summary.get("objects", {})
-    glands = [_gland_table(name, part["glas"]) for name, part in objects.items()]
+    glands = [_gland_table(name, part["glas"], part["unit"]) for name, part in objects.items()]
     if summary["protocol"] == "glas_challenge":
         yield from glands
     if "topology" in summary:
@@ -92,7 +90,7 @@ def _centreline_table(means: Mapping[str, Any]) -> Table:
 
 
 def _boundary_table(boundary: Mapping[str, Any]) -> Table:
-    unit = "px" if boundary["unit"] == "pixels" else "um"
+    unit = ABBREVIATIONS[boundary["unit"]]
     means = boundary["mean_over_cases"]
     titles = [f"HD95 ({unit})", f"NSD at {boundary['tolerance']:g} {unit}", "one mask empty"]
     table = new_table("boundaries (mean)", titles)
@@ -124,16 +122,18 @@ def _nuclei_table(name: str, objects: Mapping[str, Any]) -> Table:
     return table
 
 
-def _gland_table(name: str, glands: Mapping[str, Any]) -> Table:
-    table = new_table(f"GlaS scores of {name}", [*GLANDS.values(), "undefined"])
+def _gland_table(name: str, glands: Mapping[str, Any], unit: str) -> Table:
+    *shares, distance = GLANDS.values()
+    titles = [*shares, f"{distance} ({ABBREVIATIONS[unit]})", "undefined"]
+    table = new_table(f"GlaS scores of {name}", titles)
     for part, scores in glands.items():
         numbers = shown(scores["f1"]), shown(scores["object_dice"])
-        distance = _two(scores["object_hausdorff"])
+        hausdorff = _two(scores["object_hausdorff"])
         table.add_row(
-            Text(f"{part} ({scores['cases']})"), *numbers, distance, str(scores["undefined"])
+            Text(f"{part} ({scores['cases']})"), *numbers, hausdorff, str(scores["undefined"])
         )
-        f1, dice, hausdorff = (scores["intervals"][key] for key in GLANDS)
-        table.add_row("  interval", _short(f1), _short(dice), _short(hausdorff, 1), "")
+        *ends, of_distance = (scores["intervals"][key] for key in GLANDS)
+        table.add_row("  interval", *map(_short, ends), _short(of_distance, 1), "")
     return table
 
 

@@ -28,6 +28,7 @@ from medt.metrics.paper import (
     official_prediction,
 )
 from medt.metrics.pixel import PixelScores, scores_by
+from medt.metrics.pixel_size import PIXELS, PixelSize
 from medt.processes import Processes
 
 Protocol = Literal["native", "paper", "paper_official", "glas_challenge"]
@@ -58,9 +59,14 @@ class Settings:
     rule: InstanceRule
     detail: bool
     tolerance: float
-    pixel_size: float | None
+    pixel_size: PixelSize
     empty: Empty
     parts: tuple[Part, ...]
+
+    @property
+    def object_size(self) -> PixelSize:
+        """That the objects' distances are in; the challenge's are in pixels, as published."""
+        return PIXELS if self.protocol == "glas_challenge" else self.pixel_size
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def evaluate(
     rule: InstanceRule = NO_RULE,
     detail: bool = False,
     tolerance: float = TOLERANCE,
-    pixel_size: float | None = None,
+    pixel_size: PixelSize | float | None = None,
     processes: Processes | None = None,
     grouped_by: str = "groups",
     empty: Empty = DEFAULT_EMPTY,
@@ -124,9 +130,10 @@ def evaluate(
         rule: what is done to each predicted mask before it is scored.
         detail: whether to measure calibration, boundaries and objects, too, with intervals; the
             paper's protocols know pixels only, and the challenge's is always detailed.
-        tolerance: of the normalised surface distance: in micrometres if ``pixel_size`` is known,
-            else in pixels.
-        pixel_size: micrometres per pixel of the images, at their own size.
+        tolerance: of the normalised surface distance, in the unit of ``pixel_size``.
+        pixel_size: of the images, at their own size; a number is in micrometres, None measures in
+            pixels. Distances of boundaries are in its unit, those of objects too but for
+            ``glas_challenge``, whose are in pixels.
         processes: share the cases out, and all of them get the whole result.
         grouped_by: what the groups of the cases are, and who says so, for the intervals.
         empty: what a class scores in a case whose truth does not have it
@@ -144,7 +151,13 @@ def evaluate(
     official = protocol == "paper_official"
     empty = OFFICIAL_EMPTY if official else empty
     settings = Settings(
-        protocol, rule, detail or protocol == "glas_challenge", tolerance, pixel_size, empty, parts
+        protocol,
+        rule,
+        detail or protocol == "glas_challenge",
+        tolerance,
+        PixelSize.of(pixel_size),
+        empty,
+        parts,
     )
     scores = OFFICIAL_SCORES if official else scores_by(empty)
     names = tuple(c.name for c in predictor.classes)
@@ -188,7 +201,8 @@ def evaluate(
     if official:
         summary["rules"] += OFFICIAL_RULES.split("\n")
     if settings.detail and protocol in AT_OWN_SIZE:
-        summary |= summarize_detail(cases, names, scores, tolerance, pixel_size, parts, grouped_by)
+        how = tolerance, settings.pixel_size, parts, grouped_by, settings.object_size
+        summary |= summarize_detail(cases, names, scores, *how)
         summary["rules"] += detail_rules(parts)
     if loss is not None:
         summary["loss"] = sum(losses) / len(cases)
@@ -265,8 +279,8 @@ def _score(
     predicted, objects = find_objects(most_probable(probabilities), settings.rule)
     if not settings.detail:
         return score_case(case, predicted, truth, names, scores)
-    spacing = settings.pixel_size or 1.0
-    how = settings.tolerance, spacing, settings.empty, settings.parts
+    spacings = settings.pixel_size.spacing, settings.object_size.spacing
+    how = settings.tolerance, *spacings, settings.empty, settings.parts
     detail = Detail(probabilities, objects, numbered, *how)
     return score_case(case, predicted, truth, names, scores, detail)
 

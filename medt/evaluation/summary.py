@@ -33,6 +33,7 @@ from medt.metrics.pixel import (
     rules_of,
     summarize,
 )
+from medt.metrics.pixel_size import PIXELS, UNITS, PixelSize
 from medt.metrics.ranking import RANKING_RULES, average_precision, roc_auc
 from medt.metrics.resampling import (
     LEVEL,
@@ -75,20 +76,29 @@ def summarize_detail(
     names: Sequence[str],
     scores: PixelScores,
     tolerance: float,
-    pixel_size: float | None,
+    pixel_size: PixelSize | None,
     parts: Sequence[Part],
     grouped_by: str = "groups",
+    object_size: PixelSize = PIXELS,
 ) -> dict[str, Any]:
-    """What a detailed evaluation adds to `summarize_cases`; see `Evaluation.summary`."""
+    """What a detailed evaluation adds to `summarize_cases`; see `Evaluation.summary`.
+
+    Args:
+        pixel_size: that distances of boundaries are measured in; None is pixels.
+        object_size: the same for distances of objects.
+    """
     weights = case_weights([case.row["group"] for case in cases])
     summary: dict[str, Any] = {"scores": list(parts), "calibration": _calibration(cases)}
     if len(names) == 2:
         summary["ranking"] = _ranking(cases)
     if "boundary" in parts:
-        summary["boundary"] = _boundary(cases, names, tolerance, pixel_size)
+        summary["boundary"] = _boundary(cases, names, tolerance, PixelSize.of(pixel_size))
     if "objects" in parts:
         summary["lesions"] = {name: _lesions(cases, name) for name in names[1:]}
-        summary["objects"] = {name: _objects(cases, name, weights) for name in names[1:]}
+        summary["objects"] = {
+            name: {**_objects(cases, name, weights), "unit": UNITS[object_size.unit]}
+            for name in names[1:]
+        }
     if "topology" in parts:
         summary["topology"] = _means(cases, names, CENTRELINES)
     more = [key for part, keys in OF_FOREGROUND.items() if part in parts for key in keys]
@@ -147,11 +157,11 @@ def _lesions(cases: Sequence[CaseScores], name: str) -> dict[str, dict[str, int]
 
 
 def _boundary(
-    cases: Sequence[CaseScores], names: Sequence[str], tolerance: float, pixel_size: float | None
+    cases: Sequence[CaseScores], names: Sequence[str], tolerance: float, pixel_size: PixelSize
 ) -> dict[str, Any]:
     return {
-        "unit": "pixels" if pixel_size is None else "micrometres",
-        "pixel_size": pixel_size,
+        "unit": UNITS[pixel_size.unit],
+        "pixel_size": pixel_size.plain,
         "tolerance": tolerance,
         "mean_over_cases": _means(cases, names, BOUNDARIES),
         "one_empty": {name: sum(case.one_empty[name] for case in cases) for name in names[1:]},

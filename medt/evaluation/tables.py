@@ -18,6 +18,7 @@ from medt.evaluation.headline import headline
 from medt.files import write_text
 from medt.inference.instances import METHODS, InstanceRule
 from medt.locks import claimed_folder
+from medt.metrics.pixel_size import ABBREVIATIONS, UNITS
 from medt.text import csv_text, json_text
 
 METRICS_FILE = "metrics.json"
@@ -131,12 +132,24 @@ def _per_case_csv(evaluation: Evaluation) -> str:
     facts = [name for name in CASE_FACTS if name in first]
     scores = list(first["foreground"])
     keys = [(name, key) for name in evaluation.class_names for key in first["classes"][name]]
-    lines = [facts + scores + [f"{key}_{name}" for name, key in keys]]
+    measured = _measured(evaluation.summary)
+    titles = [measured.get(score, score) for score in scores]
+    lines = [facts + titles + [f"{measured.get(key, key)}_{name}" for name, key in keys]]
     for row in evaluation.rows:
         line = [row[fact] for fact in facts] + [row["foreground"][score] for score in scores]
         line += [row["classes"][name][key] for name, key in keys]
         lines.append([_cell(value) for value in line])
     return csv_text(lines)
+
+
+def _measured(summary: Mapping[str, Any]) -> dict[str, str]:
+    """The names of the columns of distances; they end with a unit that is not pixels."""
+    units = {"hd95": summary["boundary"]["unit"]} if "boundary" in summary else {}
+    for objects in summary.get("objects", {}).values():
+        units["object_hausdorff"] = objects["unit"]
+    return {
+        key: f"{key}_{ABBREVIATIONS[unit]}" for key, unit in units.items() if unit != UNITS["px"]
+    }
 
 
 def _cell(value: Any) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,27 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medt.drawing import IGNORED
 from medt.errors import UserError
-from medt.files import IMAGE_EXTENSIONS, natural_key
 from medt.images import read_image, read_mask, read_samples
 from medt.inference.areas import Summary, class_rows
 from medt.inference.averaging import NotFiniteError
+from medt.inference.inputs import Input, Regions
 from medt.inference.instances import NO_RULE, InstanceRule, find_objects
+from medt.inference.objects import ObjectTable, object_rows
 from medt.inference.outputs import LARGEST_VALUE, Outputs, Prediction, entropy, write_prediction
 from medt.inference.predictor import Predictor, most_probable
-from medt.links import check_link
 from medt.locks import locked
+from medt.metrics.pixel_size import PIXELS, PixelSize
 from medt.text import CONTROLS
 
 TWELVE_BITS = 4095
-
-
-@dataclass(frozen=True)
-class Input:
-    """An image file, and its name below the folder of images."""
-
-    path: Path
-    name: Path
+Ids = NDArray[np.uint8]
 
 
 @dataclass
@@ -52,38 +46,6 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
 
 
-def find_inputs(path: str | Path, output: str | Path) -> list[Input]:
-    """The image file itself, or all image files below a folder, in natural order.
-
-    Hidden files and folders, linked folders, and the output folder are passed over.
-
-    Raises:
-        UserError: there is nothing at ``path``, no image, or a link that leads out of it.
-    """
-    path = Path(path)
-    kinds = " ".join(IMAGE_EXTENSIONS)
-    if path.is_file():
-        if path.suffix.lower() not in IMAGE_EXTENSIONS:
-            raise UserError(f"{path} is not an image file", f"the formats are {kinds}")
-        return [Input(path, Path(path.name))]
-    if not path.exists():
-        raise UserError(f"there is no file or folder {path}", "check the path")
-    names: list[Path] = []
-    skipped = Path(output).resolve()
-    for folder, below, files in os.walk(path):
-        below[:] = [
-            name
-            for name in below
-            if not name.startswith(".") and Path(folder, name).resolve() != skipped
-        ]
-        names += [Path(folder, name).relative_to(path) for name in files if _is_image(name)]
-    if not names:
-        raise UserError(f"there are no images in {path}", f"the formats are {kinds}")
-    for name in names:
-        check_link(path / name, path)
-    return [Input(path / name, name) for name in sorted(names, key=_order)]
-
-
 def predict_folder(
     predictor: Predictor,
     inputs: Sequence[Input],
@@ -92,13 +54,16 @@ def predict_folder(
     rule: InstanceRule = NO_RULE,
     overwrite: bool = False,
     progress: Callable[[float, int], None] = lambda done, total: None,
+    regions: Regions | None = None,
+    pixel_size: PixelSize = PIXELS,
 ) -> Outcome:
     """Predict every image and write ``<output>/<name>.png``, a mask at the image's own size.
 
     Files appear whole or not at all. Files that exist are kept, and what is missing is added, so
     that an interrupted prediction goes on. An image that cannot be read is reported and does not
     keep the others from being predicted. ``<output>/summary.csv`` says how much of each class was
-    found in each image; rows that are missing of a mask that is kept are counted in its file.
+    found in each image, ``<output>/objects.csv`` of each object, if asked for, where and what it
+    is; rows that are missing of a mask that is kept are counted in its file.
 
     The folder is locked meanwhile, and what a killed prediction left of half-written files removed.
 
@@ -110,6 +75,8 @@ def predict_folder(
         rule: what is done to each predicted mask before anything is written or drawn.
         overwrite: whether files that exist are replaced.
         progress: called with (images done, images in all) after each image or part of one.
+        regions: of interest; outside of them masks hold the background, and nothing is counted.
+        pixel_size: of the images, for the tables.
 
     Raises:
         UserError: before anything is written, if two inputs would be written to the same file, if
@@ -118,114 +85,176 @@ def predict_folder(
     """
     outputs = outputs or Outputs()
     table = outputs.table(len(predictor.classes))
-    _check_paths(inputs, output, outputs)
+    rois = [] if regions is None else [file for files in regions.files.values() for file in files]
+    _check_paths(inputs, output, outputs, rois)
     with locked(output, "predict.py"):
-        return _predict_all(predictor, inputs, output, outputs, table, rule, overwrite, progress)
-
-
-def _predict_all(
-    predictor: Predictor,
-    inputs: Sequence[Input],
-    output: Path,
-    outputs: Outputs,
-    table: NDArray[Any],
-    rule: InstanceRule,
-    overwrite: bool,
-    progress: Callable[[float, int], None],
-) -> Outcome:
-    outcome, summary = Outcome(), Summary(output)
-    try:
-        for done, one in enumerate(inputs):
-            wanted = outputs.files(output, one.name)
-            due = {kind: file for kind, file in wanted.items() if overwrite or not file.exists()}
-            if "mask" not in due:
-                outcome.kept += 1
-                if summary.lacks(one.name.as_posix(), predictor.classes):
-                    _count_kept(predictor, one, wanted["mask"], table, rule, summary, outcome)
-            if due:
+        summary = Summary(output, pixel_size)
+        objects = ObjectTable(output, pixel_size) if outputs.objects else None
+        job = _Job(predictor, output, outputs, table, rule, regions, pixel_size, summary, objects)
+        try:
+            for done, one in enumerate(inputs):
 
                 def of_image(share: float, done: int = done) -> None:
                     progress(done + share, len(inputs))
 
-                problem = _predict(predictor, one, due, table, rule, summary, outcome, of_image)
-                if problem is not None:
-                    outcome.failures.append(problem)
-                elif "mask" in due:
-                    outcome.written += 1
-            progress(done + 1, len(inputs))
-    finally:
-        summary.close()
-    return outcome
+                job.do(one, overwrite, of_image)
+                progress(done + 1, len(inputs))
+        finally:
+            for tables in (summary, objects):
+                if tables is not None:
+                    tables.close()
+    return job.outcome
 
 
-def _predict(
-    predictor: Predictor,
-    one: Input,
-    due: Mapping[str, Path],
-    table: NDArray[Any],
-    rule: InstanceRule,
-    summary: Summary,
-    outcome: Outcome,
-    progress: Callable[[float], None],
-) -> str | None:
-    """Write the files of one image that are due; returns what is wrong with the image, if so."""
-    steps = predictor.preprocessing
-    name = one.name.as_posix()
-    if CONTROLS.search(name):
-        return f"{one.path}: its name is no UTF-8 or holds control characters (rename it)"
-    try:
-        samples = read_samples(one.path, steps.page)
-        image = steps.original(samples, str(one.path))
-    except UserError as error:
-        return str(error)
-    if steps.intensity.by_type and _is_dark(samples.pixels, steps.mean):
-        outcome.warnings.append(
-            f"{one.path}: 16 bit, but no value above {TWELVE_BITS}, so nearly black to the network "
-            "(multiply 12 bit images by 16, or train with dataset.normalize=dataset)"
+@dataclass
+class _Job:
+    """A folder that is being predicted; the first attributes are those of `predict_folder`."""
+
+    predictor: Predictor
+    output: Path
+    outputs: Outputs
+    table: NDArray[Any]
+    rule: InstanceRule
+    regions: Regions | None
+    pixel_size: PixelSize
+    summary: Summary
+    objects: ObjectTable | None
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def do(self, one: Input, overwrite: bool, progress: Callable[[float], None]) -> None:
+        """Write what is due of one image, and note what became of it."""
+        wanted = self.outputs.files(self.output, one.name)
+        due = {kind: file for kind, file in wanted.items() if overwrite or not file.exists()}
+        if "mask" not in due:
+            self.outcome.kept += 1
+            lacks = self._lacks_rows(one.name.as_posix())
+            if lacks or self.regions is not None:
+                self._look_at_kept(one, wanted["mask"], lacks)
+        if due:
+            problem = self._predict_one(one, due, progress)
+            if problem is not None:
+                self.outcome.failures.append(problem)
+            elif "mask" in due:
+                self.outcome.written += 1
+
+    def _predict_one(
+        self, one: Input, due: Mapping[str, Path], progress: Callable[[float], None]
+    ) -> str | None:
+        """Write the files of one image that are due; returns what is wrong with it, if so."""
+        steps = self.predictor.preprocessing
+        name = one.name.as_posix()
+        if CONTROLS.search(name):
+            return f"{one.path}: its name is no UTF-8 or holds control characters (rename it)"
+        try:
+            samples = read_samples(one.path, steps.page)
+            image = steps.original(samples, str(one.path))
+            inside = self._inside(one, image.shape[:2])
+        except UserError as error:
+            return str(error)
+        if steps.intensity.by_type and _is_dark(samples.pixels, steps.mean):
+            self.outcome.warnings.append(
+                f"{one.path}: 16 bit, but no value above {TWELVE_BITS}, so nearly black to the "
+                "network (multiply 12 bit images by 16, or train with dataset.normalize=dataset)"
+            )
+        del samples
+        needed = {*due, *(["probabilities"] if self.objects is not None and "mask" in due else [])}
+        try:
+            ids, maps = _predict(self.predictor, image, needed, progress)
+        except NotFiniteError as error:
+            return f"{one.path}: {error}"
+        ids, objects = self._found(ids, inside)
+        if "instances" in due and objects.max() > LARGEST_VALUE:
+            return (
+                f"{one.path}: {objects.max()} objects do not fit a mask of 16 bit "
+                "(postprocess=components postprocess.smallest=N removes small ones)"
+            )
+        if "mask" in due:  # before the mask, so that a mask without rows is none of ours
+            self._add_rows(name, ids, objects, maps.get("probabilities"))
+        prediction = Prediction(
+            image, ids, objects, maps.get("probabilities"), maps.get("uncertainty")
         )
-    del samples
-    try:
-        ids, maps = _predict_maps(predictor, image, due, progress)
-    except NotFiniteError as error:
-        return f"{one.path}: {error}"
-    ids, objects = find_objects(ids, rule)
-    if "instances" in due and objects.max() > LARGEST_VALUE:
-        return (
-            f"{one.path}: {objects.max()} objects do not fit a mask of 16 bit "
-            "(postprocess=components postprocess.smallest=N removes small ones)"
-        )
-    if "mask" in due:  # before the mask, so that a mask without rows is none of ours
-        summary.add(name, class_rows(name, ids, objects, predictor.classes))
-    prediction = Prediction(image, ids, objects, maps.get("probabilities"), maps.get("uncertainty"))
-    try:
-        write_prediction(prediction, due, table, predictor.classes)
-    except UserError:
-        if "mask" in due:
-            summary.drop(name)
-        raise
-    return None
+        try:
+            write_prediction(prediction, due, self.table, self.predictor.classes)
+        except UserError:
+            if "mask" in due:
+                self._drop_rows(name)
+            raise
+        return None
 
+    def _inside(self, one: Input, size: tuple[int, ...]) -> NDArray[np.bool_] | None:
+        """The region of interest of an image; None where there are none."""
+        page = self.predictor.preprocessing.page
+        return None if self.regions is None else self.regions.inside(one, size, page)
 
-def _count_kept(
-    predictor: Predictor,
-    one: Input,
-    mask: Path,
-    table: NDArray[Any],
-    rule: InstanceRule,
-    summary: Summary,
-    outcome: Outcome,
-) -> None:
-    """Count what a mask holds that an earlier prediction wrote; its objects by the rule in use."""
-    name = one.name.as_posix()
-    try:
-        ids = _ids_of(read_mask(mask), table, mask)
-        size = read_image(one.path, predictor.preprocessing.page).shape[:2]
-        if ids.shape != size:
-            raise UserError(f"{mask} has not the size of {one.path}", "overwrite=true replaces it")
-    except UserError as error:
-        outcome.warnings.append(f"not in summary.csv: {error}")
-        return
-    summary.add(name, class_rows(name, ids, find_objects(ids, rule)[1], predictor.classes))
+    def _found(self, ids: Ids, inside: NDArray[np.bool_] | None) -> tuple[Ids, NDArray[np.int32]]:
+        """The ids as the rule cleans them, IGNORED outside the region, and the objects' numbers."""
+        if inside is None:
+            return find_objects(ids, self.rule)
+        cleaned, objects = find_objects(np.where(inside, ids, np.uint8(IGNORED)), self.rule)
+        cleaned[~inside] = IGNORED
+        return cleaned, objects
+
+    def _lacks_rows(self, name: str) -> bool:
+        """Whether rows of an image whose mask is kept are missing; areas follow the pixel size."""
+        classes = self.predictor.classes
+        if self.summary.lacks(name, classes):
+            return True
+        self.summary.measure(name)
+        if self.objects is None or not self.summary.is_of(name, classes):
+            return False
+        return self.objects.lacks(name, *self.summary.found(name))
+
+    def _look_at_kept(self, one: Input, mask: Path, lacks: bool) -> None:
+        """Count what a mask holds that an earlier prediction wrote, if the tables lack that.
+
+        Its objects are found by our rule. What it holds outside the region of interest is told.
+        """
+        probabilities = None
+        try:
+            ids = _ids_of(read_mask(mask), self.table, mask)
+            image = read_image(one.path, self.predictor.preprocessing.page)
+            if ids.shape != image.shape[:2]:
+                raise UserError(
+                    f"{mask} has not the size of {one.path}", "overwrite=true replaces it"
+                )
+            inside = self._inside(one, ids.shape)
+            if lacks and self.objects is not None:
+                probabilities = self.predictor.probabilities(one.path)
+        except UserError as error:
+            what = f"not in {self._tables()}" if lacks else "not looked at"
+            self.outcome.warnings.append(f"{what}: {error}")
+            return
+        if inside is not None:
+            if ids[~inside].any():
+                self.outcome.warnings.append(
+                    f"{mask} is kept and reaches beyond the roi (overwrite=true replaces it)"
+                )
+            ids = np.where(inside, ids, np.uint8(IGNORED))
+        if lacks:
+            objects = find_objects(ids, self.rule)[1]
+            self._add_rows(one.name.as_posix(), ids, objects, probabilities)
+
+    def _add_rows(
+        self,
+        name: str,
+        ids: Ids,
+        objects: NDArray[np.int32],
+        probabilities: NDArray[np.float32] | None,
+    ) -> None:
+        classes, size = self.predictor.classes, self.pixel_size
+        self.summary.add(name, class_rows(name, ids, objects, classes, size))
+        if self.objects is not None:
+            assert probabilities is not None  # asked for where there is a table of objects
+            rows = object_rows(name, ids, objects, probabilities, classes, size)
+            self.objects.add(name, rows)
+
+    def _drop_rows(self, name: str) -> None:
+        self.summary.drop(name)
+        if self.objects is not None:
+            self.objects.drop(name)
+
+    def _tables(self) -> str:
+        return " and ".join(t.path.name for t in (self.summary, self.objects) if t is not None)
 
 
 def _ids_of(mask: NDArray[Any], table: NDArray[Any], path: Path) -> NDArray[np.uint8]:
@@ -247,12 +276,12 @@ def _ids_of(mask: NDArray[Any], table: NDArray[Any], path: Path) -> NDArray[np.u
     return ids
 
 
-def _predict_maps(
+def _predict(
     predictor: Predictor,
     image: NDArray[Any],
-    due: Mapping[str, Path],
+    due: Collection[str],
     progress: Callable[[float], None],
-) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]]]:
+) -> tuple[Ids, dict[str, NDArray[np.float32]]]:
     """Class ids, and of the maps "probabilities" and "uncertainty" those that are due."""
     size = image.shape[:2]
     ids = np.empty(size, np.uint8)
@@ -273,14 +302,6 @@ def _predict_maps(
     return ids, maps
 
 
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in IMAGE_EXTENSIONS and not name.startswith(".")
-
-
-def _order(name: Path) -> list[tuple[tuple[int, str], ...]]:
-    return [natural_key(part) for part in name.parts]
-
-
 def _is_dark(pixels: NDArray[Any], mean: Sequence[float]) -> bool:
     """Whether 16 bit values use 12 of them, and the network was trained on brighter images."""
     if pixels.dtype != np.uint16 or 0 < min(mean) <= TWELVE_BITS / LARGEST_VALUE:
@@ -288,11 +309,14 @@ def _is_dark(pixels: NDArray[Any], mean: Sequence[float]) -> bool:
     return 0 < int(pixels.max()) <= TWELVE_BITS
 
 
-def _check_paths(inputs: Sequence[Input], output: Path, outputs: Outputs) -> None:
+def _check_paths(
+    inputs: Sequence[Input], output: Path, outputs: Outputs, rois: Sequence[Path]
+) -> None:
     folder = output.resolve()
     if output.exists() and not output.is_dir():
         raise UserError(f"the output {output} is a file", "give a folder")
-    images = {one.path.resolve() for one in inputs}
+    taken = {file.resolve(): "a roi" for file in rois}
+    taken |= {one.path.resolve(): "an image" for one in inputs}
     sources: dict[Path, list[Path]] = defaultdict(list)
     for one in inputs:
         if one.path.parent.resolve() == folder:
@@ -309,7 +333,7 @@ def _check_paths(inputs: Sequence[Input], output: Path, outputs: Outputs) -> Non
                 f"{file.relative_to(folder)}",
                 "rename one of them, or predict them into different folders",
             )
-        if file in images:
+        if file in taken:
             raise UserError(
-                f"the output {file} would replace an image", "give another output folder"
+                f"the output {file} would replace {taken[file]}", "give another output folder"
             )

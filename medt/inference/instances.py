@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.errors import UserError
+from medt.metrics.pixel import IGNORE_INDEX
 
 Method = Literal["none", "components", "watershed"]
 
@@ -83,7 +84,7 @@ def find_objects(
     """The mask as the rule cleans it, and its objects.
 
     Args:
-        ids: (H, W) class ids, 0 = background.
+        ids: (H, W) class ids, 0 = background, 255 = ignored, which is in no object.
         rule: what is done with each class by itself.
 
     Returns:
@@ -94,7 +95,7 @@ def find_objects(
     cleaned = np.zeros_like(ids)
     objects = np.zeros(ids.shape, np.int32)
     count = 0
-    for class_id in np.unique(ids[ids > 0]).tolist():
+    for class_id in np.unique(ids[(ids > 0) & (ids != IGNORE_INDEX)]).tolist():
         mask = ids == class_id
         if rule.method != "none" and rule.largest_hole > 0:
             mask |= _small_holes(mask, rule.largest_hole) & (ids == 0)

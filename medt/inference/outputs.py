@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.data.layout import SegmentationClass
-from medt.drawing import overlay
+from medt.drawing import IGNORED, overlay
 from medt.errors import UserError
 from medt.files import write_png, write_text, write_tiff
 from medt.inference.outlines import feature_collection
@@ -35,6 +35,7 @@ class Outputs:
             value: 0 where the network is sure, 1 where all classes are equally probable to it.
         instances: 16 bit, the number of each pixel's object from 1, 0 = none.
         geojson: the objects' outlines, as QuPath opens them.
+        objects: a table of the objects of all images, see `medt.inference.objects`.
     """
 
     mask_format: str = "png"
@@ -44,6 +45,7 @@ class Outputs:
     uncertainty: bool = False
     instances: bool = False
     geojson: bool = False
+    objects: bool = False
 
     def files(self, folder: Path, name: Path) -> dict[str, Path]:
         """Where each kind of file of an image is written; masks right into the folder.
@@ -93,10 +95,10 @@ class Prediction:
 
     Attributes:
         image: (H, W, C) uint8, or float32 in 0..1.
-        ids: (H, W) class ids.
+        ids: (H, W) class ids; 255 = outside the region of interest.
         objects: (H, W) numbers of objects from 1, 0 = none.
-        probabilities: (classes, H, W), 0..1, where they are to be written.
-        uncertainty: (H, W), 0..1, likewise.
+        probabilities: (classes, H, W), 0..1, where they are needed.
+        uncertainty: (H, W), 0..1, where it is to be written.
     """
 
     image: NDArray[Any]
@@ -114,6 +116,8 @@ def write_prediction(
 ) -> None:
     """Write the files that are due, each whole or not at all, the mask last.
 
+    Outside the region of interest masks hold the background; overlays are grey there.
+
     Raises:
         UserError: a file cannot be written.
     """
@@ -122,7 +126,7 @@ def write_prediction(
     if "overlays" in due:
         colors = [c.color for c in classes]
         write_png(due["overlays"], overlay(prediction.image, prediction.ids, colors))
-    if prediction.probabilities is not None:
+    if "probabilities" in due and prediction.probabilities is not None:
         names = [c.name for c in classes]
         write_tiff(due["probabilities"], prediction.probabilities, "CYX", {"classes": names})
     if prediction.uncertainty is not None:
@@ -131,7 +135,9 @@ def write_prediction(
         outlines = feature_collection(prediction.ids, prediction.objects, classes)
         write_text(due["geojson"], json_text(outlines, indent=None))
     if "mask" in due:
-        _write_numbers(due["mask"], table[prediction.ids])
+        values = np.full(IGNORED + 1, table[0])  # also of what is outside
+        values[: len(table)] = table
+        _write_numbers(due["mask"], values[prediction.ids])
 
 
 def entropy(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,9 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from medt.metrics.distances import distances_between
+from medt.metrics.distances import UNSPACED, distances_between
+from medt.metrics.pixel_size import Spacing, distance_of_offset
 
 PERCENTILE = 95
+ROUNDING = 1e-9  # so that three pixels of 0.1 are within 0.3
 
 BOUNDARY_RULES = f"""\
 Boundary: the pixels of a mask of which one of the four neighbours is not in it; beyond the \
@@ -42,7 +44,7 @@ class BoundaryScores:
 
 
 def boundary_scores(
-    prediction: Mask, truth: Mask, tolerance: float, spacing: float = 1.0
+    prediction: Mask, truth: Mask, tolerance: float, spacing: Spacing = UNSPACED
 ) -> BoundaryScores:
     """Compare the boundaries of two masks, as :data:`BOUNDARY_RULES` says.
 
@@ -53,7 +55,7 @@ def boundary_scores(
         prediction: (H, W) bool.
         truth: (H, W) bool.
         tolerance: of the normalised surface distance, in the unit of ``spacing``.
-        spacing: of neighbouring pixels: 1 measures in pixels, otherwise e.g. micrometres.
+        spacing: height and width of a pixel: 1 and 1 measure in pixels, others in e.g. micrometres.
 
     Raises:
         ValueError: the shapes differ.
@@ -63,13 +65,16 @@ def boundary_scores(
     there = prediction.any(), truth.any()
     if not all(there):
         if any(there):
-            return BoundaryScores(float(np.hypot(*truth.shape)) * spacing, 0.0, 1)
+            rows, columns = truth.shape
+            return BoundaryScores(distance_of_offset(rows, columns, spacing), 0.0, 1)
         return BoundaryScores(0.0, 1.0, 2)
     outlines = [boundary(mask) for mask in _boxed(prediction, truth)]
-    forth, back = distances_between(*outlines), distances_between(*outlines[::-1])
+    forth, back = (
+        distances_between(first, second, spacing) for first, second in (outlines, outlines[::-1])
+    )
     hd95 = max(float(np.percentile(d, PERCENTILE)) for d in (forth, back))
-    near = sum(int((d * spacing <= tolerance).sum()) for d in (forth, back))
-    return BoundaryScores(hd95 * spacing, near / (len(forth) + len(back)), 0)
+    near = sum(int((d <= tolerance * (1 + ROUNDING)).sum()) for d in (forth, back))
+    return BoundaryScores(hd95, near / (len(forth) + len(back)), 0)
 
 
 def boundary(mask: Mask) -> Mask:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medt.metrics.distances import distance_map, distances_between
+from medt.metrics.distances import UNSPACED, distance_map, distances_between
 from medt.metrics.overlaps import Integers, Labels, Overlaps, find_overlaps
+from medt.metrics.pixel_size import Spacing
 from medt.metrics.sums import quotient
 
 GLAND_RULES = """\
@@ -21,7 +22,7 @@ Object F1: a predicted object is right if it covers more than half of the true o
 overlaps most. Nothing true and nothing predicted: 1.
 Object Dice and object Hausdorff distance: half of the predicted side and the true side; each side \
 is the mean over its objects, weighted by their areas over all images together, of the Dice, or \
-the Hausdorff distance in pixels, to the object of the other side that it overlaps most (of equal \
+the Hausdorff distance, to the object of the other side that it overlaps most (of equal \
 overlaps the smaller object). Without such an object Dice is 0, and the distance that to the \
 object of this image with the smallest one.
 An object in an image whose other side is empty has no distance: it is left out of the object \
@@ -58,12 +59,14 @@ class GlandSums:
     undefined: Value
 
 
-def gland_sums(prediction: Labels, truth: Labels) -> GlandSums:
+def gland_sums(prediction: Labels, truth: Labels, spacing: Spacing = UNSPACED) -> GlandSums:
     """Compare the objects of one image.
 
     Args:
         prediction: (H, W) object numbers, 0 = none.
         truth: the same.
+        spacing: height and width of a pixel, in whose unit the distances are; the challenge's are
+            in pixels.
 
     Raises:
         ValueError: the shapes differ, or an object number is negative.
@@ -75,7 +78,7 @@ def gland_sums(prediction: Labels, truth: Labels) -> GlandSums:
     covered = shared[0][found] / areas[1][partners[0][found]]
     tp = int((covered > 0.5).sum())
     both = all(map(len, areas))
-    distances = _Distances(overlaps)
+    distances = _Distances(overlaps, spacing)
     dice = [
         float((area * _dice(area, areas[1 - side], partners[side], shared[side])).sum())
         for side, area in enumerate(areas)
@@ -102,7 +105,7 @@ def gland_sums(prediction: Labels, truth: Labels) -> GlandSums:
 
 
 def gland_scores(sums: GlandSums) -> dict[str, NDArray[np.float64]]:
-    """``f1``, ``object_dice`` (0..1) and ``object_hausdorff`` (pixels).
+    """``f1``, ``object_dice`` (0..1) and ``object_hausdorff`` (in the unit of the sums' spacing).
 
     The sums may be arrays, one entry for each of several additions; so are the scores then. Object
     Dice is 1 where there is no object at all; the Hausdorff distance is 0 there, and NaN where no
@@ -154,7 +157,8 @@ def _dice(
 class _Distances:
     """Hausdorff distances between the pixels of the objects of an image."""
 
-    def __init__(self, overlaps: Overlaps) -> None:
+    def __init__(self, overlaps: Overlaps, spacing: Spacing) -> None:
+        self.spacing = spacing
         self.maps = overlaps.predicted, overlaps.true
         self.boxes = tuple(ndimage.find_objects(labels) for labels in self.maps)
         self.known: dict[tuple[int, int], float] = {}
@@ -174,7 +178,8 @@ class _Distances:
                 labels[_hull(self.boxes[0][key[0]], self.boxes[1][key[1]])] == number + 1
                 for labels, number in zip(self.maps, key, strict=True)
             ]
-            forth, back = distances_between(*pair), distances_between(*pair[::-1])
+            ways = pair, pair[::-1]
+            forth, back = (distances_between(one, two, self.spacing) for one, two in ways)
             self.known[key] = max(float(forth.max()), float(back.max()))
         return self.known[key]
 
@@ -184,7 +189,7 @@ class _Distances:
         The way from the others to this one bounds each from below, and is known for all at once.
         """
         others = self.maps[1 - side]
-        away = distance_map(self.maps[side] == own + 1)
+        away = distance_map(self.maps[side] == own + 1, self.spacing)
         present = others > 0
         bounds = np.zeros(len(self.boxes[1 - side]), np.float32)
         np.maximum.at(bounds, others[present] - 1, away[present])

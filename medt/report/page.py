@@ -20,6 +20,7 @@ from medt.evaluation.evaluate import Evaluation
 from medt.evaluation.headline import headline
 from medt.evaluation.tables import OVERLAPS, REDUCTIONS, WITH_TRUE_NEGATIVES
 from medt.metrics.pixel import mean_of_present
+from medt.metrics.pixel_size import ABBREVIATIONS
 from medt.report import charts
 from medt.report.panels import Panel
 from medt.text import for_terminal
@@ -128,15 +129,19 @@ def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         interval = "" if intervals is None else between(_of(intervals, "cldice"))
         cards.append((TITLES["cldice"], _value("cldice", value), interval))
     if "boundary" in summary and intervals is not None:
-        unit = "px" if summary["boundary"]["unit"] == "pixels" else "µm"
-        titles = {
-            "hd95": f"HD95 ({unit})",
-            "nsd": f"NSD at {summary['boundary']['tolerance']:g} {unit}",
-        }
-        for key, title in titles.items():
+        for key, title in _boundary_titles(summary).items():
             value = summary["boundary"]["mean_over_cases"][key]["foreground"]
             cards.append((title, _value(key, value), between(_of(intervals, key))))
     return cards
+
+
+def _boundary_titles(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Of the scores of boundaries, with their unit; none where they were not measured."""
+    if "boundary" not in summary:
+        return {}
+    unit = ABBREVIATIONS[summary["boundary"]["unit"]].replace("um", "µm")
+    tolerance = summary["boundary"]["tolerance"]
+    return {"hd95": f"HD95 ({unit})", "nsd": f"NSD at {tolerance:g} {unit}"}
 
 
 def _of(intervals: Mapping[str, Any], key: str) -> Sequence[float]:
@@ -194,13 +199,14 @@ def _group_tables(evaluation: Evaluation) -> list[Table]:
         groups.setdefault(row["group"], []).append(row["foreground"])
     if len(groups) == len(evaluation.rows):
         return []
+    titles = {**TITLES, **_boundary_titles(evaluation.summary)}
     keys = [key for key in TITLES if key in evaluation.rows[0]["foreground"]]
     rows = [
         [group, str(len(of)), *(_value(key, _mean(of, key)) for key in keys)]
         for group, of in groups.items()
     ]
     note = "Foreground, mean over the group's cases."
-    return [Table("Groups", ["group", "cases", *(TITLES[key] for key in keys)], rows, note)]
+    return [Table("Groups", ["group", "cases", *(titles[key] for key in keys)], rows, note)]
 
 
 def _mean(scores: Sequence[Mapping[str, float]], key: str) -> float:
@@ -260,8 +266,9 @@ def _case_table(evaluation: Evaluation) -> dict[str, list[Any]]:
         }
         for row in evaluation.rows
     ]
-    titles = [*AREA_TITLES, *(CASE_TITLES[key] for key in (*of_foreground, *of_case))]
-    return {"titles": titles, "rows": rows}
+    titles = {**CASE_TITLES, **_boundary_titles(evaluation.summary)}
+    shown_titles = [*AREA_TITLES, *(titles[key] for key in (*of_foreground, *of_case))]
+    return {"titles": shown_titles, "rows": rows}
 
 
 def _css(color: Sequence[int]) -> str:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from medt.data.dataset import SegmentationDataset
-from medt.drawing import Picture, error_map, fill, outlined
+from medt.drawing import IGNORED, Picture, error_map, fill, outlined
 from medt.evaluation.case_scores import read_truth
 from medt.inference.instances import InstanceRule, find_objects
 from medt.inference.predictor import Predictor
@@ -69,6 +69,8 @@ def draw_panel(
 ) -> Panel:
     """Predict one case of the dataset once more, at its own size, and draw it.
 
+    What the dataset ignores is grey in every tile.
+
     Raises:
         UserError: a file of the case cannot be read any more.
     """
@@ -79,9 +81,10 @@ def draw_panel(
     colors = [c.color for c in predictor.classes]
     rows, columns = truth.shape
     height = max(1, min(HEIGHT, round(rows * WIDTH / columns)))
+    scored = np.where(truth == IGNORED, truth, predicted)
     drawn = {
         "truth": fill(truth, colors),
-        "prediction": fill(predicted, colors),
+        "prediction": fill(scored, colors),
         "errors": error_map(truth, predicted),
     }
     photo = outlined(image, truth, colors, height)

@@ -14,6 +14,7 @@ import numpy as np
 import predict
 import pytest
 from conftest import DATA, TINY
+from test_hostile_runs import edit_checkpoint
 
 import medt
 from medt.checkpoint import load_checkpoint
@@ -88,6 +89,41 @@ def test_micrometres_are_those_of_the_dataset(
     overrides += ["dataset.train=6", "dataset.val=2", "dataset.test=2", "dataset.size=64"]
     assert evaluate.main([f"checkpoint={run}/checkpoints/best.pt", *overrides]) == 0
     assert "HD95 (um)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", ["0.1mm", "[0.1mm,0.2mm]"])
+def test_millimetres_are_named_wherever_a_distance_stands(
+    run: Path, capsys: pytest.CaptureFixture[str], size: str
+) -> None:
+    overrides = ["dataset=synthetic", f"paths.data={DATA}", f"dataset.pixel_size={size}"]
+    overrides += ["dataset.train=6", "dataset.val=2", "dataset.test=2", "dataset.size=64"]
+    given = [f"checkpoint={run}/checkpoints/best.pt", *overrides, "tolerance=0.4"]
+    assert evaluate.main(given) == 0
+    printed = capsys.readouterr().out
+    for words in ("HD95 (mm)", "NSD at 0.4 mm", "Hausdorff (mm)"):
+        assert words in printed
+    folder = run / "evaluation/synthetic-val-native"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["boundary"]["unit"] == metrics["objects"]["gland"]["unit"] == "millimetres"
+    assert metrics["boundary"]["pixel_size"] == ([0.1, 0.2] if "[" in size else 0.1)
+    rows = list(csv.DictReader((folder / "per_case.csv").open()))
+    mean = np.mean([float(row["hd95_mm_gland"]) for row in rows])
+    assert metrics["boundary"]["mean_over_cases"]["hd95"]["classes"]["gland"] == pytest.approx(
+        mean, abs=1e-5
+    )
+    assert "HD95 (mm)" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("stored", "unit"), [(0.5, "um"), ("0.1mm", "mm"), (["4nm", "5nm"], "nm"), (None, "px")]
+)
+def test_the_pixel_size_of_a_checkpoint_counts(
+    run: Path, capsys: pytest.CaptureFixture[str], stored: Any, unit: str
+) -> None:
+    best = run / "checkpoints/best.pt"
+    edit_checkpoint(best, lambda content: content["dataset"].update(pixel_size=stored))
+    assert evaluate.main([f"checkpoint={best}"]) == 0
+    assert f"HD95 ({unit})" in capsys.readouterr().out
 
 
 def test_tuning_prints_a_rule_that_can_be_pasted(

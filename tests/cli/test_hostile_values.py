@@ -100,6 +100,21 @@ def test_a_run_on_a_device_that_computes_nothing(refused: Refused, unfinished: P
     refused(predict.main, [*given, f"output={unfinished}/../out"], "no device meta")
 
 
+def test_a_run_with_a_pixel_size_that_is_none(refused: Refused, unfinished: Path) -> None:
+    for wrong in ("wide", [0.5], -1.0, {"height": 1}):
+        edit_config(
+            unfinished, lambda config, wrong=wrong: config["dataset"].update(pixel_size=wrong)
+        )
+        given = [f"resume={unfinished}", "check=false"]
+        refused(train.main, given, "config.yaml: dataset.pixel_size=", "0.25um")
+
+
+@pytest.mark.parametrize("size", [0.5, "0.1mm", ["0.1mm", "0.2mm"]])
+def test_a_run_with_a_pixel_size_goes_on(unfinished: Path, size: Any) -> None:
+    edit_config(unfinished, lambda config: config["dataset"].update(pixel_size=size))
+    assert train.main([f"resume={unfinished}", "check=false"]) == 0
+
+
 @pytest.mark.parametrize("name", ["LBFGS", "SparseAdam", "Optimizer", "Muon"])
 def test_optimizers_that_train_no_network_of_ours(
     refused: Refused, unfinished: Path, name: str

@@ -65,7 +65,7 @@ def test_every_picture_is_drawn(page: Any) -> None:
 def test_a_click_sorts_the_cases_and_another_one_backwards(page: Any, report: Path) -> None:
     rows = list(csv.DictReader((report.parent / "per_case.csv").open()))
     heads = page.locator("#case-table thead th").all_inner_texts()
-    for key, title in {"dice": "Dice", "hd95": "HD95"}.items():
+    for key, title in {"dice": "Dice", "hd95": "HD95 (px)"}.items():
         sort_by(page, title)
         values = [float(text) for text in column(page, heads.index(title))]
         assert values == pytest.approx(sorted(float(row[key]) for row in rows), abs=0.006)

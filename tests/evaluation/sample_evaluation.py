@@ -22,9 +22,7 @@ def scored(name, group, prediction, truth, names, parts=USUAL):
     paths = Path("image.png"), Path("mask.png")
     case = Case(name, *paths, None, group, "test")
     probabilities = np.eye(len(names), dtype=np.float32)[prediction].transpose(2, 0, 1)
-    detail = Detail(
-        probabilities, np.minimum(prediction, 1), None, tolerance=2, spacing=1, parts=parts
-    )
+    detail = Detail(probabilities, np.minimum(prediction, 1), None, tolerance=2, parts=parts)
     return score_case(case, prediction, truth, names, SCORES, detail)
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import csv
+import io
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 from medt.data.dataset import SegmentationDataset
@@ -15,9 +20,12 @@ from medt.data.layout import Case, default_classes
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.evaluation.evaluate import evaluate
+from medt.evaluation.tables import render, write_evaluation
 from medt.files import write_png
-from medt.inference.instances import InstanceRule
+from medt.inference.instances import NO_RULE, InstanceRule
 from medt.inference.predictor import Predictor
+from medt.metrics.pixel_size import PixelSize
+from medt.report.panels import draw_panel
 
 SIZE = 16
 STEPS = Preprocessing((SIZE, SIZE), 3, (0.0,) * 3, (1.0,) * 3)
@@ -90,6 +98,49 @@ def test_boundaries_are_in_pixels_or_micrometres(make_dataset):
     assert fine.rows[0]["foreground"]["hd95"] == 0.25
     assert fine.rows[0]["foreground"]["nsd"] == 1 > pixels.rows[0]["foreground"]["nsd"]
     assert fine.summary["boundary"]["unit"] == "micrometres"
+    assert fine.summary["boundary"]["pixel_size"] == 0.25
+
+
+def test_distances_are_those_of_pixels_that_are_taller_than_wide(make_dataset):
+    numbers = squares((2, 2))
+    dataset = make_dataset(("a", "", squares((5, 2)), numbers, numbers))
+    size = PixelSize.of(["0.2mm", "0.1mm"])
+    native = evaluate(PREDICTOR, dataset, detail=True, tolerance=0.6, pixel_size=size)
+    gland = native.rows[0]["classes"]["gland"]
+    assert gland["hd95"] == pytest.approx(3 * 0.2)
+    assert gland["object_hausdorff"] == pytest.approx(3 * 0.2)
+    assert gland["nsd"] == 1
+    assert native.summary["boundary"]["unit"] == "millimetres"
+    assert native.summary["boundary"]["pixel_size"] == [0.2, 0.1]
+    assert native.summary["objects"]["gland"]["unit"] == "millimetres"
+
+
+def test_the_challenges_distances_stay_in_pixels(make_dataset):
+    numbers = squares((2, 2))
+    dataset = make_dataset(("a", "", squares((5, 2)), numbers, numbers))
+    evaluation = evaluate(PREDICTOR, dataset, "glas_challenge", pixel_size=0.5)
+    gland = evaluation.rows[0]["classes"]["gland"]
+    assert (gland["object_hausdorff"], gland["hd95"]) == (3, 1.5)
+    assert evaluation.summary["objects"]["gland"]["unit"] == "pixels"
+
+
+def test_tables_and_columns_name_the_unit(make_dataset, tmp_path):
+    dataset = make_dataset(("a", "", squares((5, 2)), LEFT, None))
+    size = PixelSize.of("0.1mm")
+    evaluation = evaluate(PREDICTOR, dataset, detail=True, tolerance=0.5, pixel_size=size)
+    text = io.StringIO()
+    Console(file=text, width=80).print(render(evaluation))
+    for words in ("HD95 (mm)", "NSD at 0.5 mm", "Hausdorff (mm)"):
+        assert words in text.getvalue()
+    write_evaluation(evaluation, tmp_path, "")
+    row = next(csv.DictReader((tmp_path / "per_case.csv").open()))
+    assert float(row["hd95_mm"]) == float(row["hd95_mm_gland"]) == pytest.approx(0.3)
+    assert float(row["object_hausdorff_mm_gland"]) == pytest.approx(0.3)
+    assert "hd95" not in row
+    plain = evaluate(PREDICTOR, dataset, detail=True)
+    write_evaluation(plain, tmp_path / "plain", "")
+    row = next(csv.DictReader((tmp_path / "plain" / "per_case.csv").open()))
+    assert float(row["hd95"]) == float(row["object_hausdorff_gland"]) == 3
 
 
 def test_a_case_with_one_mask_empty_is_the_diagonal_and_counted(make_dataset):
@@ -106,6 +157,25 @@ def test_ignored_pixels_are_in_no_object_and_no_boundary(make_dataset):
     gland = evaluation.rows[0]["classes"]["gland"]
     assert gland["dice"] == gland["nsd"] == gland["pq"] == 1
     assert gland["hd95"] == 0
+
+
+def test_what_is_ignored_is_grey_in_every_picture_of_a_report(make_dataset):
+    truth = LEFT.copy()
+    truth[:, 9:] = 255
+    dataset = make_dataset(("a", "", BOTH, truth, None))
+    panel = draw_panel(PREDICTOR, dataset, 0, "worst", 1.0, NO_RULE)
+    pictures = {
+        name: cv2.imdecode(np.frombuffer(base64.b64decode(tile.partition(",")[2]), np.uint8), 1)
+        for name, tile in panel.tiles
+    }
+    at = [int((i + 0.5) * pictures["truth"].shape[0] / SIZE) for i in range(SIZE)]
+    for name in ("truth", "prediction", "errors"):
+        small = pictures[name][at][:, at]
+        assert np.all(small[:, 9:] == 128), name
+        assert not np.any(small[:, :9] == 128), name
+    photo = pictures["image, truth outlined"][at][:, at]
+    for column, grey in ((15, 64), (11, 191)):  # black and white of the image, half grey
+        assert photo[3, column] == pytest.approx([grey] * 3, abs=6)
 
 
 def test_the_calibration_of_certain_probabilities_is_their_share_of_errors(make_dataset):

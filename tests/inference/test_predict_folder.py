@@ -22,7 +22,8 @@ from medt.errors import UserError
 from medt.files import write_png
 from medt.images import read_image, read_mask
 from medt.inference.areas import SUMMARY_FILE
-from medt.inference.folder import Input, Outcome, find_inputs, predict_folder
+from medt.inference.folder import Outcome, predict_folder
+from medt.inference.inputs import Input, find_inputs
 from medt.inference.outputs import Outputs, entropy
 from medt.inference.predictor import Predictor
 from medt.locks import LOCK_FILE, HeldError, locked

@@ -11,8 +11,10 @@ from striped_images import make_predictor, run, stripes
 from medt.errors import UserError
 from medt.files import write_png
 from medt.inference.areas import SUMMARY_FILE, Summary
-from medt.inference.folder import Outcome, find_inputs, predict_folder
+from medt.inference.folder import Outcome, predict_folder
+from medt.inference.inputs import find_inputs
 from medt.inference.instances import InstanceRule
+from medt.metrics.pixel_size import PixelSize
 
 
 @pytest.fixture
@@ -51,6 +53,8 @@ def test_it_says_how_much_of_each_class_was_found(predictor, folder, tmp_path):
             "pixels": "12",
             "fraction": "0.750000",
             "objects": "",
+            "area_px": "12",
+            "objects_per_megapixel": "",
         },
         {
             "image": "deep/ü,b.png",
@@ -58,6 +62,8 @@ def test_it_says_how_much_of_each_class_was_found(predictor, folder, tmp_path):
             "pixels": "4",
             "fraction": "0.250000",
             "objects": "1",
+            "area_px": "4",
+            "objects_per_megapixel": "62500",
         },
     ]
 
@@ -170,8 +176,73 @@ def test_it_grows_with_folders_one_after_the_other(predictor, folder, tmp_path):
 
 def test_a_torn_line_does_not_spoil_the_next_one(tmp_path):
     (tmp_path / SUMMARY_FILE).write_text("image,class,pixels,fraction,objects\na.png,cl")
-    Summary(tmp_path).add("b.png", [("b.png", "class 0", "1", "1.0", "")])  # and no close
+    row = ("b.png", "class 0", "1", "1.0", "", "1", "")
+    Summary(tmp_path).add("b.png", [row])  # and no close
     assert list(Summary(tmp_path).rows) == ["b.png"]
+
+
+class TestPixelSizes:
+    def of(self, text):
+        return {"pixel_size": PixelSize.of(text)}
+
+    def test_areas_and_densities_are_in_their_unit(self, predictor, folder, tmp_path):
+        """8 of 16 pixels in two stripes; pixels of 0.5 um x 0.25 um have 0.125 square um."""
+        expected = {
+            "0.5um": ("area_um2", 8 * 0.25, "objects_per_mm2", 2 / (16 * 0.25) * 1e6),
+            "0.1mm": ("area_mm2", 8 * 0.01, "objects_per_mm2", 2 / (16 * 0.01)),
+            "4nm": ("area_nm2", 8 * 16, "objects_per_um2", 2 / (16 * 16) * 1e6),
+        }
+        for text, (area, areas, density, densities) in expected.items():
+            run(predictor, folder / "b.png", tmp_path / text, **self.of(text))
+            row = rows_in(tmp_path / text)[1]
+            assert float(row[area]) == pytest.approx(areas)
+            assert float(row[density]) == pytest.approx(densities)
+            assert rows_in(tmp_path / text)[0][density] == ""
+        run(predictor, folder / "b.png", tmp_path / "two", **self.of(["0.5um", "0.25um"]))
+        assert float(rows_in(tmp_path / "two")[1]["area_um2"]) == 8 * 0.125
+
+    def test_rows_in_pixels_are_measured_where_the_masks_are_kept(
+        self, predictor, folder, tmp_path
+    ):
+        out = tmp_path / "out"
+        run(predictor, folder, out)
+        run(predictor, folder / "b.png", out, **self.of("0.5um"))
+        assert [row["area_um2"] for row in rows_in(out)] == ["", "", "2", "2", "", ""]
+        run(predictor, folder, out, **self.of("0.5um"))
+        assert [row["area_um2"] for row in rows_in(out)] == ["2"] * 6
+        run(predictor, folder, out, **self.of("1um"))
+        assert [row["area_um2"] for row in rows_in(out)] == ["8"] * 6
+
+    def test_rows_of_earlier_versions_are_too(self, predictor, folder, tmp_path):
+        out = tmp_path / "out"
+        run(predictor, folder, out)
+        former = [",".join(list(row.values())[:5]) for row in rows_in(out)]
+        former.insert(0, "image,class,pixels,fraction,objects")
+        (out / SUMMARY_FILE).write_text("\n".join(former) + "\n")
+        assert run(predictor, folder, out, **self.of("0.5um")) == Outcome(kept=3)
+        assert [row["area_um2"] for row in rows_in(out)] == ["2"] * 6
+        assert [row["pixels"] for row in rows_in(out)] == ["8"] * 6
+
+    def test_another_unit_is_refused_and_nothing_is_lost(self, predictor, folder, tmp_path):
+        out = tmp_path / "out"
+        run(predictor, folder, out, **self.of("0.5um"))
+        before = (out / SUMMARY_FILE).read_text()
+        for other in ("1mm", "px"):
+            with pytest.raises(UserError, match=f"in micrometres, but pixel_size={other} .give"):
+                run(predictor, folder, out, **self.of(other))
+        assert (out / SUMMARY_FILE).read_text() == before
+
+    def test_a_row_that_counts_nothing_is_refused(self, predictor, folder, tmp_path):
+        out = tmp_path / "out"
+        run(predictor, folder, out)
+        text = (out / SUMMARY_FILE).read_text()
+        for count in ("many", "-8", "8.0", "9" * 5000):
+            (out / SUMMARY_FILE).write_text(text.replace(",8,", f",{count},"))
+            with pytest.raises(UserError, match="no summary of predictions"):
+                run(predictor, folder, out)
+        (out / SUMMARY_FILE).write_text(text.replace(",8,", ",0,"))
+        assert run(predictor, folder, out) == Outcome(kept=3)
+        assert {row["objects_per_megapixel"] for row in rows_in(out)} == {""}
 
 
 def test_another_file_of_its_name_is_left_alone(predictor, folder, tmp_path):

@@ -13,6 +13,7 @@ from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from medt.metrics.boundary import BOUNDARY_RULES, boundary, boundary_scores
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
+SPACINGS = [(1.0, 1.0), (0.5, 0.5), (2.0, 2.0), (0.5, 2.0), (3.0, 1.0)]  # height, width of a pixel
 PAIRS = SIZES.flatmap(lambda size: st.tuples(*2 * [arrays(bool, size)]))
 
 
@@ -33,7 +34,7 @@ def by_hand(prediction, truth, tolerance, spacing):
     return hd95, near / (len(forth) + len(back))
 
 
-@given(PAIRS, st.sampled_from([0.0, 1.0, 2.0, 3.5]), st.sampled_from([1.0, 0.5, 2.0]))
+@given(PAIRS, st.sampled_from([0.0, 1.0, 2.0, 3.5]), st.sampled_from(SPACINGS))
 def test_both_are_their_definition(pair, tolerance, spacing):
     prediction, truth = pair
     scores = boundary_scores(prediction, truth, tolerance, spacing)
@@ -79,8 +80,25 @@ class TestByHand:
     def test_micrometres(self):
         prediction, truth = np.zeros((2, 10, 20), bool)
         prediction[2, 5:15] = truth[5, 5:15] = True
-        assert boundary_scores(prediction, truth, 2, spacing=0.5).hd95 == 1.5
-        assert boundary_scores(prediction, truth, 2, spacing=0.5).nsd == 1
+        assert boundary_scores(prediction, truth, 2, spacing=(0.5, 0.5)).hd95 == 1.5
+        assert boundary_scores(prediction, truth, 2, spacing=(0.5, 0.5)).nsd == 1
+
+    def test_pixels_that_are_taller_than_wide(self):
+        truth = np.zeros((20, 20), bool)
+        truth[5, 5] = True
+        for shift, distance in (((3, 0), 0.6), ((0, 3), 0.3), ((4, 6), 1.0)):
+            prediction = np.roll(truth, shift, axis=(0, 1))
+            scores = boundary_scores(prediction, truth, distance, spacing=(0.2, 0.1))
+            assert scores.hd95 == pytest.approx(distance)
+            assert scores.nsd == 1
+            less = boundary_scores(prediction, truth, 0.99 * distance, spacing=(0.2, 0.1))
+            assert less.nsd == 0
+
+    def test_three_pixels_of_a_tenth_lie_within_three_tenths(self):
+        prediction, truth = np.zeros((2, 10, 20), bool)
+        prediction[2, 5:15] = truth[5, 5:15] = True
+        assert 3 * 0.1 > 0.3  # in binary
+        assert boundary_scores(prediction, truth, 0.3, spacing=(0.1, 0.1)).nsd == 1
 
     def test_a_speck_far_away_moves_hd95_only_beyond_5_percent(self):
         truth = np.zeros((100, 100), bool)
@@ -104,8 +122,12 @@ class TestEmpty:
 
     def test_one_is_the_diagonal(self):
         for pair in ((self.empty, self.full), (self.full, self.empty)):
-            scores = boundary_scores(*pair, 2, spacing=2)
+            scores = boundary_scores(*pair, 2, spacing=(2, 2))
             assert (scores.hd95, scores.nsd, scores.empty) == (10, 0, 1)
+
+    def test_the_diagonal_is_that_of_the_pixels(self):
+        scores = boundary_scores(self.empty, self.full, 2, spacing=(4, 1.25))
+        assert scores.hd95 == pytest.approx(13)  # 3 rows of 4, 4 columns of 1.25
 
 
 @given(PAIRS)

@@ -14,17 +14,17 @@ from medt.metrics.glands import GLAND_RULES, gland_scores, gland_sums
 from medt.metrics.sums import add
 
 
-def scores_of(*pairs):
-    sums = add([gland_sums(*pair) for pair in pairs])
+def scores_of(*pairs, spacing=(1.0, 1.0)):
+    sums = add([gland_sums(*pair, spacing) for pair in pairs])
     return {name: float(value) for name, value in gland_scores(sums).items()}
 
 
-def hausdorff(a, b):
-    between = cdist(np.argwhere(a), np.argwhere(b))
+def hausdorff(a, b, spacing=(1, 1)):
+    between = cdist(np.argwhere(a) * spacing, np.argwhere(b) * spacing)
     return max(between.min(axis=0).max(), between.min(axis=1).max())
 
 
-def by_hand(*pairs):
+def by_hand(*pairs, spacing=(1, 1)):
     """From the definitions, mask by mask, over all images together."""
     tp = predicted_count = true_count = 0
     dice, distance = {0: [], 1: []}, {0: [], 1: []}  # side -> (area, value)
@@ -40,11 +40,13 @@ def by_hand(*pairs):
                 if best is None or not shared[best]:
                     dice[side].append((own.sum(), 0.0))
                     if others:
-                        distance[side].append((own.sum(), min(hausdorff(own, o) for o in others)))
+                        distance[side].append(
+                            (own.sum(), min(hausdorff(own, o, spacing) for o in others))
+                        )
                     continue
                 partner = others[best]
                 dice[side].append((own.sum(), 2 * shared[best] / (own.sum() + partner.sum())))
-                distance[side].append((own.sum(), hausdorff(own, partner)))
+                distance[side].append((own.sum(), hausdorff(own, partner, spacing)))
                 tp += side == 0 and shared[best] > partner.sum() / 2
     if not predicted_count + true_count:
         return {"f1": 1, "object_dice": 1, "object_hausdorff": 0}
@@ -85,6 +87,9 @@ def test_all_three_are_their_definitions_on_disks():
         truth = disks(rng)
         pair = moved(rng, truth), truth
         assert scores_of(pair) == pytest.approx(by_hand(pair), nan_ok=True)
+        for spacing in ((0.25, 0.25), (2.0, 0.5)):
+            ours = scores_of(pair, spacing=spacing)
+            assert ours == pytest.approx(by_hand(pair, spacing=spacing), nan_ok=True)
 
 
 def test_several_images_are_pooled():

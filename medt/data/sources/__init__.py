@@ -29,6 +29,7 @@ from medt.data.sources.settings import check_settings, path_of, told
 from medt.data.sources.synthetic import SyntheticSet, draw_synthetic, open_synthetic
 from medt.data.splits import read_splits
 from medt.errors import UserError
+from medt.metrics.pixel_size import PixelSize
 
 PUBLISHED = {p.name: p for p in (GLAS, MONUSEG, DSB2018, ISBI2012, KVASIR_SEG, CVC_CLINICDB, DRIVE)}
 FOLDER_SETTINGS = ("classes", "seed", "channels", "ignore", "mask", "mask_suffix", "page", "group")
@@ -59,8 +60,7 @@ def open_dataset(
     if settings.get("group") is not None:
         index = with_groups(index, settings["group"])
     index = replace(index, facts=FileFacts.of(index.training_files()))
-    if settings.get("pixel_size") is not None:
-        index = replace(index, pixel_size=float(settings["pixel_size"]))
+    index = replace(index, pixel_size=pixel_size_of(settings))
     if settings.get("folds") is None:
         if settings.get("fold") is not None:
             raise UserError("dataset.fold has no meaning without dataset.folds", "e.g. 5")
@@ -92,9 +92,7 @@ def _open(settings: Mapping[str, Any], draws: bool, splits: bool) -> DatasetInde
     check_official_test(PUBLISHED[name], read_splits(splits_file), splits_file)
     official = ("test",) if PUBLISHED[name].official_test else ()
     grouped_by = PUBLISHED[name].grouped_by or index.grouped_by
-    return replace(
-        index, official=official, pixel_size=PUBLISHED[name].pixel_size, grouped_by=grouped_by
-    )
+    return replace(index, official=official, grouped_by=grouped_by)
 
 
 def prepare_dataset(
@@ -128,6 +126,19 @@ def prepare_dataset(
     else:
         root = path_of(settings, "images")
     return Prepared(index.name, root, index.counts())
+
+
+def pixel_size_of(settings: Mapping[str, Any]) -> PixelSize:
+    """The pixel size that the settings of a dataset give, else the published one, if there is any.
+
+    Raises:
+        UserError: the setting is no pixel size.
+    """
+    given = settings.get("pixel_size")
+    published = PUBLISHED.get(str(settings.get("name")))
+    if given is None and published is not None:
+        return PixelSize.of(published.pixel_size)
+    return PixelSize.of(given, "dataset.pixel_size")
 
 
 def name_of(settings: Mapping[str, Any]) -> str:

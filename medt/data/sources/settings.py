@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medt.errors import UserError
+from medt.metrics.pixel_size import WANTED, is_pixel_size
 
 LONGEST_TEXT = 4096  # characters; of a path, too
 MOST_CLASSES = 255
@@ -124,10 +125,7 @@ KINDS: dict[str, tuple[Test, str]] = {
     "group": _WORD,
     "mask": _WORD,
     "mask_suffix": _WORD,
-    "pixel_size": (
-        lambda value: type(value) in (int, float) and 0 < value < 1e6,  # neither holds for NaN
-        "a number of micrometres above 0",
-    ),
+    "pixel_size": (is_pixel_size, WANTED),
     "image_size": (_sides, f"a whole number from 1 to {LARGEST_SIDE}, or [height,width]"),
     "distinct": (_pairs, "pairs of names of cases: [[a,b],[c,d]]"),
     "ignore": (_color_or_number, "a mask value or a colour"),

@@ -19,6 +19,10 @@ WRONG: list[tuple[str, Any]] = [
     *[("page", wrong) for wrong in (-1, True, "0", 0.0)],
     *[(key, wrong) for key in ("folds", "fold") for wrong in (True, "5", 10**9, 2.0)],
     *[("pixel_size", wrong) for wrong in (NAN, INFINITE, 0, -0.5, True, "0.5", 10**400)],
+    *[
+        ("pixel_size", wrong)
+        for wrong in ("0mm", "5cm", [0.5], [0.5, "1mm"], ENDLESS, {}, "9" * 99)
+    ],
     *[("image_size", wrong) for wrong in (0, 100_000, "64", [], [64, 64, 64], [64, NAN])],
     *[("channels", wrong) for wrong in (0, True, "3", 10**9)],
     *[(key, wrong) for key in ("root", "splits_file") for wrong in (7, ["a"], "a\0b", "a" * 9999)],
