@@ -59,6 +59,7 @@ def evaluate(cfg: DictConfig) -> int:
     path = Path(checkpoints[0].file)  # of an ensemble the first says where results go
     predictor = Predictor.from_checkpoints(checkpoints, device, cfg.mode, cfg.tta)
     index = open_index(cfg, checkpoints[0], predictor)
+    tolerance = index.pixel_size.distance(cfg.tolerance, "tolerance")
     parts = parts_of(cfg.scores, index.name, cfg.protocol.name)
     dataset = SegmentationDataset(
         index.split(cfg.split),
@@ -85,7 +86,7 @@ def evaluate(cfg: DictConfig) -> int:
                 advance,
                 rule=InstanceRule(**plain(cfg.postprocess)),
                 detail=True,
-                tolerance=cfg.tolerance,
+                tolerance=tolerance,
                 pixel_size=index.pixel_size,
                 empty=empty,
                 grouped_by=index.grouped_by,

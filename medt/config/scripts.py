@@ -65,8 +65,8 @@ class EvaluateConfig:
         split: train, val, test, or all cases, such as those of an external set.
         dataset: another prepared dataset; null is the one that the checkpoint was trained on.
         tune: choose the numbers of `postprocess` on the validation cases, and score nothing else.
-        tolerance: of the normalised surface distance, in the unit of the dataset's pixel size
-            where that is known, else in pixels.
+        tolerance: of the normalised surface distance: 0.5mm, 3um, 2px, or a number in the unit of
+            the dataset's pixel size, else of pixels; null is 2 um where that unit is um, else 2px.
         empty: what a class scores in a case whose truth does not have it: skip (left out), alarms
             (0 if it was predicted, else left out) or one (1 if it was not predicted).
         scores: what to measure, of pixel, boundary, objects and topology; null is what suits the
@@ -84,7 +84,7 @@ class EvaluateConfig:
     protocol: ProtocolConfig = MISSING
     postprocess: PostprocessConfig = MISSING
     tune: bool = False
-    tolerance: float = 2.0
+    tolerance: Any = None
     empty: str = "skip"
     scores: list[str] | None = None
     panels: int = 3

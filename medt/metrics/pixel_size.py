@@ -18,6 +18,8 @@ COUNTED_PER = {
     "um": ("mm2", 1e6),
     "mm": ("mm2", 1.0),
 }
+NANOMETRES = {"nm": 1.0, "um": 1e3, "mm": 1e6}
+DEFAULT_DISTANCE = {"nm": "2px", "um": 2.0, "mm": "2px", "px": 2.0}
 LARGEST = 1e6
 WANTED = (
     "a number above 0 with its unit (nm, um or mm), such as 0.25um; [0.1mm,0.2mm] where height and "
@@ -73,6 +75,37 @@ class PixelSize:
     def spacing(self) -> Spacing:
         """Height and width of a pixel, in the unit."""
         return self.height, self.width
+
+    def distance(self, value: Any, key: str) -> float:
+        """What a setting says of a distance, in the unit.
+
+        Args:
+            value: a number of the unit; text with a unit of its own, such as "0.5mm" or "2px",
+                pixels that are not square counting as square ones of their area; or None for 2
+                micrometres, or for 2 pixels where they are not measured in micrometres.
+            key: of the setting, for the error.
+
+        Raises:
+            UserError: it is none of these, or a length where no pixel size is known.
+        """
+        value = DEFAULT_DISTANCE[self.unit] if value is None else value
+        if type(value) in (int, float) and 0 <= value < LARGEST:
+            return float(value)
+        number = value[:-2] if isinstance(value, str) and value.endswith("px") else None
+        length = _side(value if number is None else f"{number}mm")
+        if isinstance(value, int | float) or length is None:
+            raise UserError(
+                f"{key}={str(value)[:LONGEST]} is no distance",
+                f"give a number ({UNITS[self.unit]}), or one with its unit: 2px, 0.5mm, 3um",
+            )
+        if number is not None:
+            return length[0] * math.sqrt(self.area)
+        if not self.known:
+            raise UserError(
+                f"{key}={value}, but the size of a pixel is not known",
+                "give dataset=NAME dataset.pixel_size=0.25um or the like, or the distance in px",
+            )
+        return length[0] * NANOMETRES[length[1]] / NANOMETRES[self.unit]
 
     @property
     def area(self) -> float:

@@ -97,7 +97,7 @@ def test_millimetres_are_named_wherever_a_distance_stands(
 ) -> None:
     overrides = ["dataset=synthetic", f"paths.data={DATA}", f"dataset.pixel_size={size}"]
     overrides += ["dataset.train=6", "dataset.val=2", "dataset.test=2", "dataset.size=64"]
-    given = [f"checkpoint={run}/checkpoints/best.pt", *overrides, "tolerance=0.4"]
+    given = [f"checkpoint={run}/checkpoints/best.pt", *overrides, "tolerance=400um"]
     assert evaluate.main(given) == 0
     printed = capsys.readouterr().out
     for words in ("HD95 (mm)", "NSD at 0.4 mm", "Hausdorff (mm)"):
@@ -153,6 +153,7 @@ def test_tuning_on_the_test_is_refused(tiny_run: Path, refused: Callable[..., No
         ("postprocess=opening", "opening"),
         ("postprocess.smallest=5", "smallest"),  # of no use without a method
         ("tolerance=-1", "tolerance=-1"),
+        ("tolerance=1mm", "the size of a pixel is not known"),
         ("protocol=challenge", "challenge"),
         ("scores=[pixel,skeleton]", "skeleton"),
         ("empty=two", "empty=two"),

@@ -34,6 +34,37 @@ def test_is_read_as_people_write_it(value, expected):
 
 
 @pytest.mark.parametrize(
+    ("size", "value", "expected"),
+    [
+        ("0.25um", None, 2),
+        ("0.1mm", None, 0.2),  # two pixels
+        ("px", None, 2),
+        ("0.1mm", 0.5, 0.5),
+        ("0.1mm", 0, 0),
+        ("0.1mm", "500um", 0.5),
+        ("0.25um", "0.001mm", 1),
+        ("4nm", "0.1um", 100),
+        ("px", "3px", 3),
+        ("0.1mm", "3px", 0.3),
+        (["0.1mm", "0.4mm"], "3px", 0.6),  # of the square of the same area
+    ],
+)
+def test_distances_come_in_its_unit(size, value, expected):
+    assert PixelSize.of(size).distance(value, "tolerance") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("value", ["2cm", "px", "-1px", "mm", -1, float("nan"), True, [2], {}])
+def test_what_is_no_distance_is_refused(value):
+    with pytest.raises(UserError, match=r"tolerance=.* is no distance \(give a number \(millim"):
+        PixelSize.of("0.1mm").distance(value, "tolerance")
+
+
+def test_a_length_needs_a_pixel_size():
+    with pytest.raises(UserError, match=r"tolerance=1mm, but the size of a pixel is not known"):
+        PIXELS.distance("1mm", "tolerance")
+
+
+@pytest.mark.parametrize(
     "value",
     [
         *(0, -1, True, float("nan"), float("inf"), 10**400, "0.5", "0mm", "-1mm", "1e9mm", "5cm"),
