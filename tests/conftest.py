@@ -26,6 +26,7 @@ ALL = os.environ.get("MEDT_FAULTS") == "all"
 settings.register_profile("tests", derandomize=not ALL)
 settings.load_profile("tests")
 
+QUICK = "loss=cross_entropy"  # of a process of its own: MONAI's losses take seconds to import
 TINY_IMAGES = ("paths.data", "dataset.train", "dataset.val", "dataset.test", "dataset.size")
 DATA = Path(tempfile.mkdtemp(prefix="medt-tests-"))
 TINY = DATA / "synthetic" / "seed0-6-2-2-64px-g1"  # where the images of `tiny` lie

@@ -12,7 +12,7 @@ import pytest
 import torch
 import train
 import yaml
-from conftest import timeless, tiny, tiny_dataset
+from conftest import QUICK, timeless, tiny, tiny_dataset
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medt.checkpoint import load_checkpoint
@@ -114,12 +114,12 @@ def test_a_second_ctrl_c_stops_at_once(
     assert not (tmp_path / "run/checkpoints/last.pt").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_saves_and_leaves_no_worker_behind(
     tmp_path: Path, number: int
 ) -> None:
     script = Path(train.__file__)
-    overrides = tiny(tmp_path, f"run_dir={tmp_path}/run", "dataset.workers=2")
+    overrides = tiny(tmp_path, f"run_dir={tmp_path}/run", "dataset.workers=2", QUICK)
     tiny_dataset()
     with subprocess.Popen(
         [sys.executable, str(script), *overrides, "trainer.epochs=1000"],

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import train
-from conftest import tiny, tiny_dataset
+from conftest import QUICK, tiny, tiny_dataset
 
 from medt.checkpoint import load_checkpoint
 
@@ -94,7 +94,7 @@ def test_gradient_and_scores_are_those_of_one_process(tmp_path: Path, overrides:
 @pytest.fixture
 def running(tmp_path: Path) -> subprocess.Popen[str]:
     """A long training of two processes, into a folder that nobody named, in its second epoch."""
-    overrides = tiny(tmp_path, "trainer.batch_size=2", "check=false")
+    overrides = tiny(tmp_path, "trainer.batch_size=2", "check=false", QUICK)
     process = torchrun(*overrides, "trainer.epochs=2000")
     assert process.stdout is not None
     while "epoch 2/2000" not in (line := process.stdout.readline()):
@@ -214,7 +214,7 @@ def changed(tmp_path: Path, script: str, *overrides: str) -> tuple[str, str]:
     """Standard output and error of a training by two processes that run another script."""
     path = tmp_path / "changed.py"
     path.write_text(f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n{script}")
-    given = tiny(tmp_path, f"run_dir={tmp_path}/run", "trainer.batch_size=2", "check=false")
+    given = tiny(tmp_path, f"run_dir={tmp_path}/run", "trainer.batch_size=2", "check=false", QUICK)
     output, error = torchrun(*given, *overrides, script=path).communicate(timeout=90)
     return output, "\n".join(our_lines(error))
 

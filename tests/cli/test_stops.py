@@ -22,7 +22,7 @@ import predict
 import prepare_data
 import pytest
 import train
-from conftest import tiny, tiny_dataset
+from conftest import QUICK, tiny, tiny_dataset
 
 from medt.checkpoint import load_checkpoint
 from medt.training.trainer import Trainer
@@ -83,7 +83,8 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """A training in a session of its own that prints to the file descriptor `output`."""
     tiny_dataset()
-    given = tiny(tmp_path, f"run_dir={tmp_path}/run", "check=false", f"trainer.epochs={epochs}")
+    more = ("check=false", f"trainer.epochs={epochs}", QUICK)
+    given = tiny(tmp_path, f"run_dir={tmp_path}/run", *more)
     return subprocess.Popen(
         [sys.executable, train.__file__, *given],
         stdin=output,
@@ -221,7 +222,7 @@ def test_a_dry_run_leaves_no_worker_behind(tmp_path: Path) -> None:
     script = tmp_path / "dry_run.py"
     script.write_text(DRY_RUN)
     tiny_dataset()
-    given = tiny(tmp_path, "dry_run=true", "check=false", "dataset.workers=2")
+    given = tiny(tmp_path, "dry_run=true", "check=false", "dataset.workers=2", QUICK)
     with subprocess.Popen(
         [sys.executable, str(script), str(Path(train.__file__).parent), *given],
         stdout=subprocess.PIPE,
