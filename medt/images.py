@@ -73,6 +73,10 @@ class Samples(NamedTuple):
             return self.pixels
         return np.ascontiguousarray(np.delete(self.pixels, self.alpha, axis=2))
 
+    def transparency(self) -> NDArray[Any] | None:
+        """The first alpha channel, (H, W); None without one."""
+        return np.ascontiguousarray(self.pixels[..., self.alpha[0]]) if self.alpha else None
+
 
 def read_image(path: str | Path, page: int | None = None) -> NDArray[Any]:
     """Decode an image file without changing its values.
@@ -129,6 +133,18 @@ def read_colors(path: str | Path, page: int | None = None) -> NDArray[np.int64]:
     red, green, blue = np.broadcast_to(planes, (*planes.shape[:2], 3)).astype(np.int64).T
     packed: NDArray[np.int64] = (red << 16 | green << 8 | blue).T
     return packed
+
+
+def read_alpha(path: str | Path, page: int | None = None) -> NDArray[Any]:
+    """Decode a mask whose numbers are its transparency: (H, W), an integer type.
+
+    Raises:
+        UserError: as ``read_image``; also for files without an alpha channel of whole numbers.
+    """
+    alpha = read_samples(path, page).transparency()
+    if alpha is None or alpha.dtype.kind not in "iu":
+        raise UserError(f"Mask {path} has no alpha channel", "leave out dataset.mask=alpha")
+    return alpha
 
 
 def read_values(path: str | Path, page: int | None = None) -> tuple[NDArray[Any], bool]:
