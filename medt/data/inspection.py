@@ -137,7 +137,9 @@ def inspect(
 
 def _alpha_values(path: Path, page: int | None) -> set[int]:
     alpha = read_samples(path, page).transparency()
-    return set() if alpha is None or alpha.dtype.kind not in "iu" else set(np.unique(alpha).tolist())
+    return (
+        set() if alpha is None or alpha.dtype.kind not in "iu" else set(np.unique(alpha).tolist())
+    )
 
 
 def _tell_of_orientation(pairs: Pairs) -> None:
