@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 END = 1 / 8  # of the range of values: what is this near to 0 or the highest counts as that
 FEWEST_BETWEEN = 3  # values; fewer may be classes
-MOST_SOLID = 0.02  # of the pixels between that lie inside an area of their value
+FEWEST_SHADES = 9  # other than 0 and the highest, where none is between: JPEG leaves those
+MOST_SOLID = 0.02  # of the pixels between, or of all shades, inside an area of their value
 MOST_BETWEEN = 1 / 4  # of all pixels
 LEAST_HIGH = 1 / 3  # of the pixels between; of numbers that are spread evenly it is 1/6
 
@@ -37,11 +38,13 @@ def has_soft_edges(found: Mapping[int, int], solid: Mapping[int, int]) -> bool:
     if not found or min(found) != 0 or max(found) > 0xFFFF:
         return False
     between = _between(found)
+    shades = sorted(found)[1:-1]
+    if len(between) < FEWEST_BETWEEN:
+        return len(shades) >= FEWEST_SHADES and _are_thin(shades, found, solid)
     pixels = sum(found[value] for value in between)
     high = sum(n for value, n in found.items() if value >= (1 - END) * max(found))
     return (
-        len(between) >= FEWEST_BETWEEN
-        and sum(solid.get(value, 0) for value in between) <= MOST_SOLID * pixels
+        _are_thin(between, found, solid)
         and pixels <= MOST_BETWEEN * sum(found.values())
         and high >= LEAST_HIGH * pixels
     )
@@ -52,6 +55,11 @@ def has_areas_between(found: Mapping[int, int], solid: Mapping[int, int]) -> boo
     between = _between(found)
     pixels = sum(found[value] for value in between)
     return sum(solid.get(value, 0) for value in between) > pixels / 4
+
+
+def _are_thin(values: Sequence[int], found: Mapping[int, int], solid: Mapping[int, int]) -> bool:
+    inside = sum(solid.get(value, 0) for value in values)
+    return inside <= MOST_SOLID * sum(found[value] for value in values)
 
 
 def _between(found: Mapping[int, int]) -> list[int]:

@@ -21,6 +21,7 @@ from medt.data.splits import (
     check_groups,
     digest_of,
     draw_splits,
+    lost_zeros,
     read_splits,
     write_splits,
 )
@@ -157,6 +158,6 @@ def _rows(names: list[str], splits_file: Path) -> dict[str, SplitRow]:
     if faults:
         raise UserError(
             f"The images changed since {splits_file} was written: {listed(faults)}",
-            "edit that file, or delete it to draw a new split",
+            lost_zeros(names, planned) or "edit that file, or delete it to draw a new split",
         )
     return planned
