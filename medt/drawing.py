@@ -282,13 +282,14 @@ def _rim(
     free = (mask == 0) | (mask == IGNORED)
     outer = _grown(lines, width) & free
     bare = lines & ~_grown(outer, thickness)
-    return outer | (_grown(bare, thickness - 1 + width) & ~every & ~free)
+    rim: NDArray[np.bool_] = outer | (_grown(bare, width) & ~every & ~free)
+    return rim
 
 
 def _grown(area: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
     kernel = np.ones((2 * by + 1,) * 2, np.uint8)
-    grown: NDArray[Any] = cv2.dilate(area.astype(np.uint8), kernel)
-    return grown > 0
+    grown: NDArray[np.bool_] = cv2.dilate(area.astype(np.uint8), kernel) > 0
+    return grown
 
 
 def _page(picture: Picture, height: int, width: int) -> Picture:
