@@ -15,6 +15,7 @@ from medt.errors import UserError
 LARGEST_VALUE = 0xFFFF
 MOST_ENTRIES = 250  # of a setting to paste
 MOST_CLASSES = 8  # more values are rather object numbers
+BINARY = ("background", "foreground")
 HEX_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 ClassList = Sequence[str | Mapping[str, Any]]
 
@@ -128,7 +129,7 @@ def evident_classes(
     counted = {value: count for value, count in found.items() if value != ignored}
     foreground = [value for value in counted if value > 0]
     if not painted and set(counted) == {0, *foreground} and len(foreground) == 1:
-        classes = default_classes(["background", "foreground"])
+        classes = default_classes(BINARY)
         return Classes(classes, replace(labels, values={0: 0, foreground[0]: 1}))
     what = "colour" if painted else "value"
     if len(counted) < 2:
@@ -138,7 +139,7 @@ def evident_classes(
             "check that these are the masks",
         )
     if not painted and has_soft_edges(counted, solid):
-        raise UserError(*told_of_soft_edges(counted))
+        raise UserError(*told_of_soft_edges(counted, BINARY, ignored))
     total = sum(counted.values())
     rare = {v: f" only in {name}" for v, name in (only_in or {}).items()}
     shown = [
@@ -195,20 +196,22 @@ def extended_example(plan: Classes, found: Mapping[int, int]) -> str:
 
 
 def told_of_soft_edges(
-    found: Mapping[int, int], names: Sequence[str] = ("background", "foreground")
+    found: Mapping[int, int], names: Sequence[str] = BINARY, ignored: int | None = None
 ) -> tuple[str, str]:
     """What an error says of masks of one class with soft edges, and the setting that mends it."""
     problem = (
         f"The masks hold {len(found)} values from 0 to {max(found)}, those between on edges alone: "
         "one class with soft edges"
     )
-    return problem, f"part them in the middle: '{_halves(max(found), names)}'"
+    return problem, f"part them in the middle: '{_halves(max(found), names, ignored)}'"
 
 
-def _halves(highest: int, names: Sequence[str] = ("background", "foreground")) -> str:
+def _halves(highest: int, names: Sequence[str] = BINARY, ignored: int | None = None) -> str:
     """The setting that parts values up to ``highest`` in the middle, into two classes."""
     full = 0xFF if highest <= 0xFF else LARGEST_VALUE
     middle = (full if highest >= (1 - END) * full else highest) // 2
+    if ignored is not None and highest < ignored <= full:
+        full = ignored - 1
     ranges = ([0, middle], [middle + 1, full])
     entries = [
         f"{{name:{_quoted(name)},value:[{low},{high}]}}"

@@ -191,7 +191,7 @@ def checked_classes(
     if plan is None or (in_colors and not plan.labels.painted):
         return evident_classes(total, in_colors, ignore, lossy, _only_in(values, pairs), solid)
     kept = {value: count for value, count in total.items() if value != plan.labels.ignore}
-    soft = not in_colors and has_soft_edges(kept, solid)
+    soft, names = not in_colors and has_soft_edges(kept, solid), [c.name for c in plan.classes]
     if plan.labels.instances:
         if lossy:
             raise UserError(
@@ -199,7 +199,7 @@ def checked_classes(
                 "save object numbers as 16 bit PNG or TIFF",
             )
         if soft:
-            problem, mend = told_of_soft_edges(kept, [c.name for c in plan.classes])
+            problem, mend = told_of_soft_edges(kept, names, plan.labels.ignore)
             raise UserError(f"{problem}, no object numbers", f"leave out dataset.mask, {mend}")
         if not set(kept) - {0}:
             raise UserError("The masks hold no object number above 0", "check dataset.masks")
@@ -216,7 +216,7 @@ def checked_classes(
     if faults:
         mend = f"give each value a class: '{extended_example(plan, total)}'"
         if soft and len(plan.classes) == 2:
-            raise UserError(*told_of_soft_edges(kept, [c.name for c in plan.classes]))
+            raise UserError(*told_of_soft_edges(kept, names, plan.labels.ignore))
         if len(total) > MOST_CLASSES:
             mend = f"if these are object numbers, dataset.mask=instances, else {mend}"
         if lossy and in_colors:
