@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medt.data.classes import (
     MOST_CLASSES,
@@ -91,12 +92,7 @@ def inspect(
             image = read_samples(image_path, page).opaque()
             if not painted and kind == "classes":
                 palette = read_palette(mask_path, page)
-            if painted:
-                mask, in_colors = read_colors(mask_path, page), True
-            elif kind == "alpha":
-                mask, in_colors = read_alpha(mask_path, page), False
-            else:
-                mask, in_colors = read_values(mask_path, page)
+            mask, in_colors = _read_mask(mask_path, painted, kind, page)
             hidden = _alpha_values(mask_path, page) if np.all(mask == mask[0, 0]) else set()
         except UserError as error:
             return error
@@ -133,6 +129,13 @@ def inspect(
         )
     _tell_of_orientation(pairs)
     return {name: result for name, result in results.items() if isinstance(result, Inspected)}
+
+
+def _read_mask(path: Path, painted: bool, kind: str, page: int | None) -> tuple[NDArray[Any], bool]:
+    """Its values, and whether they are colours."""
+    if painted:
+        return read_colors(path, page), True
+    return (read_alpha(path, page), False) if kind == "alpha" else read_values(path, page)
 
 
 def _alpha_values(path: Path, page: int | None) -> set[int]:
