@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 END = 1 / 8  # of the range of values: what is this near to 0 or the highest counts as that
+LEAST_HIGHEST = 32  # what is below may be the classes of thin lines
 FEWEST_BETWEEN = 3  # values; fewer may be classes
 FEWEST_SHADES = 9  # other than 0 and the highest, where none is between: JPEG leaves those
 MOST_SOLID = 0.02  # of the pixels between, or of all shades, inside an area of their value
@@ -35,7 +36,7 @@ def has_soft_edges(found: Mapping[int, int], solid: Mapping[int, int]) -> bool:
         found: mask value -> pixels, over all masks.
         solid: the same of ``solid_pixels``.
     """
-    if not found or min(found) != 0 or max(found) > 0xFFFF:
+    if not found or min(found) != 0 or not LEAST_HIGHEST <= max(found) <= 0xFFFF:
         return False
     between = _between(found)
     shades = sorted(found)[1:-1]

@@ -97,6 +97,15 @@ def test_further_classes_are_none_with_soft_edges_or_without() -> None:
     assert not has_areas_between(*counted([blurred(i) for i in range(9)]))
 
 
+def test_thin_lines_of_several_classes_are_none() -> None:
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    for i in range(12):
+        cv2.line(mask, (0, 8 * i), (SIZE, 8 * i + 3), 1 + i % 4, 1)
+    found, solid = counted([mask])
+    assert set(solid) == {0}
+    assert not has_soft_edges(found, solid)
+
+
 def test_an_unlabelled_border_is_none() -> None:
     mask = binary(0) // 255
     border = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
