@@ -22,6 +22,7 @@ from medt.errors import UserError
 from medt.files import atomic_write, read_tensors
 from medt.models.sizes import as_size
 from medt.plain import check_plain
+from medt.runs_below import BEST, told_of_folder
 from medt.signatures import check_arguments, shortened
 from medt.text import is_name
 
@@ -176,19 +177,25 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
             raise OSError("most likely the disk is full") from error
 
 
-def load_checkpoint(path: str | Path, allow: str | Sequence[str] = ()) -> Checkpoint:
+def load_checkpoint(
+    path: str | Path, allow: str | Sequence[str] = (), key: str = "checkpoint"
+) -> Checkpoint:
     """Read a checkpoint; nothing in the file is executed.
 
     Args:
         path: a file written by `save_checkpoint`, or a run folder, which stands for its best.pt.
         allow: full names of classes outside `medt.models` that the file may build.
+        key: of the setting that names the path, for an error.
 
     Raises:
-        UserError: the file is missing, damaged, or no checkpoint of ours.
+        UserError: the file is missing, damaged, or no checkpoint of ours; the path is a folder of
+            runs, some of which are named.
     """
     path = Path(path)
-    if (path / "checkpoints" / "best.pt").is_file():
-        path = path / "checkpoints" / "best.pt"
+    if (path / BEST).is_file():
+        path = path / BEST
+    elif path.is_dir():
+        raise UserError(*told_of_folder(path, key))
     content = read_tensors(path, "checkpoint of medt")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(
@@ -300,28 +307,3 @@ def check_finite_weights(weights: Mapping[str, Tensor], file: str) -> None:
             f"{file}: its weights {name} hold {fault}",
             "its training diverged, or the file is damaged: take another checkpoint",
         )
-
-
-def load_weights(model: nn.Module, path: Path) -> list[str]:
-    """Start `model` from a checkpoint's weights; a class head of other shape keeps its own.
-
-    Returns:
-        The names of the parameters that were left as they were, all of them in the last layer.
-
-    Raises:
-        UserError: anything but the last layer differs.
-    """
-    weights = load_checkpoint(path).weights
-    own = model.state_dict()
-    head = list(own)[-1].rpartition(".")[0] + "."
-    missing = sorted(own.keys() ^ weights.keys())
-    differing = [n for n in own if n in weights and own[n].shape != weights[n].shape]
-    wrong = missing + [name for name in differing if not name.startswith(head)]
-    if wrong:
-        raise UserError(
-            f"the weights of {path} do not fit this network: {', '.join(wrong[:5])}"
-            + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""),
-            "use the same model, width, depths and image size",
-        )
-    model.load_state_dict({**weights, **{name: own[name] for name in differing}})
-    return differing

@@ -22,6 +22,8 @@ Picture = NDArray[np.uint8]
 IGNORED = 255
 IGNORED_COLOR = (128, 128, 128)
 TRUTH_COLOR = (255, 255, 255)
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of RGB, as ITU-R BT.601 weights it
+MIDDLE = 128  # of it; what is darker has more contrast with white
 PAGE_COLOR = (255, 255, 255)
 TEXT_COLOR = (30, 30, 30)
 # Of an error map; told apart with any colour vision.
@@ -270,14 +272,36 @@ def _greyed(picture: Picture, mask: NDArray[Any]) -> Picture:
 def _draw_outline(
     picture: Picture, mask: NDArray[Any], painted: Picture, thickness: int
 ) -> Picture:
-    """Lines in the colours of ``painted``, with a darkened rim outside: visible on any ground."""
+    """Lines in the colours of ``painted``, with a rim beside them: visible on any ground.
+
+    The rim is white beside a dark line and black beside a bright one.
+    """
     line = outline(mask, thickness)
-    near: NDArray[Any] = cv2.dilate(line.astype(np.uint8), np.ones((3, 3), np.uint8))
-    rim = (near > 0) & (mask == 0)
+    bright = np.zeros_like(line)
+    bright[line] = painted[line] @ LUMINANCE >= MIDDLE
     result: Picture = picture.copy()
-    result[rim] = picture[rim] // 2
+    for tone, lines in ((255, line & ~bright), (0, line & bright)):
+        result[_rim(lines, line, mask, thickness)] = tone
     result[line] = painted[line]
     return result
+
+
+def _rim(
+    lines: NDArray[np.bool_], every: NDArray[np.bool_], mask: NDArray[Any], thickness: int
+) -> NDArray[np.bool_]:
+    """Outside of the regions of some of the lines; inside where they touch others."""
+    width = max(1, thickness // 2)
+    free = (mask == 0) | (mask == IGNORED)
+    outer = _grown(lines, width) & free
+    bare = lines & ~_grown(outer, thickness)
+    rim: NDArray[np.bool_] = outer | (_grown(bare, width) & ~every & ~free)
+    return rim
+
+
+def _grown(area: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    kernel = np.ones((2 * by + 1,) * 2, np.uint8)
+    grown: NDArray[np.bool_] = cv2.dilate(area.astype(np.uint8), kernel) > 0
+    return grown
 
 
 def _page(picture: Picture, height: int, width: int) -> Picture:

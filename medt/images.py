@@ -73,6 +73,10 @@ class Samples(NamedTuple):
             return self.pixels
         return np.ascontiguousarray(np.delete(self.pixels, self.alpha, axis=2))
 
+    def transparency(self) -> NDArray[Any] | None:
+        """The first alpha channel, (H, W); None without one."""
+        return np.ascontiguousarray(self.pixels[..., self.alpha[0]]) if self.alpha else None
+
 
 def read_image(path: str | Path, page: int | None = None) -> NDArray[Any]:
     """Decode an image file without changing its values.
@@ -118,17 +122,31 @@ def read_colors(path: str | Path, page: int | None = None) -> NDArray[np.int64]:
         UserError: as ``read_image``; also for files with more than 8 bits a channel, or channels
             that are no colours.
     """
-    pixels = read_samples(path, page).opaque()
+    name = f"Mask {path}"
+    pixels = decode_samples(read_bytes(path), name, page).opaque()
     if pixels.dtype != np.uint8:
         raise UserError(
-            f"Mask {path} has type {pixels.dtype}", "colours have 8 bits a channel: save it as RGB"
+            f"{name} has type {pixels.dtype}", "colours have 8 bits a channel: save it as RGB"
         )
     planes = pixels[..., None] if pixels.ndim == 2 else pixels
     if planes.shape[2] not in (1, 3):
-        raise _no_mask(path, planes.shape[2])
+        raise _no_mask(name, planes.shape[2])
     red, green, blue = np.broadcast_to(planes, (*planes.shape[:2], 3)).astype(np.int64).T
     packed: NDArray[np.int64] = (red << 16 | green << 8 | blue).T
     return packed
+
+
+def read_alpha(path: str | Path, page: int | None = None) -> NDArray[Any]:
+    """Decode a mask whose numbers are its transparency: (H, W), an integer type.
+
+    Raises:
+        UserError: as ``read_image``; also for files without an alpha channel of whole numbers.
+    """
+    name = f"Mask {path}"
+    alpha = decode_samples(read_bytes(path), name, page).transparency()
+    if alpha is None or alpha.dtype.kind not in "iu":
+        raise UserError(f"{name} has no alpha channel", "leave out dataset.mask=alpha")
+    return alpha
 
 
 def read_values(path: str | Path, page: int | None = None) -> tuple[NDArray[Any], bool]:
@@ -153,7 +171,7 @@ def read_palette(path: str | Path, page: int | None = None) -> dict[int, int]:
     Raises:
         UserError: as ``read_image``.
     """
-    data, frame = _chosen(read_bytes(path), str(path), page)
+    data, frame = _chosen(read_bytes(path), f"Mask {path}", page)
     return palette_colors(data, frame or 0)
 
 
@@ -179,6 +197,7 @@ def decode_samples(data: bytes, name: str, page: int | None = None) -> Samples:
 
 def decode_mask(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
     """``read_mask`` for the content of a file; arguments as those of ``decode_image``."""
+    name = f"Mask {name}"  # in every error of it
     mask = decode_samples(data, name, page).opaque()
     if mask.ndim == 3:
         data, frame = _chosen(data, name, page)
@@ -188,7 +207,7 @@ def decode_mask(data: bytes, name: str, page: int | None = None) -> NDArray[Any]
         whole = np.nan_to_num(mask, nan=0.5, posinf=0.5, neginf=0.5)
         if np.any(whole != np.rint(whole)):
             raise UserError(
-                f"Mask {name} holds fractional numbers", "save class numbers as an 8 or 16 bit PNG"
+                f"{name} holds fractional numbers", "save class numbers as an 8 or 16 bit PNG"
             )
         mask = mask.astype(np.int64)
     return mask
@@ -238,8 +257,8 @@ def _chosen(data: bytes, name: str, page: int | None) -> tuple[bytes, int | None
     places = _pages(data, name)
     if len(places) > 1 and (page is None or not 0 <= page < len(places)):
         raise UserError(
-            f"{name} is a stack of {len(places)} images",
-            f"choose one with dataset.page=0 to {len(places) - 1}, or save one image per file",
+            f"{name} is a stack of {len(places)} pages",
+            f"choose one with dataset.page=0 to {len(places) - 1}, or save one page per file",
         )
     place = places[page or 0 if len(places) > 1 else 0]
     if data[:4] in tiff.STARTS:
@@ -255,7 +274,7 @@ def _pages(data: bytes, name: str) -> list[int]:
     header = _header(data, name)
     if header.frames > MOST_FRAMES:
         raise UserError(
-            f"{name} has more than {MOST_FRAMES:,} images", "save those that count on their own"
+            f"{name} has more than {MOST_FRAMES:,} pages", "save those that count on their own"
         )
     if header.frames == 1:
         return [0]
@@ -289,9 +308,7 @@ def _checked_header(data: bytes, name: str, frame: int) -> Header:
         header = _header(data, name)
     _check_size(header, name, max(header.passes, 1 + frame))  # on all frames before it
     if header.depth != 1:
-        raise UserError(
-            f"{name} is a volume of {header.depth} slices", "save each slice as an image"
-        )
+        raise UserError(f"{name} is a volume of {header.depth} slices", "save each slice as a file")
     return header
 
 
@@ -347,7 +364,7 @@ def _frame(data: bytes, name: str, number: int) -> NDArray[np.uint8]:
 
 def _undecodable(name: str) -> UserError:
     return UserError(
-        f"{name} cannot be decoded as an image",
+        f"{name} cannot be decoded",
         "it is damaged, truncated or of another format: copy it again or convert it to PNG",
     )
 
@@ -363,9 +380,9 @@ def _check_end(data: bytes, name: str) -> None:
         raise _undecodable(name)
 
 
-def _no_mask(name: str | Path, channels: int) -> UserError:
+def _no_mask(name: str, channels: int) -> UserError:
     return UserError(
-        f"Mask {name} has {channels} channels",
+        f"{name} has {channels} channels",
         "a mask is one plane of class numbers, or RGB: save it as PNG",
     )
 
@@ -375,7 +392,7 @@ def _grey_plane(mask: NDArray[Any], name: str) -> NDArray[Any]:
         if mask.shape[2] != 3:
             raise _no_mask(name, mask.shape[2])
         raise PaintedMaskError(
-            f"Mask {name} is painted in colours",
+            f"{name} is painted in colours",
             "give each class its colour: 'dataset.classes=[{name:background,color:[0,0,0]},...]'",
         )
     return np.ascontiguousarray(mask[..., 0])

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -24,6 +24,7 @@ LONGEST_TEXT = 100_000  # characters of one value
 LONGEST_NUMBER = 40  # characters
 LARGEST_YAML = 2**23  # bytes; some ten seconds of reading
 LARGEST_TEXT = 2**25
+SEPARATORS = ",;\t"
 _Number = TypeVar("_Number", int, float)
 DAMAGED = "copy it again, or take another"
 
@@ -78,8 +79,10 @@ def read_yaml(path: str | Path, most: int = LARGEST_YAML) -> Any:
     return value
 
 
-def read_table(path: str | Path, columns: Iterable[str]) -> list[dict[str, str]]:
+def read_table(path: str | Path, columns: Collection[str]) -> list[dict[str, str]]:
     """Read a CSV file with a line of column names; blank lines are passed over.
+
+    Columns are parted by commas or, as spreadsheets do in many languages, by semicolons or tabs.
 
     Args:
         path: the file.
@@ -92,7 +95,7 @@ def read_table(path: str | Path, columns: Iterable[str]) -> list[dict[str, str]]
     text = read_text(path)
     rows = []
     try:
-        reader = csv.reader(io.StringIO(text, newline=""))
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text, columns))
         names = next(reader, [])
         missing = [column for column in columns if column not in names]
         if missing or len(set(names)) != len(names):
@@ -111,6 +114,15 @@ def read_table(path: str | Path, columns: Iterable[str]) -> list[dict[str, str]]
     except csv.Error as error:
         raise UserError(f"{path} is damaged: {_said(error)}", DAMAGED) from error
     return rows
+
+
+def _separator(text: str, columns: Collection[str]) -> str:
+    """What parts the line of names into one with these columns; a comma where nothing does."""
+    line = [text.partition("\n")[0].rstrip("\r")]
+    for separator in SEPARATORS:
+        if set(columns) <= set(next(csv.reader(line, delimiter=separator), [])):
+            return separator
+    return ","
 
 
 def check_plain(value: Any, name: str, allowed: Callable[[Any], bool] = lambda _: False) -> None:

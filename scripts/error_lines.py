@@ -36,6 +36,18 @@ KINDS = "lists are key=[a,b], nothing is key=null, see --help"
 LONGEST = 1000  # characters of a line; what a file holds may be in it
 MOST_CAUSES = 20
 LARGEST = sys.float_info.max
+# What options are called elsewhere, without case and signs; "pp" stands for "++".
+OTHER_NAMES = {
+    "unetpp": "unet_plus_plus",
+    "nestedunet": "unet_plus_plus",
+    "attunet": "attention_unet",
+    "medicaltransformer": "medt",
+    "bce": "cross_entropy",
+    "ce": "cross_entropy",
+    "bcedice": "dice_ce",
+    "dicebce": "dice_ce",
+    "poly": "polynomial",
+}
 MOST_NAMES = 30  # of longer lists a hint shows the parts before the dot
 
 
@@ -243,7 +255,12 @@ def _nearest(name: str, known: Sequence[str], others: Sequence[str] = ()) -> str
         known: what could stand in its place.
         others: what stands elsewhere, of which only those count whose last part is the same.
     """
-    similar = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    meant = [one for one in known if _bare(one) == _bare(OTHER_NAMES.get(_bare(name), name))]
+    if len(meant) == 1:
+        return f"did you mean {meant[0]}?"
+    written = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), written, n=3, cutoff=0.5)
+    similar = [written[one] for one in close]
     leaf = name.rpartition(".")[2]
     same = (key for key in (*known, *others) if key.rpartition(".")[2] == leaf)
     similar += [key for key in same if key not in similar]
@@ -252,6 +269,11 @@ def _nearest(name: str, known: Sequence[str], others: Sequence[str] = ()) -> str
     if len(known) > MOST_NAMES:
         known = list({key.partition(".")[0] for key in known})
     return f"choose one of {', '.join(sorted(known))}"
+
+
+def _bare(name: str) -> str:
+    """A name without case and signs."""
+    return re.sub(r"[^a-z0-9.]", "", name.lower().replace("+", "p"))
 
 
 @cache

@@ -304,15 +304,17 @@ def new_network(config: dict[str, Any], allow: Sequence[str]) -> tuple[nn.Module
     """The network that a resolved config describes, and what of it does not start from weights."""
     import torch
 
-    from medt.checkpoint import build_model, load_weights, model_spec
+    from medt.checkpoint import build_model, model_spec
     from medt.models.baselines import load_encoder
+    from medt.weights import load_weights
 
     torch.manual_seed(config["seed"])
-    model = build_model(model_spec(config["model"]), allow)
+    spec = model_spec(config["model"])
+    model = build_model(spec, allow)
     if encoder_weights := config["model"].get("encoder_weights"):
         load_encoder(model, Path(encoder_weights))
     weights = config["model"]["weights"]
-    return model, load_weights(model, Path(weights)) if weights else []
+    return model, load_weights(model, Path(weights), spec) if weights else []
 
 
 def network_of(checkpoint: Checkpoint, config: dict[str, Any], run_folder: RunFolder) -> nn.Module:

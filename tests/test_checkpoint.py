@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import medt
-from medt.checkpoint import Checkpoint, build_model, load_checkpoint, load_weights, save_checkpoint
+from medt.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from medt.errors import UserError
 from medt.models import AxialUNet
+from medt.weights import load_weights
 
 ARGUMENTS = {"channels": 1, "classes": 3, "image_size": 32, "depths": [1, 1]}
 
@@ -116,8 +118,20 @@ def test_a_model_that_cannot_be_built_says_why(spec: dict[str, object], message:
 
 def test_weights_may_differ_in_the_class_head_only(model: AxialUNet, tmp_path: Path) -> None:
     save_checkpoint(checkpoint(model), tmp_path / "best.pt")
+    spec = {"_target_": "medt.models.AxialUNet", **ARGUMENTS}
     other = AxialUNet(**{**ARGUMENTS, "classes": 5})
-    assert load_weights(other, tmp_path / "best.pt") == ["head.weight", "head.bias"]
+    assert load_weights(other, tmp_path / "best.pt", {**spec, "classes": 5}) == [
+        "head.weight",
+        "head.bias",
+    ]
     torch.testing.assert_close(other.branch.stem.conv1.weight, model.branch.stem.conv1.weight)
     with pytest.raises(UserError, match=r"do not fit this network: branch.stem.conv1.weight"):
-        load_weights(AxialUNet(**{**ARGUMENTS, "channels": 3}), tmp_path / "best.pt")
+        load_weights(AxialUNet(**{**ARGUMENTS, "channels": 3}), tmp_path / "best.pt", spec)
+    with pytest.raises(UserError, match=r"with channels=1, this one has channels=3 \(give data"):
+        load_weights(
+            AxialUNet(**{**ARGUMENTS, "channels": 3}),
+            tmp_path / "best.pt",
+            {**spec, "channels": 3},
+        )
+    with pytest.raises(UserError, match=r"another network, medt\.models\.AxialUNet"):
+        load_weights(nn.Linear(1, 1), tmp_path / "best.pt", {"_target_": "torch.nn.Linear"})

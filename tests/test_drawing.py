@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from medt.drawing import contact_sheet, displayable, fill, outline, overlay, panel
+from medt.data.layout import default_classes
+from medt.drawing import contact_sheet, displayable, fill, outline, outlined, overlay, panel
 
 COLORS = [(0, 0, 0), (200, 40, 0), (0, 0, 220)]
 
@@ -93,7 +97,7 @@ class TestOverlay:
         far = np.ones((12, 12), bool)
         far[2:10, 2:10] = False
         np.testing.assert_array_equal(drawn[far], image[far])
-        np.testing.assert_array_equal(drawn[2, 3:9], image[2, 3:9] // 2)
+        assert np.all(drawn[2, 3:9] == 255)
 
     def test_greys_what_is_ignored_and_draws_no_line_around_it(self):
         image = np.full((12, 12, 3), (100, 20, 240), np.uint8)
@@ -113,6 +117,70 @@ class TestOverlay:
     def test_refuses_a_mask_of_another_size(self):
         with pytest.raises(ValueError, match="its mask"):
             overlay(np.zeros((4, 4, 3), np.uint8), square(), COLORS)
+
+
+GROUNDS = {
+    "black": np.zeros((64, 64, 3), np.uint8),
+    "white": np.full((64, 64, 3), 255, np.uint8),
+    "grey": np.full((64, 64, 3), 128, np.uint8),
+    "green": np.full((64, 64, 3), (0, 158, 115), np.uint8),
+    "ultrasound": np.random.default_rng(0).gamma(0.8, 30, (64, 64, 1)).clip(0, 255),
+    "noise": np.random.default_rng(1).integers(0, 256, (64, 64, 3)),
+}
+PALETTE = [c.color for c in default_classes([str(i) for i in range(9)])]
+
+
+def luminance(picture):
+    return picture @ np.array([0.299, 0.587, 0.114])
+
+
+def least_contrast(drawn, line, reach):
+    """The least range of luminance around a pixel of the line; 0..255."""
+    shades, kernel = luminance(drawn), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    return (cv2.dilate(shades, kernel) - cv2.erode(shades, kernel))[line].min()
+
+
+class TestContrastOfOutlines:
+    @pytest.mark.parametrize("ground", GROUNDS.values(), ids=GROUNDS)
+    @pytest.mark.parametrize("number", range(1, 9))
+    @pytest.mark.parametrize("thickness", [1, 2, 5])
+    def test_is_there_in_every_colour_on_any_ground(self, ground, number, thickness):
+        image = np.broadcast_to(ground, (64, 64, 3)).astype(np.uint8)
+        mask = np.zeros((64, 64), np.uint8)
+        cv2.ellipse(mask, (32, 30), (20, 14), 30, 0, 360, number, -1)
+        drawn = outlined(image, mask, PALETTE, height=64, thickness=thickness)
+        line = outline(mask, thickness)
+        assert np.all(drawn[line] == PALETTE[number])
+        assert least_contrast(drawn, line, thickness) >= 90
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=3, max_size=3),
+        st.integers(0, 1000),
+        st.integers(1, 3),
+    )
+    def test_is_there_for_colours_and_grounds_of_any_kind(self, colors, seed, thickness):
+        rng = np.random.default_rng(seed)
+        image = np.broadcast_to(rng.integers(0, 256, 3), (64, 64, 3)).astype(np.uint8)
+        mask = np.zeros((64, 64), np.uint8)
+        for number in (1, 2):
+            x, y = (int(n) for n in rng.integers(16, 48, 2))
+            cv2.circle(mask, (x, y), 13, number, -1)
+        drawn = outlined(image, mask, colors, height=64, thickness=thickness)
+        assert least_contrast(drawn, outline(mask, thickness), 2 * thickness) >= 120
+
+    def test_is_there_where_classes_touch(self):
+        mask = np.ones((30, 30), np.uint8)
+        mask[:, 15:] = 2
+        drawn = outlined(np.zeros((30, 30, 3), np.uint8), mask, [(0, 0, 0)] * 3, 30, 1)
+        assert np.all(drawn[:, [13, 16]] == 255)
+        assert np.all(drawn[:, [14, 15]] == 0)
+        assert np.all(drawn[:, :13] == 0)
+
+    def test_leaves_the_inside_alone_where_there_is_room_outside(self):
+        image = np.full((12, 12, 3), 100, np.uint8)
+        drawn = outlined(image, square(), COLORS, height=12, thickness=1)
+        assert np.all(drawn[4:8, 4:8] == 100)
 
 
 class TestPanel:

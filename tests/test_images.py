@@ -113,7 +113,7 @@ def test_something_else_than_an_image_is_refused() -> None:
 
 def test_a_stack_is_refused(tmp_path: Path) -> None:
     cv2.imwritemulti(str(tmp_path / "stack.tif"), [IDS, IDS, IDS])
-    with pytest.raises(UserError, match=r"stack\.tif is a stack of 3 images"):
+    with pytest.raises(UserError, match=r"stack\.tif is a stack of 3 pages"):
         read_image(tmp_path / "stack.tif")
 
 
@@ -179,7 +179,7 @@ def test_a_page_of_a_stack_is_chosen(tmp_path: Path, extension: str) -> None:
     for number in range(3):
         assert set(read_mask(tmp_path / f"s{extension}", number).ravel()) == {50 * number}
     for wrong in (None, 3, -1):
-        with pytest.raises(UserError, match=r"stack of 3 images .*dataset\.page=0 to 2"):
+        with pytest.raises(UserError, match=r"stack of 3 pages .*dataset\.page=0 to 2"):
             read_image(tmp_path / f"s{extension}", wrong)
 
 

@@ -115,7 +115,8 @@ class FolderConfig(DatasetConfig):
         classes: names in the order of the mask's values 0, 1, ..., or {name, value} or
             {name, color} each; null works where masks have one value beside 0.
         ignore: the mask value, or colour, to be left out of loss and scores.
-        mask: classes, or instances where the values are object numbers.
+        mask: classes, instances where the values are object numbers, or alpha where the alpha
+            channel holds the values.
         mask_suffix: of every mask's name, such as _mask; null knows the usual ones.
         splits_file: case,group,split; null keeps it beside the image folder.
         seed: of the 70/15/15 splits.

@@ -94,7 +94,7 @@ CHOICES = {
     "dataset.normalize": (
         *("unit", "imagenet", "dataset", "percentile", "percentile_dataset", "zscore"),
     ),
-    "dataset.mask": ("classes", "instances"),
+    "dataset.mask": ("classes", "instances", "alpha"),
 }
 
 

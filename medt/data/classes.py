@@ -9,11 +9,13 @@ from typing import Any
 
 from medt.data.labels import Labels
 from medt.data.layout import SegmentationClass, check_classes, default_classes
+from medt.data.soft_edges import END, has_areas_between, has_soft_edges
 from medt.errors import UserError
 
 LARGEST_VALUE = 0xFFFF
 MOST_ENTRIES = 250  # of a setting to paste
 MOST_CLASSES = 8  # more values are rather object numbers
+BINARY = ("background", "foreground")
 HEX_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 ClassList = Sequence[str | Mapping[str, Any]]
 
@@ -107,6 +109,7 @@ def evident_classes(
     ignore: Any = None,
     lossy: bool = False,
     only_in: Mapping[int, str] | None = None,
+    solid: Mapping[int, int] = {},
 ) -> Classes:
     """Background and foreground, where masks hold 0 and one other value.
 
@@ -116,6 +119,7 @@ def evident_classes(
         ignore: as in ``given_classes``.
         lossy: whether masks are stored as JPEG, which scatters values.
         only_in: value -> the mask file that alone holds it, for the error.
+        solid: value -> its pixels inside areas, see ``medt.data.soft_edges.solid_pixels``.
 
     Raises:
         UserError: which class is which is not evident; with the values found and a config to paste.
@@ -125,7 +129,7 @@ def evident_classes(
     counted = {value: count for value, count in found.items() if value != ignored}
     foreground = [value for value in counted if value > 0]
     if not painted and set(counted) == {0, *foreground} and len(foreground) == 1:
-        classes = default_classes(["background", "foreground"])
+        classes = default_classes(BINARY)
         return Classes(classes, replace(labels, values={0: 0, foreground[0]: 1}))
     what = "colour" if painted else "value"
     if len(counted) < 2:
@@ -134,6 +138,8 @@ def evident_classes(
             "apart",
             "check that these are the masks",
         )
+    if not painted and has_soft_edges(counted, solid):
+        raise UserError(*told_of_soft_edges(counted, BINARY, ignored))
     total = sum(counted.values())
     rare = {v: f" only in {name}" for v, name in (only_in or {}).items()}
     shown = [
@@ -141,17 +147,27 @@ def evident_classes(
         for v in sorted(counted)[:20]
     ]
     more = f", ... ({len(counted)} different)" if len(counted) > 20 else ""
-    ranges = "[{name:background,value:[0,127]},{name:foreground,value:[128,255]}]"
-    example = ranges if lossy and not painted and len(counted) > 2 else _example(counted, painted)
-    hint = f"name the classes, background first, e.g. 'dataset.classes={example}'"
-    if len(counted) > MOST_CLASSES and not painted and not lossy:
-        hint = f"if these are object numbers: dataset.mask=instances; else {hint}"
-    if lossy and painted:
-        hint = "JPEG changes colours: save the masks as PNG, then give each class its colour"
     raise UserError(
         f"The masks hold the {what}s {', '.join(shown)}{more}: which class is which is not evident",
-        hint,
+        _naming(counted, painted, lossy, solid),
     )
+
+
+def _naming(
+    counted: Mapping[int, int], painted: bool, lossy: bool, solid: Mapping[int, int]
+) -> str:
+    """How to say which class is which."""
+    if lossy and painted:
+        return "JPEG changes colours: save the masks as PNG, then give each class its colour"
+    if lossy and has_areas_between(counted, solid):
+        return "JPEG changes values: save the masks as PNG, or give each class a range of values"
+    example = f"dataset.classes={_example(counted, painted)}"
+    if lossy and len(counted) > 2:
+        example = _halves(max(counted))
+    hint = f"name the classes, background first, e.g. '{example}'"
+    if len(counted) > MOST_CLASSES and not painted and not lossy:
+        hint = f"if these are object numbers: dataset.mask=instances; else {hint}"
+    return hint
 
 
 def fitted_to(plan: Classes, found: Mapping[int, int]) -> Classes:
@@ -176,6 +192,31 @@ def extended_example(plan: Classes, found: Mapping[int, int]) -> str:
     ]
     others = sorted(set(found) - set(values) - {plan.labels.ignore})
     entries += [_entry(_name(v, painted), v, painted) for v in others[:MOST_ENTRIES]]
+    return f"dataset.classes=[{','.join(entries)}]"
+
+
+def told_of_soft_edges(
+    found: Mapping[int, int], names: Sequence[str] = BINARY, ignored: int | None = None
+) -> tuple[str, str]:
+    """What an error says of masks of one class with soft edges, and the setting that mends it."""
+    problem = (
+        f"The masks hold {len(found)} values from 0 to {max(found)}, those between on edges alone: "
+        "one class with soft edges"
+    )
+    return problem, f"part them in the middle: '{_halves(max(found), names, ignored)}'"
+
+
+def _halves(highest: int, names: Sequence[str] = BINARY, ignored: int | None = None) -> str:
+    """The setting that parts values up to ``highest`` in the middle, into two classes."""
+    full = 0xFF if highest <= 0xFF else LARGEST_VALUE
+    middle = (full if highest >= (1 - END) * full else highest) // 2
+    if ignored is not None and highest < ignored <= full:
+        full = ignored - 1
+    ranges = ([0, middle], [middle + 1, full])
+    entries = [
+        f"{{name:{_quoted(name)},value:[{low},{high}]}}"
+        for name, (low, high) in zip(names, ranges, strict=True)
+    ]
     return f"dataset.classes=[{','.join(entries)}]"
 
 

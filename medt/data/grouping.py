@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medt.data.layout import DatasetIndex, listed
-from medt.data.splits import SplitRow, check_groups, digest_of
+from medt.data.splits import SplitRow, check_groups, digest_of, lost_zeros
 from medt.errors import UserError
 from medt.plain import read_table
 from medt.text import from_csv_cell, is_name
@@ -47,7 +47,7 @@ def groups_by(rule: str, images: Mapping[str, Path]) -> dict[str, str]:
     """
     if table := TABLE.fullmatch(rule):
         found = _by_table(Path(table[1]), table[2])
-        source, hint = f"{table[1]}", "one row for each case"
+        source, hint = f"{table[1]}", lost_zeros(images, found) or "one row for each case"
     else:
         expression = _expression(rule)
         texts = {

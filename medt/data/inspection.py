@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medt.data.classes import (
     MOST_CLASSES,
@@ -20,11 +21,20 @@ from medt.data.classes import (
     evident_classes,
     extended_example,
     fitted_to,
+    told_of_soft_edges,
 )
 from medt.data.duplicates import Thumbnail, thumbnail
 from medt.data.layout import listed
+from medt.data.soft_edges import has_soft_edges, solid_pixels
 from medt.errors import UserError
-from medt.images import has_orientation, read_colors, read_palette, read_samples, read_values
+from medt.images import (
+    has_orientation,
+    read_alpha,
+    read_colors,
+    read_palette,
+    read_samples,
+    read_values,
+)
 
 log = logging.getLogger("medt")
 
@@ -39,14 +49,18 @@ class Inspected:
 
     Attributes:
         values: mask value -> pixels.
+        solid: the same of the pixels inside areas of their value; empty of colours.
         painted: whether the values are colours, 0xRRGGBB.
         colors: value -> the colour that the mask's palette gives to it; empty without a palette.
+        hidden: the values of the alpha channel of a mask that is otherwise of one value.
         thumbnail: of the image, if asked for.
     """
 
     values: Mapping[int, int]
+    solid: Mapping[int, int]
     painted: bool
     colors: Mapping[int, int]
+    hidden: frozenset[int]
     thumbnail: Thumbnail | None
 
     def by_color(self) -> dict[int, int]:
@@ -57,13 +71,13 @@ class Inspected:
 
 
 def inspect(
-    pairs: Pairs, painted: bool, instances: bool, page: int | None, small: bool
+    pairs: Pairs, painted: bool, kind: str, page: int | None, small: bool
 ) -> dict[str, Inspected]:
     """Read every pair, on all cores.
 
     Args:
         painted: whether masks are known to be painted in colours.
-        instances: whether their values are object numbers.
+        kind: what their values are, as ``dataset.mask`` says.
         page: which image of a stack, from 0.
         small: whether thumbnails of the images are made, too.
 
@@ -76,12 +90,10 @@ def inspect(
         palette: dict[int, int] = {}
         try:
             image = read_samples(image_path, page).opaque()
-            if not painted and not instances:
+            if not painted and kind == "classes":
                 palette = read_palette(mask_path, page)
-            if painted:
-                mask, in_colors = read_colors(mask_path, page), True
-            else:
-                mask, in_colors = read_values(mask_path, page)
+            mask, in_colors = _read_mask(mask_path, painted, kind, page)
+            hidden = _alpha_values(mask_path, page) if np.all(mask == mask[0, 0]) else set()
         except UserError as error:
             return error
         if image.shape[:2] != mask.shape:
@@ -91,15 +103,18 @@ def inspect(
                 f"{image_path.name} is {w} x {h}, its mask {mask_w} x {mask_h} pixels{turned}"
             )
         values, counts = np.unique(mask, return_counts=True)
-        if len(values) > MOST_VALUES and not instances:
+        counted = dict(zip(values.tolist(), counts.tolist(), strict=True))
+        solid = {} if in_colors else solid_pixels(mask)
+        soft = not in_colors and has_soft_edges(counted, solid)
+        if len(values) > MOST_VALUES and kind != "instances" and not soft:
             return UserError(
                 f"{mask_path.name} holds {len(values)} different values, more than classes can be",
                 "check that these are the masks; dataset.mask=instances is for object numbers, and "
                 "JPEG changes colours: save painted masks as PNG",
             )
-        counted = dict(zip(values.tolist(), counts.tolist(), strict=True))
         colors = {v: palette[v] for v in counted if v in palette}
-        return Inspected(counted, in_colors, colors, thumbnail(image) if small else None)
+        shown = thumbnail(image) if small else None
+        return Inspected(counted, solid, in_colors, colors, frozenset(hidden), shown)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = dict(zip(pairs, pool.map(examine, pairs), strict=True))
@@ -114,6 +129,20 @@ def inspect(
         )
     _tell_of_orientation(pairs)
     return {name: result for name, result in results.items() if isinstance(result, Inspected)}
+
+
+def _read_mask(path: Path, painted: bool, kind: str, page: int | None) -> tuple[NDArray[Any], bool]:
+    """Its values, and whether they are colours."""
+    if painted:
+        return read_colors(path, page), True
+    return (read_alpha(path, page), False) if kind == "alpha" else read_values(path, page)
+
+
+def _alpha_values(path: Path, page: int | None) -> set[int]:
+    alpha = read_samples(path, page).transparency()
+    return (
+        set() if alpha is None or alpha.dtype.kind not in "iu" else set(np.unique(alpha).tolist())
+    )
 
 
 def _tell_of_orientation(pairs: Pairs) -> None:
@@ -152,16 +181,30 @@ def checked_classes(
     total: Counter[int] = Counter()
     for counted in values.values():
         total.update(counted)
+    hidden = {value for found in inspected.values() for value in found.hidden}
+    if len(total) == 1 < len(hidden):
+        raise UserError(
+            f"The masks hold one value alone, and their alpha channel {len(hidden)} different ones",
+            "to take those: dataset.mask=alpha",
+        )
+    solid: Counter[int] = Counter()
+    for found in inspected.values():
+        solid.update(found.solid)
     lossy = any(mask.suffix.lower() in (".jpg", ".jpeg") for _, mask in pairs.values())
     if plan is None or (in_colors and not plan.labels.painted):
-        return evident_classes(total, in_colors, ignore, lossy, _only_in(values, pairs))
+        return evident_classes(total, in_colors, ignore, lossy, _only_in(values, pairs), solid)
+    kept = {value: count for value, count in total.items() if value != plan.labels.ignore}
+    soft, names = not in_colors and has_soft_edges(kept, solid), [c.name for c in plan.classes]
     if plan.labels.instances:
         if lossy:
             raise UserError(
                 "dataset.mask=instances, but masks are stored as JPEG, which changes numbers",
                 "save object numbers as 16 bit PNG or TIFF",
             )
-        if not set(total) - {0, plan.labels.ignore}:
+        if soft:
+            problem, mend = told_of_soft_edges(kept, names, plan.labels.ignore)
+            raise UserError(f"{problem}, no object numbers", f"leave out dataset.mask, {mend}")
+        if not set(kept) - {0}:
             raise UserError("The masks hold no object number above 0", "check dataset.masks")
         return plan
     plan = fitted_to(plan, total)
@@ -175,6 +218,8 @@ def checked_classes(
     ]
     if faults:
         mend = f"give each value a class: '{extended_example(plan, total)}'"
+        if soft and len(plan.classes) == 2:
+            raise UserError(*told_of_soft_edges(kept, names, plan.labels.ignore))
         if len(total) > MOST_CLASSES:
             mend = f"if these are object numbers, dataset.mask=instances, else {mend}"
         if lossy and in_colors:

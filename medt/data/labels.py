@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.errors import UserError
-from medt.images import read_colors, read_mask
+from medt.images import read_alpha, read_colors, read_mask
 from medt.metrics.pixel import IGNORE_INDEX
 
 
@@ -24,12 +24,14 @@ class Labels:
         ignore: the mask value that is neither trained on nor scored, or None.
         painted: whether masks are painted in colours; the values are then 0xRRGGBB.
         instances: whether the values are object numbers: 0 is class 0, all others class 1.
+        alpha: whether the values are those of the alpha channel.
     """
 
     values: Mapping[int, int] | None = None
     ignore: int | None = None
     painted: bool = False
     instances: bool = False
+    alpha: bool = False
 
     def read(self, path: str | Path, page: int | None = None) -> NDArray[np.uint8]:
         """The class ids in a mask file, (H, W) uint8; what is ignored is 255.
@@ -44,6 +46,8 @@ class Labels:
 
     def read_values(self, path: str | Path, page: int | None = None) -> NDArray[Any]:
         """The values in a mask file, (H, W) integers, before they become class ids."""
+        if self.alpha:
+            return read_alpha(path, page)
         return read_colors(path, page) if self.painted else read_mask(path, page)
 
     def class_ids(self, mask: NDArray[Any], name: str = "the mask") -> NDArray[np.uint8]:

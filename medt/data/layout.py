@@ -13,7 +13,7 @@ import yaml
 
 from medt.data.changes import FileFacts
 from medt.data.labels import IDS, Labels
-from medt.data.splits import SPLITS, check_groups, digest_of, read_splits
+from medt.data.splits import SPLITS, check_groups, digest_of, lost_zeros, read_splits
 from medt.errors import UserError
 from medt.files import list_images, natural_key, write_text
 from medt.links import check_link
@@ -338,7 +338,7 @@ def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex
     if faults:
         raise UserError(
             f"{splits_file} does not fit {root}: {listed(faults, limit=None)}",
-            f"correct the split file, or {again}",
+            lost_zeros(images, planned) or f"correct the split file, or {again}",
         )
     instances = _by_stem(root, "instances") if (root / "instances").is_dir() else {}
     cases = tuple(

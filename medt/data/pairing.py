@@ -53,14 +53,14 @@ def pair_files(
     """
     pattern = MASK_SUFFIX if suffix is None else re.compile(re.escape(suffix) + "$", re.IGNORECASE)
     if images.is_dir() and masks.is_dir() and images.samefile(masks):
-        every = _files(images)
+        every = _files(images, "images")
         mask_files = [path for path in every if _base(path, pattern) is not None]
         named = set(mask_files)
         image_files = [path for path in every if path not in named]
         _refuse_none(image_files, images, "images beside the masks")
         _refuse_none(mask_files, masks, f"masks among the images (named {_naming(suffix)})")
     else:
-        image_files, mask_files = _files(images), _files(masks)
+        image_files, mask_files = _files(images, "images"), _files(masks, "masks")
     faults: list[str] = []
     image_of: dict[str, Path] = {}
     for path in image_files:
@@ -108,7 +108,8 @@ def masks_by_image(
     return found
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path, kind: str) -> list[Path]:
+    """The files of a folder of "images" or "masks"."""
     files = list_images(folder)
     unnamed = [path.name for path in files if not is_name(path.name)]
     if unnamed:
@@ -126,10 +127,10 @@ def _files(folder: Path) -> list[Path]:
         if below:
             places = listed(str(path) for path in below)
             raise UserError(
-                f"No images in {folder} itself", f"they lie in {places}: give one of these"
+                f"No {kind} in {folder} itself", f"they lie in {places}: give one of these"
             )
         found = f"; convert the {', '.join(sorted(others))} files" if others else ""
-        raise UserError(f"No images in {folder}", f"PNG, JPEG, BMP, TIFF and GIF are read{found}")
+        raise UserError(f"No {kind} in {folder}", f"PNG, JPEG, BMP, TIFF and GIF are read{found}")
     return files
 
 

@@ -80,6 +80,32 @@ def read_splits(path: Path) -> list[SplitRow]:
     return list(rows.values())
 
 
+def lost_zeros(names: Iterable[str], rows: Iterable[str]) -> str:
+    """What to do where a spreadsheet took the zeros before numbers off the names in a split file.
+
+    Args:
+        names: of the images.
+        rows: the names in the file.
+
+    Returns:
+        A hint; empty where that did not happen, or not to every name that the images lack.
+    """
+    there = set(names)
+    strange = {row for row in rows if row not in there}
+    full: defaultdict[str, list[str]] = defaultdict(list)
+    for name in there:
+        full[name.lstrip("0") or "0"].append(name)
+    if not strange or any(len(full[row]) != 1 or not row.isdecimal() for row in strange):
+        return ""
+    example = min(strange, key=natural_key)
+    whole = full[example][0]
+    lengths = {len(full[row][0]) for row in strange}
+    mend = f"give its column case the number format {'0' * len(whole)}, and save it again"
+    if len(lengths) > 1:
+        mend = "write the names as the images have them"
+    return f"a spreadsheet wrote {example} for {whole}: {mend}"
+
+
 def write_splits(path: Path, rows: Iterable[SplitRow]) -> None:
     """Write a split file, ordered naturally by case; with the column fold where one is known."""
     ordered = sorted(rows, key=lambda row: natural_key(row.case))

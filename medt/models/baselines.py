@@ -136,6 +136,7 @@ def load_encoder(model: nn.Module, path: Path) -> None:
         raise UserError("this model has no encoder to load", "leave model.encoder_weights out")
     weights = read_state_dict(path)
     own = encoder.state_dict()
+    _check_channels(own, weights, path)
     wrong = [f"{name} is missing" for name in own if name not in weights]
     wrong += [
         f"{name} is {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
@@ -148,6 +149,20 @@ def load_encoder(model: nn.Module, path: Path) -> None:
             "use weights of the same encoder and number of image channels",
         )
     encoder.load_state_dict({name: weights[name] for name in own})
+
+
+def _check_channels(
+    own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor], path: Path
+) -> None:
+    """Raises UserError if the first convolutions take images of different channels."""
+    first = next((name for name, value in own.items() if value.ndim == 4), "")
+    if first in weights and weights[first].ndim == 4:
+        found, wanted = weights[first].shape[1], own[first].shape[1]
+        if found != wanted:
+            raise UserError(
+                f"{path} takes images of {found} channels, this network of {wanted}",
+                f"give dataset.channels={found}",
+            )
 
 
 def _fcn(channels: int, classes: int) -> nn.Module:

@@ -196,7 +196,7 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "masks ring": (encoded("masks/3.jpg", mask_of(255), ".jpg"), "which class is which"),
     # folders
     "no image": (removed("images/*"), "No images in"),
-    "no masks": (removed("masks/*"), "No images in"),
+    "no masks": (removed("masks/*"), "No masks in"),
     "images in folders below": (only_in_folders_below, "images/patient: give one of these"),
     "one image only": (
         removed("images/[1-9]*", "masks/[1-9]*", "*.csv"),

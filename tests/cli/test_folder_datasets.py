@@ -146,8 +146,8 @@ def test_a_stack_without_a_page_says_how_to_choose(refused, tmp_path: Path) -> N
         stacks(tmp_path, number, *case(number))
     command = [*SETTINGS, f"dataset.images={tmp_path}/images", f"dataset.masks={tmp_path}/masks"]
     command += [f"run_dir={tmp_path}/run"]
-    refused(train.main, command, "0.tif is a stack of 2 images", "dataset.page=0 to 1")
-    refused(train.main, [*command, "dataset.page=2"], "0.tif is a stack of 2 images")
+    refused(train.main, command, "0.tif is a stack of 2 pages", "dataset.page=0 to 1")
+    refused(train.main, [*command, "dataset.page=2"], "0.tif is a stack of 2 pages")
 
 
 def test_a_turned_image_whose_mask_is_not_is_explained(refused, tmp_path: Path) -> None:

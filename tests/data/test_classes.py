@@ -84,6 +84,23 @@ def test_colours_are_never_guessed_but_shown_with_a_config_to_paste() -> None:
         evident_classes(found, painted=True, lossy=True)
 
 
+def test_jpegs_of_several_classes_are_not_parted_in_two() -> None:
+    found = {0: 500, 3: 20, 126: 30, 128: 200, 131: 20, 255: 200}
+    solid = {0: 400, 128: 150, 255: 150}
+    with pytest.raises(UserError, match="save the masks as PNG, or give each class a range"):
+        evident_classes(found, painted=False, lossy=True, solid=solid)
+
+
+def test_soft_edges_leave_what_is_ignored_out() -> None:
+    found = {0: 500, 255: 40, 200: 200} | dict.fromkeys(range(30, 190, 5), 1)
+    with pytest.raises(UserError, match="soft edges") as caught:
+        evident_classes(found, painted=False, ignore=255, solid={0: 400, 200: 150})
+    setting = caught.value.hint.partition("'")[2].rstrip("'")
+    parsed = OverridesParser.create().parse_override(setting).value()
+    ids = given_classes(parsed, ignore=255).labels.class_ids(np.array([[0, 99, 101, 200, 255]]))
+    assert ids.tolist() == [[0, 0, 1, 1, 255]]
+
+
 def test_many_values_are_counted() -> None:
     with pytest.raises(UserError, match=r"\.\.\. \(100 different\)"):
         evident_classes(dict.fromkeys(range(100), 1), painted=False)

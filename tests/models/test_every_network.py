@@ -170,6 +170,20 @@ class TestSmpUnet:
         with pytest.raises(UserError, match="no encoder to load"):
             load_encoder(network("unet"), file)
 
+    def test_weights_for_other_channels_are_refused_with_theirs(self, tmp_path):
+        from torchvision.models import resnet18
+
+        file = tmp_path / "resnet18.pth"
+        torch.save(resnet18(weights=None).state_dict(), file)
+        grey = network("smp_unet", "model.encoder=resnet18", size=64, channels=1)
+        with pytest.raises(UserError, match="images of 3 channels, this network of 1") as error:
+            load_encoder(grey, file)
+        key, _, value = error.value.hint.removeprefix("give ").partition("=")
+        assert key == "dataset.channels"
+        load_encoder(
+            network("smp_unet", "model.encoder=resnet18", size=64, channels=int(value)), file
+        )
+
 
 def test_a_library_that_is_not_installed_is_named_with_the_command(monkeypatch):
     import sys

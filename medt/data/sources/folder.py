@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from medt.data.splits import (
     check_groups,
     digest_of,
     draw_splits,
+    lost_zeros,
     read_splits,
     write_splits,
 )
@@ -28,7 +30,7 @@ from medt.locks import locked_beside
 
 log = logging.getLogger("medt")
 
-MASK_KINDS = ("classes", "instances")
+MASK_KINDS = ("classes", "instances", "alpha")
 
 
 def open_folder(
@@ -56,7 +58,8 @@ def open_folder(
         splits_file: None looks for it beside the images folder, as <images folder>_splits.csv.
         channels: of the network's input.
         ignore: the mask value, or colour, that is neither trained on nor scored.
-        mask: "classes", or "instances" where the values are object numbers.
+        mask: "classes", "instances" where the values are object numbers, or "alpha" where the
+            alpha channel holds the values.
         mask_suffix: see ``pair_files``.
         page: which image of a stack, from 0.
         group: what the split that is drawn keeps together, see ``groups_by``.
@@ -69,7 +72,7 @@ def open_folder(
             a kind are in one line, beyond ten the first ten and the count.
     """
     if mask not in MASK_KINDS:
-        raise UserError(f"dataset.mask={mask} is not known", f"use {' or '.join(MASK_KINDS)}")
+        raise UserError(f"dataset.mask={mask} is not known", f"use one of {', '.join(MASK_KINDS)}")
     splits_file = splits_file or splits_beside(images)
     undrawn = splits and not splits_file.exists()
     if undrawn and not draws:
@@ -81,8 +84,11 @@ def open_folder(
     elif classes is not None:
         plan = given_classes(classes, ignore)
     painted = plan is not None and plan.labels.painted
-    inspected = inspect(pairs, painted, mask == "instances", page, small=undrawn)
+    if painted and mask == "alpha":
+        raise UserError("dataset.mask=alpha has values, no colours", "give each class its value")
+    inspected = inspect(pairs, painted, mask, page, small=undrawn)
     plan = checked_classes(plan, pairs, inspected, ignore)
+    plan = replace(plan, labels=replace(plan.labels, alpha=mask == "alpha"))
     if undrawn:
         found = {name: one.thumbnail for name, one in inspected.items()}
         groups = groups_by(group, {name: pair[0] for name, pair in pairs.items()}) if group else {}
@@ -152,6 +158,6 @@ def _rows(names: list[str], splits_file: Path) -> dict[str, SplitRow]:
     if faults:
         raise UserError(
             f"The images changed since {splits_file} was written: {listed(faults)}",
-            "edit that file, or delete it to draw a new split",
+            lost_zeros(names, planned) or "edit that file, or delete it to draw a new split",
         )
     return planned
