@@ -289,12 +289,12 @@ def _draw_outline(
 def _rim(
     lines: NDArray[np.bool_], every: NDArray[np.bool_], mask: NDArray[Any], thickness: int
 ) -> NDArray[np.bool_]:
-    """Outside of the regions of some of the lines; inside where they touch others."""
+    """Outside of the regions of some lines; inside where they touch others or the ignored."""
     width = max(1, thickness // 2)
-    free = (mask == 0) | (mask == IGNORED)
-    outer = _grown(lines, width) & free
+    outer = _grown(lines, width) & (mask == 0)
     bare = lines & ~_grown(outer, thickness)
-    rim: NDArray[np.bool_] = outer | (_grown(bare, width) & ~every & ~free)
+    inner = _grown(bare, width) & (mask != 0) & (mask != IGNORED) & ~every
+    rim: NDArray[np.bool_] = outer | inner
     return rim
 
 
