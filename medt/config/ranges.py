@@ -93,6 +93,7 @@ CHOICES = {
         *("unit", "imagenet", "dataset", "percentile", "percentile_dataset", "zscore"),
     ),
     "dataset.mask": ("classes", "instances"),
+    "dataset.raster": ("challenge", "centres", "outline"),
 }
 
 

@@ -124,6 +124,7 @@ KINDS: dict[str, tuple[Test, str]] = {
     "group": _WORD,
     "mask": _WORD,
     "mask_suffix": _WORD,
+    "raster": _WORD,
     "pixel_size": (
         lambda value: type(value) in (int, float) and 0 < value < 1e6,  # neither holds for NaN
         "a number of micrometres above 0",
