@@ -87,6 +87,7 @@ def test_the_papers_recipe(name: str, size: int) -> None:
     cfg = compose_experiment(f"paper_{name}")
     assert cfg.dataset.name == name
     assert cfg.dataset.image_size == cfg.model.image_size == size
+    assert cfg.dataset.sampling == "resize"
     assert cfg.model._target_ == "medt.models.LocalGlobalNet"
     assert cfg.loss._target_ == "medt.losses.CrossEntropyLoss"
     assert (cfg.optimizer._target_, cfg.optimizer.lr) == ("torch.optim.Adam", 1e-3)
