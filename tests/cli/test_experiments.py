@@ -43,7 +43,8 @@ def write_images(folder: Path, classes: int) -> None:
 def write_prepared(folder: Path, name: str) -> list[str]:
     """A prepared dataset of this name, and the overrides that say where it lies."""
     write_images(folder / name, 2)
-    card = DatasetCard(name, default_classes(("background", "gland")), 3, "none", "test", "none")
+    classes, prepared = default_classes(("background", "gland")), {"raster": "challenge"}
+    card = DatasetCard(name, classes, 3, "none", "test", "none", prepared)
     write_card(folder / name, card)
     rows = [f"case_{n},p{n},{'train' if n < 6 else 'val'}" for n in range(10)]
     write_text(folder / "splits" / f"{name}.csv", "\n".join(["case,group,split", *rows]) + "\n")
