@@ -92,6 +92,18 @@ class PreparedConfig(DatasetConfig):
 
 
 @dataclass
+class MonusegConfig(PreparedConfig):
+    """MoNuSeg, whose masks prepare_data.py draws from outlines.
+
+    Attributes:
+        raster: which pixels are an object's, see `medt.data.sources.aperio.draw_instances`:
+            challenge (as the challenge's converter), centres or outline.
+    """
+
+    raster: str = "challenge"
+
+
+@dataclass
 class SyntheticConfig(DatasetConfig):
     """Images made on the spot: `train`, `val` and `test` of them, `size` pixels wide and high.
 
@@ -315,6 +327,7 @@ class WatershedConfig(ComponentsConfig):
 GROUPS: dict[str, dict[str, type]] = {
     "dataset": {
         "prepared": PreparedConfig,
+        "monuseg": MonusegConfig,
         "synthetic": SyntheticConfig,
         "folder": FolderConfig,
     },

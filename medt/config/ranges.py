@@ -95,6 +95,7 @@ CHOICES = {
         *("unit", "imagenet", "dataset", "percentile", "percentile_dataset", "zscore"),
     ),
     "dataset.mask": ("classes", "instances", "alpha"),
+    "dataset.raster": ("challenge", "centres", "outline"),
 }
 
 

@@ -9,7 +9,13 @@ from typing import Any
 
 from medt.build import GROUPS as BUILT
 from medt.build import TARGET, check_spec
-from medt.config.groups import DatasetConfig, FolderConfig, PreparedConfig, SyntheticConfig
+from medt.config.groups import (
+    DatasetConfig,
+    FolderConfig,
+    MonusegConfig,
+    PreparedConfig,
+    SyntheticConfig,
+)
 from medt.config.ranges import check_ranges
 from medt.config.scripts import TrainConfig
 from medt.errors import UserError
@@ -20,6 +26,11 @@ from medt.text import is_folder_name, is_name
 from medt.training.settings import TrainerSettings
 
 NOT_ARGUMENTS = {"name": str, "weights": str | None, "encoder_weights": str | None}
+SCHEMAS: dict[str, type[DatasetConfig]] = {
+    "synthetic": SyntheticConfig,
+    "folder": FolderConfig,
+    "monuseg": MonusegConfig,
+}
 GIVEN = {"optimizer": ("params",)}
 
 
@@ -66,7 +77,7 @@ def check_dataset(settings: Mapping[str, Any]) -> None:
         UserError: a value is of another type or out of its range.
     """
     name = settings["name"]
-    schema = {"synthetic": SyntheticConfig, "folder": FolderConfig}.get(name, PreparedConfig)
+    schema = SCHEMAS.get(name, PreparedConfig)
     known = {field.name for field in fields(schema)}
     own = {key: value for key, value in settings.items() if key in known}
     check_arguments(schema, own, "dataset")

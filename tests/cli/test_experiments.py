@@ -43,7 +43,8 @@ def write_images(folder: Path, classes: int) -> None:
 def write_prepared(folder: Path, name: str) -> list[str]:
     """A prepared dataset of this name, and the overrides that say where it lies."""
     write_images(folder / name, 2)
-    card = DatasetCard(name, default_classes(("background", "gland")), 3, "none", "test", "none")
+    classes, prepared = default_classes(("background", "gland")), {"raster": "challenge"}
+    card = DatasetCard(name, classes, 3, "none", "test", "none", prepared)
     write_card(folder / name, card)
     rows = [f"case_{n},p{n},{'train' if n < 6 else 'val'}" for n in range(10)]
     write_text(folder / "splits" / f"{name}.csv", "\n".join(["case,group,split", *rows]) + "\n")
@@ -87,6 +88,7 @@ def test_the_papers_recipe(name: str, size: int) -> None:
     cfg = compose_experiment(f"paper_{name}")
     assert cfg.dataset.name == name
     assert cfg.dataset.image_size == cfg.model.image_size == size
+    assert cfg.dataset.sampling == "resize"
     assert cfg.model._target_ == "medt.models.LocalGlobalNet"
     assert cfg.loss._target_ == "medt.losses.CrossEntropyLoss"
     assert (cfg.optimizer._target_, cfg.optimizer.lr) == ("torch.optim.Adam", 1e-3)

@@ -13,6 +13,7 @@ import train
 from conftest import ARCHIVES
 
 TINY = ["model=gated_axial_unet", "model.depths=[1,1]", "dataset.image_size=32"]
+TINY += ["dataset.sampling=resize"]
 TINY += ["trainer.epochs=1", "trainer.device=cpu", "trainer.precise_norm_cases=0"]
 VALIDATED = {"glas": 17, "monuseg": 3, "dsb2018": 18, "isbi2012": 4, "kvasir_seg": 12}
 

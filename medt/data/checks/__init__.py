@@ -1,8 +1,8 @@
 """The check of a dataset, before it is trained on: what is wrong with it, and what suits it.
 
-``cases.py`` reads every file once; ``images.py``, ``masks.py``, ``splits.py`` and ``groups.py``
-judge what it found; ``suggestions.py`` proposes settings; ``report.py`` and ``sheet.py`` show it
-all.
+``cases.py`` reads every file once; ``images.py``, ``masks.py``, ``sizes.py``, ``splits.py`` and
+``groups.py`` judge what it found; ``suggestions.py`` proposes settings; ``report.py`` and
+``sheet.py`` show it all.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from medt.data.checks.finding import ERROR, Finding
 from medt.data.checks.groups import group_findings
 from medt.data.checks.images import image_findings
 from medt.data.checks.masks import mask_findings
+from medt.data.checks.sizes import size_findings
 from medt.data.checks.splits import split_findings
 from medt.data.layout import DatasetIndex
 
@@ -67,8 +68,9 @@ def check_dataset(
     """
     cases = examine(index, settings, advance)
     findings = [
+        *size_findings(cases, settings),  # first, as a training shows the first ones only
         *image_findings(cases, settings),
-        *mask_findings(cases, index.classes, settings),
+        *mask_findings(cases, index.classes),
         *split_findings(cases, index.official, settings.distinct),
         *group_findings(cases),
     ]

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from statistics import median
 
-from medt.data.checks.cases import CaseFacts, MaskFacts, Settings
-from medt.data.checks.finding import ERROR, WARNING, Finding, about, percent, size_text
-from medt.data.checks.suggestions import suggest_size
+from medt.data.checks.cases import CaseFacts, MaskFacts
+from medt.data.checks.finding import ERROR, WARNING, Finding, about, percent
 from medt.data.layout import SegmentationClass
 
 RARE = 0.01  # a class with a smaller share of the training pixels is easily missed
 HEAVIEST = 20.0  # more, and a handful of pixels decides about each step
 INVERTED = 0.9
-SMALLEST_OBJECT = 4.0  # pixels at the network's size: two in the finest map of its encoder
 
 Pair = tuple[CaseFacts, MaskFacts]
 
 
 def mask_findings(
-    facts: Sequence[CaseFacts], classes: Sequence[SegmentationClass], settings: Settings
+    facts: Sequence[CaseFacts], classes: Sequence[SegmentationClass]
 ) -> Iterator[Finding]:
-    """Masks that say nothing, classes that are absent or rare, objects that vanish."""
+    """Masks that say nothing, classes that are absent or rare."""
     readable = [(fact, fact.mask) for fact in facts if fact.mask is not None]
     yield from _empty(readable)
     yield from _absent(readable, classes)
@@ -35,7 +32,6 @@ def mask_findings(
         "in dataset.classes",
         (fact for fact, mask in readable if mask.foreground > INVERTED),
     )
-    yield from _vanishing(facts, settings)
 
 
 def class_pixels(masks: Sequence[MaskFacts]) -> Counter[int]:
@@ -120,25 +116,4 @@ def _imbalanced(
         f"Rare classes, in shares of the training pixels: {shown}",
         f"a network easily misses them: loss.class_weights=[{','.join(f'{w:g}' for w in weights)}]"
         ", loss=tversky, or dataset.sampling=crop",
-    )
-
-
-def _vanishing(facts: Sequence[CaseFacts], settings: Settings) -> Iterator[Finding]:
-    height, width = settings.image_size
-    across = [
-        fact.mask.typical * (height * width / (fact.mask.height * fact.mask.width)) ** 0.5
-        for fact in facts
-        if fact.mask is not None and fact.mask.typical is not None
-    ]
-    readable = any(fact.image is not None for fact in facts)
-    if settings.crops or not readable or not across or median(across) >= SMALLEST_OBJECT:
-        return
-    better = suggest_size(facts)
-    enlarge = f"dataset.image_size={size_text(better.size)}, or " if better.enough else ""
-    yield Finding(
-        WARNING,
-        "small_objects",
-        f"At dataset.image_size={size_text(settings.image_size)} the objects are "
-        f"{median(across):.1f} pixels across (median), too small for a network",
-        f"{enlarge}dataset.sampling=crop, which keeps the images' own resolution",
     )

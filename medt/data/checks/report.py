@@ -66,6 +66,8 @@ def lines(check: Check, width: int = 80) -> list[Text]:
     for key, suggestion in _suggestions(check.cases).items():
         value = suggestion["value"]
         shown = size_text((value[0], value[1])) if key == "image_size" else value
+        if key == "image_size" and check.settings.crops:
+            shown += " for dataset.sampling=resize"
         first = f"suggests dataset.{key}={shown}: {suggestion['reason']}"
         found.append(_wrapped(first, width, "bold", len("suggests")))
     return found

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
-from medt.data.checks.cases import CaseFacts, ImageFacts
+from medt.data.checks.cases import CaseFacts, ImageFacts, MaskFacts
 
 SIZE_STEP = 128  # MedT's strides and its 4 x 4 patches divide multiples of it
 LARGEST = 512  # beyond, crops cost less
@@ -41,6 +41,7 @@ def suggest_size(facts: Sequence[CaseFacts]) -> SizeSuggestion:
     """The smallest size that keeps the smaller objects 6 pixels wide, and proportions to 1.5.
 
     Sides are multiples of 128 up to 512, and at most the first one above the images' own (median).
+    Each image is measured by its own height and width, an object by its narrower side.
 
     Args:
         facts: at least one with an image.
@@ -48,17 +49,18 @@ def suggest_size(facts: Sequence[CaseFacts]) -> SizeSuggestion:
     images = [fact.image for fact in facts if fact.image is not None]
     height = median(image.height for image in images)
     width = median(image.width for image in images)
-    small = [f.mask.small for f in facts if f.mask is not None and f.mask.small is not None]
+    masks = [f.mask for f in facts if f.mask is not None and f.mask.small is not None]
     candidates = [(h, w) for h in _sides(height) for w in _sides(width)]
 
     def squash(size: tuple[int, int]) -> float:
-        return math.exp(abs(math.log(size[0] / height * width / size[1])))
+        turned = (size[0] / image.height * image.width / size[1] for image in images)
+        return math.exp(fmean(abs(math.log(ratio)) for ratio in turned))
 
     def across(size: tuple[int, int]) -> float:
-        return median(small) * min(size[0] / height, size[1] / width) if small else math.inf
+        return median(m.small * shrinkage(m, size) for m in masks if m.small) if masks else math.inf
 
     least = max(MOST_SQUASHED, min(map(squash, candidates)))
-    shaped = [size for size in candidates if squash(size) <= least]
+    shaped = [size for size in candidates if squash(size) <= least * (1 + 1e-9)]
     visible = [size for size in shaped if across(size) >= SMALLER_OBJECT]
     size = (
         min(visible, key=lambda size: (size[0] * size[1], squash(size)))
@@ -68,11 +70,16 @@ def suggest_size(facts: Sequence[CaseFacts]) -> SizeSuggestion:
     reason = f"images of {width:g} x {height:g} (median)"
     if squash(size) > 1.05:
         reason += f", squashed by a factor of {squash(size):.1f}"
-    if small:
+    if masks:
         reason += f"; the smaller objects (10th percentile) become {across(size):.0f} pixels wide"
     if not visible:
         reason += ": too few, so rather dataset.sampling=crop"
     return SizeSuggestion(size, reason, bool(visible))
+
+
+def shrinkage(stored: ImageFacts | MaskFacts, size: tuple[int, int]) -> float:
+    """By what resizing to (H, W) multiplies lengths along the side that it shrinks more."""
+    return min(size[0] / stored.height, size[1] / stored.width)
 
 
 def _sides(own: float) -> range:

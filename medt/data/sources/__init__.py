@@ -10,7 +10,7 @@ from typing import Any
 from medt.data.changes import FileFacts
 from medt.data.folds import with_fold
 from medt.data.grouping import with_groups
-from medt.data.layout import DatasetIndex, Prepared, open_prepared
+from medt.data.layout import DatasetIndex, Prepared, open_prepared, read_card
 from medt.data.sources.committed import committed_rows
 from medt.data.sources.cvc_clinicdb import CVC_CLINICDB
 from medt.data.sources.drive import DRIVE
@@ -19,12 +19,13 @@ from medt.data.sources.folder import open_folder
 from medt.data.sources.glas import GLAS
 from medt.data.sources.isbi2012 import ISBI2012
 from medt.data.sources.kvasir_seg import KVASIR_SEG
-from medt.data.sources.monuseg import MONUSEG
+from medt.data.sources.monuseg import MONUSEG, drawn_by
 from medt.data.sources.published import (
     Progress,
     check_official_test,
     prepare,
 )
+from medt.data.sources.recognition import check_raster
 from medt.data.sources.settings import check_settings, path_of, told
 from medt.data.sources.synthetic import SyntheticSet, draw_synthetic, open_synthetic
 from medt.data.splits import read_splits
@@ -85,10 +86,15 @@ def _open(settings: Mapping[str, Any], draws: bool, splits: bool) -> DatasetInde
             splits=splits,
             **_given(settings, FOLDER_SETTINGS),
         )
-    command = f"python scripts/prepare_data.py dataset={name} source=<archive or folder>"
+    raster = settings.get("raster")
+    given = f" dataset.raster={raster}" if raster else ""
+    command = f"python scripts/prepare_data.py dataset={name}{given} source=<archive or folder>"
     hint = f"get the archive from {PUBLISHED[name].page} and run: {command}"
     splits_file = path_of(settings, "splits_file")
-    index = open_prepared(path_of(settings, "root"), splits_file, hint)
+    root = path_of(settings, "root")
+    index = open_prepared(root, splits_file, hint)
+    if raster and PUBLISHED[name].raster:
+        check_raster(read_card(root), raster, root, command)
     check_official_test(PUBLISHED[name], read_splits(splits_file), splits_file)
     official = ("test",) if PUBLISHED[name].official_test else ()
     grouped_by = PUBLISHED[name].grouped_by or index.grouped_by
@@ -113,6 +119,8 @@ def prepare_dataset(
     name = name_of(settings)
     if name in PUBLISHED:
         published = PUBLISHED[name]
+        if published.raster and settings.get("raster"):
+            published = drawn_by(settings["raster"])
         if source is None:
             raise UserError(
                 f"Dataset {name} needs its archive", f"give source=..., from {published.page}"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from medt.data.duplicates import NearDuplicate
 from medt.data.layout import listed
-from medt.data.sources.aperio import describe, draw_instances, read_outlines
+from medt.data.sources.aperio import RASTERS, describe, draw_instances, read_outlines
 from medt.data.sources.archive import Archive
 from medt.data.sources.published import (
     SPLIT_SEED,
@@ -31,6 +33,12 @@ OFFICIAL_TEST = (
     "TCGA-GL-6846-01A-01-BS1", "TCGA-HC-7209-01A-01-TS1", "TCGA-HT-8564-01Z-00-DX1",
     "TCGA-IZ-8196-01A-01-BS1", "TCGA-ZF-A9R5-01A-01-TS1",
 )  # fmt: skip
+# What an object is by each `dataset.raster`; see data/README.md.
+PIXELS = {
+    "challenge": "pixel centres in outlines as in the challenge's converter",
+    "centres": "pixel centres in outlines",
+    "outline": "pixel centres in outlines, and the pixels these run through",
+}
 FILE_NAME = re.compile(r"(TCGA-[\w-]+)\.(tif|xml)")
 
 
@@ -59,9 +67,12 @@ def _patient(case: str) -> str:
     return "-".join(case.split("-")[:3])
 
 
-def annotate(archive: Archive, case: ArchivedCase, shape: tuple[int, int]) -> Annotation:
+def annotate(
+    archive: Archive, case: ArchivedCase, shape: tuple[int, int], raster: str = RASTERS[0]
+) -> Annotation:
     (file,) = case.annotations
-    instances, kinds = draw_instances(read_outlines(archive.read(file), file), shape, file)
+    outlines = read_outlines(archive.read(file), file)
+    instances, kinds = draw_instances(outlines, shape, file, raster)
     if not instances.any():
         raise UserError(f"{file} outlines no nucleus", "get the archive again")
     return Annotation((instances > 0).astype(np.uint8), instances, kinds)
@@ -81,6 +92,24 @@ def notes(
     return [*missing_notes(cases, {"training": train, "test": OFFICIAL_TEST}), *describe(counts)]
 
 
+def drawn_by(raster: str) -> Published:
+    """MoNuSeg with its outlines drawn by a rule of `medt.data.sources.aperio.RASTERS`.
+
+    Raises:
+        UserError: there is no such rule.
+    """
+    if raster not in RASTERS:
+        raise UserError(
+            f"dataset.raster={raster} is not known", f"choose one of {', '.join(RASTERS)}"
+        )
+    drawn = partial(annotate, raster=raster)
+    return replace(MONUSEG, annotate=drawn, raster=raster, how=_how(raster))
+
+
+def _how(raster: str) -> str:
+    return f"instances = {PIXELS[raster]}, the first wins; masks = instances > 0"
+
+
 MONUSEG = Published(
     name="monuseg",
     page=PAGE,
@@ -91,12 +120,13 @@ MONUSEG = Published(
     "Pathology, IEEE Transactions on Medical Imaging 36(7) (2017), 1550-1560, "
     "https://doi.org/10.1109/TMI.2017.2677499",
     pixel_size=0.25,  # magnified 40 times; the annotations say 0.2456 to 0.2527
-    how="instances = pixel centres in outlines, the first wins; masks = instances > 0",
+    how=_how(RASTERS[0]),
     classes=("background", "nucleus"),
     official_test=OFFICIAL_TEST,
     find=find,
     annotate=annotate,
     draw=draw,
     notes=notes,
+    raster=RASTERS[0],
     grouped_by="patients, by the TCGA barcodes",
 )

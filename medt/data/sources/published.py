@@ -106,6 +106,7 @@ class Published:
         ignore: the mask value that is neither trained on nor scored, or None.
         pixel_size: micrometres per pixel, or None where its authors do not say.
         grouped_by: what the groups are, and who says so; empty where nobody does.
+        raster: the ``dataset.raster`` that its masks are drawn by; empty where there is one way.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Published:
     ignore: int | None = None
     pixel_size: float | None = None
     grouped_by: str = ""
+    raster: str = ""
 
 
 def prepare(
@@ -178,7 +180,8 @@ def _prepare(
             rows = planned = _rows(splits_file) or list(committed)
             unplanned = _unplanned(published, cases, rows, splits_file)
             check_official_test(published, rows, splits_file)
-            card = complete_card(root, published.name, {case.name for case in cases})
+            names = {case.name for case in cases}
+            card = complete_card(root, published.name, names, published.raster)
             existed = card is not None
             if card is None or unplanned:
                 bar = _Bar(progress, (1 + (card is None)) * len(cases))
@@ -361,6 +364,7 @@ def _write(
             prepared={
                 "by": f"python scripts/prepare_data.py dataset={published.name}",
                 "how": published.how,
+                **({"raster": published.raster} if published.raster else {}),
                 "counts": dict(counts),
                 "near_duplicates": [[pair.first, pair.second] for pair in pairs],
             },

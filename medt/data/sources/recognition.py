@@ -6,11 +6,18 @@ from collections.abc import Set
 from pathlib import Path
 
 from medt.data.layout import CARD, DatasetCard, changed_files, checksum_of, existing_card, listed
+from medt.data.sources.aperio import FORMER_RASTER
 from medt.errors import UserError
 
 
-def complete_card(root: Path, name: str, cases: Set[str]) -> DatasetCard | None:
+def complete_card(root: Path, name: str, cases: Set[str], raster: str) -> DatasetCard | None:
     """The card in ``root`` if that holds exactly these cases; None if it is to be written.
+
+    Args:
+        root: the folder of the dataset.
+        name: of the dataset.
+        cases: those of the archive.
+        raster: how its masks are to be drawn; empty where there is one way.
 
     Raises:
         UserError: that would replace other cases, or somebody's own work.
@@ -20,7 +27,8 @@ def complete_card(root: Path, name: str, cases: Set[str]) -> DatasetCard | None:
         return None
     written = {Path(file).stem for file in card.checksums if file.startswith("images/")}
     told = {"counts", "near_duplicates"} <= card.prepared.keys()
-    if not told or not cases <= written or changed_files(root, card):
+    redrawn = bool(raster) and raster_of(card) != raster
+    if not told or redrawn or not cases <= written or changed_files(root, card):
         if own := _foreign_files(root, card):
             raise UserError(
                 f"{root} holds files that are not as they were prepared: {listed(own)}",
@@ -33,6 +41,29 @@ def complete_card(root: Path, name: str, cases: Set[str]) -> DatasetCard | None:
             "it is left as it is; to make it anew from this archive delete it first",
         )
     return card
+
+
+def check_raster(card: DatasetCard, raster: str, root: Path, command: str) -> None:
+    """Refuse a set whose masks were drawn by another rule than is asked for.
+
+    Args:
+        card: of the set in ``root``.
+        raster: the ``dataset.raster`` asked for.
+        command: prepares it again.
+
+    Raises:
+        UserError: they were.
+    """
+    if raster_of(card) != raster:
+        raise UserError(
+            f"{root} was prepared with dataset.raster={raster_of(card)}, {raster} is asked for",
+            f"give dataset.raster={raster_of(card)}, or prepare it again: {command}",
+        )
+
+
+def raster_of(card: DatasetCard) -> str:
+    """The rule that the masks of a set were drawn by, where its source has several."""
+    return str(card.prepared.get("raster", FORMER_RASTER))
 
 
 def _foreign_files(root: Path, card: DatasetCard) -> list[str]:

@@ -125,6 +125,7 @@ KINDS: dict[str, tuple[Test, str]] = {
     "group": _WORD,
     "mask": _WORD,
     "mask_suffix": _WORD,
+    "raster": _WORD,
     "pixel_size": (is_pixel_size, WANTED),
     "image_size": (_sides, f"a whole number from 1 to {LARGEST_SIDE}, or [height,width]"),
     "distinct": (_pairs, "pairs of names of cases: [[a,b],[c,d]]"),

@@ -9,12 +9,15 @@ from typing import Any
 
 from medt.data.layout import CARD
 from medt.data.sources import name_of
+from medt.data.sources.aperio import FORMER_RASTER
 from medt.data.sources.folder import splits_beside
 from medt.data.sources.settings import check_settings, path_of
 from medt.data.sources.synthetic import Bound, SyntheticSet, draw_synthetic
 from medt.errors import UserError
 from medt.text import for_terminal
 
+# What held before a dataset had the key.
+FORMER: dict[str, dict[str, str]] = {"monuseg": {"raster": FORMER_RASTER}}
 DRAWN = Bound(images=2_000, pixels=2**26)  # five times the pixels of the default set
 
 
@@ -46,6 +49,7 @@ def locate(settings: Mapping[str, Any], data: Path, draws: bool = False) -> dict
     """
     check_settings(settings)
     name = name_of(settings)
+    settings = {**FORMER.get(name, {}), **settings}
     absent = absent_paths(settings)
     if not absent:
         return dict(settings)
