@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import check_sample as spoiled
 import numpy as np
 import pytest
+import tifffile
 from check_sample import EVERY, SETTINGS, SIZE, TRAIN, Sample, Spoil
 
-from medt.data.checks import check_dataset
+from medt.data.checks import Finding, check_dataset
 from medt.errors import UserError
 
 
@@ -134,6 +136,21 @@ def test_beside_8_bits_other_values_need_a_window(sample: Sample) -> None:
     assert "dataset.window=[low,high]" in error.hint
     (mixed,) = sample.check(window=(-360, 1000)).findings
     assert mixed.code == "mixed"
+
+
+def test_stacks_of_several_lengths_may_hold_another_thing_in_a_page(sample: Sample) -> None:
+    def with_pages(unlike: int) -> list[Finding]:
+        for name in EVERY:
+            file = sample.cases[name].image.with_suffix(".tif")
+            pages = unlike if name == "case_3" else 2
+            tifffile.imwrite(file, np.stack([sample.image(name)] * pages), photometric="rgb")
+            sample.change(name, image=file)
+        return list(check_dataset(replace(sample.index(), page=0), SETTINGS).findings)
+
+    assert with_pages(2) == []
+    (finding,) = with_pages(3)
+    assert (finding.code, finding.cases) == ("pages", ("case_3",))
+    assert "19 of 2 pages, 1 of 3 pages; not of the commonest: case_3" in finding.message
 
 
 def test_masks_without_any_foreground_are_nothing_to_learn_from(sample: Sample) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
@@ -21,7 +22,8 @@ from medt.data.layout import Case, DatasetIndex
 from medt.data.normalization import intensity_of
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
-from medt.images import Samples, read_mask, read_samples
+from medt.files import read_bytes
+from medt.images import Samples, count_pages, read_mask, read_samples
 from medt.metrics.pixel import IGNORE_INDEX
 
 PERCENTILES = (1, 50, 99)
@@ -90,6 +92,7 @@ class ImageFacts:
         percentiles: per colour channel the 1st, 50th and 99th, on that scale.
         thumbnail: of all its channels.
         digest: of all numbers; two images have the same one if all their pixels are equal.
+        pages: of the stack that it is one of, where the dataset names a page; else 1.
     """
 
     height: int
@@ -104,6 +107,7 @@ class ImageFacts:
     percentiles: tuple[tuple[float, ...], ...]
     thumbnail: Thumbnail
     digest: bytes
+    pages: int = 1
 
     @property
     def kind(self) -> str:
@@ -202,6 +206,7 @@ def examine_case(
         taken = samples
         tried("unsuitable", lambda: _check_suitable(taken, case, settings))
     pixels = None if samples is None else samples.pixels
+    pages = 1 if samples is None or page is None else _count_pages(case.image)
     sized = (("image", pixels), ("mask", ids), ("instances", instances))
     shapes = {name: array.shape[:2] for name, array in sized if array is not None}
     if len(set(shapes.values())) > 1:
@@ -211,10 +216,14 @@ def examine_case(
         )
     return CaseFacts(
         case,
-        None if samples is None else _image_facts(samples, settings.channels),
+        None if samples is None else _image_facts(samples, settings.channels, pages),
         None if ids is None else _mask_facts(ids, instances),
         tuple(faults),
     )
+
+
+def _count_pages(path: Path) -> int:
+    return count_pages(read_bytes(path), str(path))
 
 
 def _read_values(case: Case, labels: Labels, page: int | None) -> NDArray[Any]:
@@ -245,7 +254,7 @@ def _check_suitable(samples: Samples, case: Case, settings: Settings) -> None:
     decoder.original(Samples(decisive, samples.alpha), str(case.image))
 
 
-def _image_facts(samples: Samples, channels: int) -> ImageFacts:
+def _image_facts(samples: Samples, channels: int, pages: int) -> ImageFacts:
     pixels = samples.pixels
     found = pixels.shape[2] if pixels.ndim == 3 else 1
     planes = pixels if found == channels else samples.opaque()
@@ -265,6 +274,7 @@ def _image_facts(samples: Samples, channels: int) -> ImageFacts:
         percentiles=tuple(s.percentiles for s in statistics),
         thumbnail=thumbnail(samples.opaque()),
         digest=_digest(pixels),
+        pages=pages,
     )
 
 

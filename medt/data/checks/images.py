@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from statistics import median
 
@@ -38,6 +38,7 @@ def image_findings(facts: Sequence[CaseFacts], settings: Settings) -> Iterator[F
         if fact.image is not None and "unsuitable" not in {fault.code for fault in fact.faults}
     ]
     yield from _mixed(readable)
+    yield from _pages(readable)
     yield from _unknown_range(readable, settings)
     yield from _scales(readable, settings)
     yield from _dark(readable, settings)
@@ -71,6 +72,22 @@ def _mixed(readable: Sequence[Pair]) -> Iterator[Finding]:
             "each is brought to dataset.channels and by its type to 0..1; if these come from "
             "another source, convert all alike",
             fewer,
+        )
+
+
+def _pages(readable: Sequence[Pair]) -> Iterator[Finding]:
+    """One page of each stack is taken; where stacks differ, it may be another thing in each."""
+    counts = Counter(image.pages for _, image in readable)
+    if len(counts) > 1:
+        (usual, _), *_ = counts.most_common()
+        shown = ", ".join(f"{n} of {pages} pages" for pages, n in sorted(counts.items()))
+        yield from about(
+            WARNING,
+            "pages",
+            f"Stacks of several lengths, of which dataset.page is one page: {shown}; not of the "
+            "commonest: {cases}",
+            "if their pages are not in the same order, save the page that counts on its own",
+            (fact for fact, image in readable if image.pages != usual),
         )
 
 
