@@ -248,4 +248,5 @@ def test_a_file_that_cannot_be_read_is_named_with_its_case(
     rewrite(run, root=str(other))
     file = other / TINY.name / kind / "val_2.png"
     file.write_bytes(b"damaged")
-    refused(evaluate.main, [f"checkpoint={run}", f"tune={tune}"], f"Case val_2: {file}")
+    named = str(file) if kind == "images" else f"Mask {file}"
+    refused(evaluate.main, [f"checkpoint={run}", f"tune={tune}"], f"Case val_2: {named}")
