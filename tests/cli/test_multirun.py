@@ -11,7 +11,7 @@ from pathlib import Path
 import compare
 import pytest
 import train
-from conftest import tiny, tiny_dataset
+from conftest import QUICK, tiny, tiny_dataset
 
 from medt.training.run_folder import RunFolder
 from medt.training.trainer import Trainer
@@ -125,27 +125,15 @@ def test_a_key_that_one_of_the_networks_lacks_is_refused(refused, tmp_path: Path
     refused(train.main, [*given, "model=unet,medt", "model.depths=[1,1]"], "no key model.depths")
 
 
-class TestJoblib:
+def test_joblib_trains_several_runs_at_once_and_one_that_fails_is_told(tmp_path: Path) -> None:
     """The launcher of another package, in processes of its own."""
-
-    LAUNCHER = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-
-    def run(self, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-        tiny_dataset()
-        given = [*sweep(folder, *self.LAUNCHER, "check=false"), *more]
-        command = [sys.executable, train.__file__, *given]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    def test_trains_several_runs_at_once(self, tmp_path: Path) -> None:
-        done = self.run(tmp_path, "seed=0,1")
-        assert done.returncode == 0, done.stderr
-        assert folders(tmp_path / "sweep") == ["seed=0", "seed=1"]
-        for name in folders(tmp_path / "sweep"):
-            assert RunFolder(tmp_path / "sweep" / name).best.is_file()
-
-    def test_a_run_that_fails_is_told_and_fails_the_whole(self, tmp_path: Path) -> None:
-        done = self.run(tmp_path, "trainer.batch_size=2,100")
-        assert done.returncode == 1
-        assert "trainer.batch_size=100 is larger than the training set" in done.stderr
-        assert "the run trainer.batch_size=100 failed" in done.stderr
-        assert RunFolder(tmp_path / "sweep/trainer.batch_size=2").best.is_file()
+    tiny_dataset()
+    launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    given = sweep(tmp_path, *launcher, "check=false", QUICK, "trainer.batch_size=2,3,100")
+    command = [sys.executable, train.__file__, *given]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    for size in (2, 3):
+        assert RunFolder(tmp_path / f"sweep/trainer.batch_size={size}").best.is_file()
+    assert "trainer.batch_size=100 is larger than the training set" in done.stderr
+    assert "the run trainer.batch_size=100 failed" in done.stderr

@@ -60,7 +60,7 @@ def test_a_case_is_a_pure_function_of_seed_index_and_size() -> None:
 
 
 def test_instances_are_numbered_from_1_and_connected(cases: list[SyntheticCase]) -> None:
-    for case in cases:
+    for case in cases[::4]:
         count = case.instances.max()
         assert set(np.unique(case.instances)) - {0} == set(range(1, count + 1))
         for gland in range(1, count + 1):

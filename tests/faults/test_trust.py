@@ -279,11 +279,17 @@ class TestAnnotations:
             draw_instances(outlines, (1000, 1000), "a.xml")
         assert time.process_time() - start < 5
 
-    def test_as_many_outlines_as_there_are_numbers_are(self) -> None:
-        at = np.array([(x, y) for y in range(256) for x in range(256)][:-1], np.float64)
+    def test_as_many_outlines_as_there_are_numbers_are(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("medt.data.sources.aperio.MOST_OUTLINES", 255)
+        at = np.array([(x, y) for y in range(16) for x in range(16)], np.float64)
         square = np.array(((0, 0), (1, 0), (1, 1), (0, 1)))
-        instances, _ = draw_instances([Outline(a + square) for a in at], (256, 256), "a.xml")
-        assert instances.max() == 65_535
+        outlines = [Outline(a + square) for a in at]
+        instances, _ = draw_instances(outlines[:-1], (16, 16), "a.xml", "centres")
+        assert instances.max() == 255
+        with pytest.raises(UserError, match="256 outlines, more than 255"):
+            draw_instances(outlines, (16, 16), "a.xml")
 
 
 def test_load_checkpoint_still_reads_what_is_right(tiny_run: Path) -> None:

@@ -18,7 +18,7 @@ SMALL = {
 
 
 # Of networks of one kind one is exported as ONNX, which takes long; it builds upon torch.export.
-ONNX = ["medt", "gated_axial_unet", "unet", "fcn", "smp_unet"]
+ONNX = ["medt", "unet", "smp_unet"]
 CASES = [(name, "onnx" if name in ONNX else "torch_export") for name in NAMES]
 CASES += [("medt", "torch_export")]
 
