@@ -18,7 +18,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from medt.errors import FailedElsewhereError, UserError
-from medt.interruption import exit_code, on_stop
+from medt.interruption import Stopped, exit_code, on_stop
 from medt.ops import Moments
 
 Item = TypeVar("Item")
@@ -222,6 +222,7 @@ def meeting() -> Iterator[Meeting]:
     except BaseException as error:
         with on_stop(lambda _: None):  # torchrun ends the others as soon as one has gone
             first = _first_to_fail(store, rank, exit_code(error))
+            _leave()
         if first is not None and (rank > 0 or first <= 128):
             raise FailedElsewhereError(first) from error
         if _is_lost_peer(error):
@@ -230,9 +231,12 @@ def meeting() -> Iterator[Meeting]:
                 "torchrun names it below; resume=RUN_DIR goes on from what was saved",
             ) from error
         raise
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+    _leave()
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _first_to_fail(store: Store, rank: int, code: int) -> int | None:
@@ -246,7 +250,12 @@ def _first_to_fail(store: Store, rank: int, code: int) -> int | None:
 
 
 def _is_lost_peer(error: BaseException) -> bool:
-    """Whether this is what Gloo, NCCL or the store say when another process has gone."""
+    """Whether this is what Gloo, NCCL or the store say when another process has gone.
+
+    Torchrun's signal may follow while the process still cleans up after it.
+    """
+    if isinstance(error, Stopped) and error.__context__ is not None:
+        return _is_lost_peer(error.__context__)
     if isinstance(error, dist.DistError):
         return True
     return isinstance(error, RuntimeError) and bool(

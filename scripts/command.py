@@ -222,8 +222,9 @@ def _guarded(
     except BrokenPipeError:  # whoever read the output, such as head, has gone
         return BROKEN_PIPE
     except Exception as error:
-        if isinstance(error.__context__, (Stopped, KeyboardInterrupt)):
-            return _say_stopped(error.__context__)  # cleaning up after it failed, too
+        stop = None if error.__suppress_context__ else error.__context__
+        if isinstance(stop, (Stopped, KeyboardInterrupt)):
+            return _say_stopped(stop)  # cleaning up after it failed, too
         if os.environ.get("MEDT_DEBUG") == "1":
             traceback.print_exc()
         if speaks or not _is_ended_by_its_launcher():

@@ -209,6 +209,22 @@ sys.exit(train.main())
 """
 
 
+FIRST_IS_LEAVING = """
+import os, signal, sys, train
+
+def lost(cfg, others):
+    if others.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
+    finally:  # while it cleans up
+        os.kill(os.getpid(), signal.SIGTERM)
+
+train.train_together = lost
+sys.exit(train.main())
+"""
+
+
 def changed(tmp_path: Path, script: str, *overrides: str) -> tuple[str, str]:
     """Standard output and error of a training by two processes that run another script."""
     path = tmp_path / "changed.py"
@@ -232,3 +248,8 @@ def test_a_process_that_is_late_does_not_add_that_it_was_stopped(tmp_path: Path)
 def test_the_first_process_speaks_of_another_that_was_stopped(tmp_path: Path) -> None:
     _, said = changed(tmp_path, SECOND_IS_STOPPED)
     assert said == "stopped by SIGTERM"
+
+
+def test_a_signal_on_the_way_out_does_not_hide_why(tmp_path: Path) -> None:
+    _, said = changed(tmp_path, FIRST_IS_LEAVING)
+    assert re.fullmatch(r"error: another process of the training failed .*", said)
