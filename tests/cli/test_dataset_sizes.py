@@ -66,6 +66,7 @@ def test_every_published_dataset_is_here() -> None:
     assert KINDS.keys() == PUBLISHED.keys()
 
 
+@pytest.mark.many_parameters
 @pytest.mark.parametrize("name", KINDS)
 def test_a_dry_run_at_its_own_size_and_sampling(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

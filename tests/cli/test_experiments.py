@@ -70,6 +70,7 @@ def given(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     return [*SMALL, *SYNTHETIC]
 
 
+@pytest.mark.many_parameters
 @pytest.mark.parametrize(("given", "name"), [(n, n) for n in EXPERIMENTS], indirect=["given"])
 def test_trains_for_an_epoch(tmp_path: Path, given: list[str], name: str) -> None:
     assert train.main([f"experiment={name}", *given, f"run_dir={tmp_path}/run"]) == 0

@@ -149,6 +149,7 @@ def test_a_batch_with_fewer_images_than_processes_is_refused(tmp_path: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.many_parameters
 @pytest.mark.parametrize(
     ("override", "line"),
     [
@@ -225,31 +226,25 @@ sys.exit(train.main())
 """
 
 
-def changed(tmp_path: Path, script: str, *overrides: str) -> tuple[str, str]:
-    """Standard output and error of a training by two processes that run another script."""
+FILE_FOR_DATA = f"dataset.root={__file__}"
+
+
+@pytest.mark.many_parameters
+@pytest.mark.parametrize(
+    ("script", "override", "line"),
+    [
+        (SECOND_IS_SLOW, FILE_FOR_DATA, r"error: .*test_several_processes.py is a file.*"),
+        (SECOND_FAILS, "trainer.epochs=2", r"error: .*its disk is gone \(look at the second .*"),
+        (SECOND_IS_STOPPED, "trainer.epochs=2", "stopped by SIGTERM"),
+        (FIRST_IS_LEAVING, "trainer.epochs=2", r"error: another process of the training failed .*"),
+    ],
+    ids=["the second is slow", "the second fails", "the second is stopped", "the first is leaving"],
+)
+def test_one_process_says_why_and_the_others_nothing(
+    tmp_path: Path, script: str, override: str, line: str
+) -> None:
     path = tmp_path / "changed.py"
     path.write_text(f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n{script}")
     given = tiny(tmp_path, f"run_dir={tmp_path}/run", "trainer.batch_size=2", "check=false", QUICK)
-    output, error = torchrun(*given, *overrides, script=path).communicate(timeout=90)
-    return output, "\n".join(our_lines(error))
-
-
-def test_the_process_that_fails_says_why_and_the_others_nothing(tmp_path: Path) -> None:
-    output, said = changed(tmp_path, SECOND_FAILS)
-    assert "epoch 1/2" in output
-    assert re.fullmatch(r"error: .*its disk is gone \(look at the second machine\)", said)
-
-
-def test_a_process_that_is_late_does_not_add_that_it_was_stopped(tmp_path: Path) -> None:
-    _, said = changed(tmp_path, SECOND_IS_SLOW, f"dataset.root={__file__}")
-    assert re.fullmatch(r"error: .*test_several_processes.py is a file.*", said)
-
-
-def test_the_first_process_speaks_of_another_that_was_stopped(tmp_path: Path) -> None:
-    _, said = changed(tmp_path, SECOND_IS_STOPPED)
-    assert said == "stopped by SIGTERM"
-
-
-def test_a_signal_on_the_way_out_does_not_hide_why(tmp_path: Path) -> None:
-    _, said = changed(tmp_path, FIRST_IS_LEAVING)
-    assert re.fullmatch(r"error: another process of the training failed .*", said)
+    _, error = torchrun(*given, override, script=path).communicate(timeout=90)
+    assert re.fullmatch(line, "\n".join(our_lines(error)))
