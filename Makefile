@@ -1,7 +1,7 @@
 # make train   trains and tests MedT on synthetic glands; ARGS="seed=1" adds overrides
 # make test    runs the tests
-# make test-faults  all of what make test takes a part of: kills, full disks and power cuts at every
-#              file operation, every hostile file and wrong setting
+# make test-all  the slow ones, too, and all of what make test takes a part of
+# make test-faults  kills, fills disks and cuts power, 50 times and at every file operation
 # make lint    runs ruff and mypy, and asks pip whether the installed versions fit together
 # make constraints  writes the versions of constraints/; commit them when make test has passed
 # make audit   asks for known faults of the tested versions; needs the network
@@ -10,7 +10,7 @@ BIN := .venv/bin
 BUILD := pyproject.toml setup.py $(wildcard medt/ops/kernel/*)
 RUN := runs/synthetic/medt/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: train test test-faults lint constraints audit
+.PHONY: train test test-all test-faults lint constraints audit
 .DELETE_ON_ERROR:
 
 train: .venv/installed
@@ -20,9 +20,11 @@ train: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/python -m pytest $(ARGS)
 
+test-all: .venv/installed-dev
+	MEDT_TESTS=all $(BIN)/python -m pytest $(ARGS)
+
 test-faults: .venv/installed-dev
-	MEDT_FAULTS=all $(BIN)/python -m pytest -m "not many_parameters" tests/faults $(ARGS)
-	MEDT_FAULTS=all $(BIN)/python -m pytest -m many_parameters $(ARGS)
+	MEDT_FAULTS=all $(BIN)/python -m pytest tests/faults $(ARGS)
 	PYTHONPATH=scripts $(BIN)/python tests/faults/long_run.py
 	$(BIN)/python tests/faults/kill_training.py
 

@@ -21,9 +21,9 @@ from hypothesis import settings
 from medt.ops import library, set_backend
 
 torch.set_num_threads(1)
-ALL = os.environ.get("MEDT_FAULTS") == "all"
+ALL = "all" in (os.environ.get("MEDT_TESTS"), os.environ.get("MEDT_FAULTS"))
 # The same examples every time; make test-faults looks for others.
-settings.register_profile("tests", derandomize=not ALL)
+settings.register_profile("tests", derandomize=os.environ.get("MEDT_FAULTS") != "all")
 settings.load_profile("tests")
 
 QUICK = "loss=cross_entropy"  # of a process of its own: MONAI's losses take seconds to import
@@ -34,7 +34,7 @@ atexit.register(shutil.rmtree, DATA, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of the many parameters of a test marked so, make test takes each third."""
+    """make test takes no slow tests and, of one with many parameters, each third."""
     if ALL or any("::" in argument for argument in config.args):
         return
     seen: Counter[str] = Counter()
@@ -42,7 +42,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         many = item.get_closest_marker("many_parameters") is not None
         test = item.nodeid.partition("[")[0]
-        (left if many and seen[test] % 3 else taken).append(item)
+        slow = item.get_closest_marker("slow") is not None
+        (left if slow or (many and seen[test] % 3) else taken).append(item)
         seen[test] += 1
     items[:] = taken
     config.hook.pytest_deselected(items=left)

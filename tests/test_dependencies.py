@@ -87,5 +87,6 @@ def test_the_augmentation_asks_nobody_for_updates():
     assert code_of_import("medt.data.augmentation") == 0
 
 
+@pytest.mark.slow
 def test_the_test_would_notice():
     assert code_of_import("albumentations") == 3

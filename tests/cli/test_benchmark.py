@@ -217,6 +217,7 @@ def test_a_checkpoint_without_images_is_refused(refused, tiny_run):
     refused(benchmark.main, arguments, "checkpoint", "glas=ARCHIVE")
 
 
+@pytest.mark.slow
 def test_a_large_image_is_predicted_in_both_modes(tmp_path, tiny_run):
     steps = []
     checkpoint = tiny_run / "checkpoints/best.pt"

@@ -125,6 +125,7 @@ def test_a_key_that_one_of_the_networks_lacks_is_refused(refused, tmp_path: Path
     refused(train.main, [*given, "model=unet,medt", "model.depths=[1,1]"], "no key model.depths")
 
 
+@pytest.mark.slow
 def test_joblib_trains_several_runs_at_once_and_one_that_fails_is_told(tmp_path: Path) -> None:
     """The launcher of another package, in processes of its own."""
     tiny_dataset()

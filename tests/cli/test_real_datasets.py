@@ -18,8 +18,13 @@ TINY += ["trainer.epochs=1", "trainer.device=cpu", "trainer.precise_norm_cases=0
 VALIDATED = {"glas": 17, "monuseg": 3, "dsb2018": 18, "isbi2012": 4, "kvasir_seg": 12}
 
 
-@pytest.mark.many_parameters
-@pytest.mark.parametrize("name", ARCHIVES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        n if n in ("isbi2012", "dsb2018") else pytest.param(n, marks=pytest.mark.slow)
+        for n in ARCHIVES
+    ],
+)
 def test_prepare_check_train_and_evaluate(
     name: str, real_dataset: Callable[[str], list[str]], tmp_path: Path
 ) -> None:

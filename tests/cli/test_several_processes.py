@@ -63,7 +63,10 @@ def last_row(run: Path) -> dict[str, float]:
     "overrides",
     [
         ["trainer.batch_size=3", "trainer.sync_norms=true"],
-        ["trainer.batch_size=2", "overfit=4", "trainer.accumulate=2", "model=unet"],
+        pytest.param(
+            ["trainer.batch_size=2", "overfit=4", "trainer.accumulate=2", "model=unet"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["synchronised norms", "accumulated, without batch norms"],
 )
@@ -139,6 +142,7 @@ def test_sigterm_saves_and_two_processes_go_on(
     assert f"epoch {epochs}/{epochs}" in output
 
 
+@pytest.mark.slow
 def test_a_batch_with_fewer_images_than_processes_is_refused(tmp_path: Path) -> None:
     given = tiny(tmp_path, f"run_dir={tmp_path}/run", "trainer.batch_size=5", "check=false")
     process = torchrun(*given)

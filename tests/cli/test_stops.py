@@ -122,7 +122,11 @@ def ignores_hangup() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-@pytest.mark.parametrize("controlling", [True, False], ids=["terminal", "only its output"])
+@pytest.mark.parametrize(
+    "controlling",
+    [True, pytest.param(False, marks=pytest.mark.slow)],
+    ids=["terminal", "only its output"],
+)
 def test_a_terminal_that_is_closed_is_a_hangup_and_the_run_goes_on(
     tmp_path: Path, controlling: bool
 ) -> None:
@@ -218,6 +222,7 @@ def test_other_scripts_end_in_one_line_with_nothing_half_written(
     assert left <= {*before, out / "summary.csv"}
 
 
+@pytest.mark.slow
 def test_a_dry_run_leaves_no_worker_behind(tmp_path: Path) -> None:
     script = tmp_path / "dry_run.py"
     script.write_text(DRY_RUN)

@@ -233,6 +233,7 @@ class TestTrain:
             refused(train.main, given, f"{stopped} is being written by train.py (process ")
         assert "best dice" in first.end()
 
+    @pytest.mark.slow
     def test_a_run_that_ended_meanwhile_is_not_trained_again(
         self,
         stopped: Path,

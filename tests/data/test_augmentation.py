@@ -1,10 +1,7 @@
 """Augmentation depends on the seed alone, keeps image and mask together, and varies."""
 
 import inspect
-import os
 import pickle
-import subprocess
-import sys
 from collections import Counter
 from typing import Any
 
@@ -46,15 +43,6 @@ DEFAULTS = [Augmentation(), Flip(), *(kind() for kind in APPEARANCE)]
 
 def kind_of(augmentation: object) -> str:
     return type(augmentation).__name__
-
-
-def test_importing_it_asks_no_package_index() -> None:
-    code = "import medt.data.augmentation, os; print(os.environ['NO_ALBUMENTATIONS_UPDATE'])"
-    environment = {k: v for k, v in os.environ.items() if k != "NO_ALBUMENTATIONS_UPDATE"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "1"
 
 
 @settings(max_examples=150, deadline=None)

@@ -18,7 +18,7 @@ from conftest import timeless, tiny
 
 from medt.checkpoint import load_checkpoint
 
-STEP = 1 if os.environ.get("MEDT_FAULTS") == "all" else 11
+STEP = 1 if os.environ.get("MEDT_FAULTS") == "all" else 17
 
 
 class PowerCutError(BaseException):

@@ -19,8 +19,9 @@ SMALL = {
 
 # Of networks of one kind one is exported as ONNX, which takes long; it builds upon torch.export.
 ONNX = ["medt", "unet", "smp_unet"]
-CASES = [(name, "onnx" if name in ONNX else "torch_export") for name in NAMES]
-CASES += [("medt", "torch_export")]
+QUICK = [("medt", "onnx"), ("unet", "onnx"), ("gated_axial_unet", "torch_export")]
+SLOW = {(name, "onnx" if name in ONNX else "torch_export") for name in NAMES} - set(QUICK)
+CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in sorted(SLOW))]
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)

@@ -205,7 +205,9 @@ class TestThreads:
 
 
 @needs_kernel
-@pytest.mark.parametrize("instruction_set", ["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize(
+    "instruction_set", ["avx2", pytest.param("baseline", marks=pytest.mark.slow), "avx512"]
+)
 def test_every_instruction_set_passes(instruction_set):
     """A process of its own, since the choice is made when the kernel is loaded."""
     program = (

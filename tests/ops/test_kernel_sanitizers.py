@@ -61,6 +61,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "program"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 def test_the_sanitizers_find_nothing(program: Path, instruction_set: str) -> None:
     done = run(program, MEDT_KERNEL=instruction_set)

@@ -182,6 +182,7 @@ class TestPreparedSets:
         assert CHOICES["dataset.raster"] == RASTERS
 
 
+@pytest.mark.slow
 def test_the_difference_between_the_rules_on_real_nuclei(shared: Path) -> None:
     """The figures of data/README.md, on the 13 cases of the part."""
     archive = zipfile.ZipFile(shared / "data" / "monuseg_2018_train_part.zip")

@@ -72,6 +72,7 @@ def test_glas(real_dataset: Prepare, shared: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_monuseg(real_dataset: Prepare, shared: Path) -> None:
     index, archive = opened("monuseg", real_dataset, shared)
     paths = {Path(name).name: name for name in entries(archive, "TCGA")}
