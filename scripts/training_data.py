@@ -104,6 +104,10 @@ def warnings_before_training(settings: Mapping[str, Any], index: DatasetIndex) -
         UserError: it has errors; all of them in one line.
     """
     check = check_of(settings, index)
+    lines = [f"warning: {finding}" for finding in check.warnings[:WARNINGS_SHOWN]]
+    more = len(check.warnings) - len(lines)
+    if not check.errors and not more:
+        return lines
     command = f"python scripts/check_data.py {dataset_arguments(settings)}"
     if errors := check.errors:
         hint = f"{errors[0].hint}; more" if len(errors) == 1 else "what to do about each"
@@ -111,9 +115,7 @@ def warnings_before_training(settings: Mapping[str, Any], index: DatasetIndex) -
             f"Dataset {index.name} cannot be trained on: {'; '.join(e.message for e in errors)}",
             f"{hint}: {command}",
         )
-    lines = [f"warning: {finding}" for finding in check.warnings[:WARNINGS_SHOWN]]
-    more = len(check.warnings) - len(lines)
-    return [*lines, f"and {more} more: {command}"] if more else lines
+    return [*lines, f"and {more} more: {command}"]
 
 
 def located(
