@@ -247,6 +247,7 @@ def _is_dense(value: Any) -> bool:
 
 def _check_content(checkpoint: Checkpoint) -> None:
     """Raises UserError unless the values are what `Checkpoint` says, and agree."""
+    check_plain(checkpoint.config, "its config")
     steps = Preprocessing.from_dict(checkpoint.preprocessing)
     for values in checkpoint.classes:
         check_arguments(SegmentationClass, values, "classes")

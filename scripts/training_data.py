@@ -69,7 +69,7 @@ def training_set(
         cases,
         preprocessing,
         index.labels,
-        build(drawn, "augmentation", allow) if drawn[TARGET] else None,
+        build(drawn, "augmentation", allow) if drawn.get(TARGET, "") is not None else None,
         config["seed"],
         dataset["cache"],
         crops,

@@ -111,6 +111,10 @@ class TestTheConfigOfARun:
             refused(train.main, [f"resume={unfinished}", "check=false"], "config.yaml", group)
         assert not (tmp_path / "MARK").exists()
 
+    def test_names_what_it_builds(self, refused: Refused, unfinished: Path) -> None:
+        edit_config(unfinished, lambda config: config["augmentation"].pop("_target_"))
+        refused(train.main, [f"resume={unfinished}", "check=false"], "augmentation")
+
     @pytest.mark.parametrize("key", ["_args_", "_partial_", "_convert_", "_recursive_"])
     def test_knows_no_words_of_hydra(self, refused: Refused, unfinished: Path, key: str) -> None:
         edit_config(unfinished, lambda config: config["loss"].update({key: ["x"]}))
@@ -205,6 +209,7 @@ HOSTILE: dict[str, Change] = {
     "unknown argument": lambda c: c["model"].update(nope=1),
     "model that builds": lambda c: c["model"].update(heads={"_target_": "os.getcwd"}),
     "config a list": lambda c: c.update(config=[1, 2]),
+    "config with a tensor": lambda c: c["config"].update(more=torch.ones(1)),
     "config deep": lambda c: c.update(config=nested(400)),
     "config that unfolds": lambda c: c.update(config={"a": unfolding()}),
     "dataset without name": lambda c: c["dataset"].pop("name"),
