@@ -30,6 +30,7 @@ FORMAT = "medt-checkpoint-1"
 SHARES = ("val_dice", "val_iou")  # how the names of scores from 0 to 1 begin
 MOST_WEIGHTS = 20_000  # tensors of a network; the largest encoder that is offered has 2,000
 MOST_PARTS = 10  # layers and parameters that are built for one of them; seven with ResUNet
+WITH_TENSORS = ("weights", "training")  # of the values of a file
 MOST_BUILT = 5_000  # of those in all, some seconds; the largest encoder has 3,000
 # Keys of the model's config that say what it starts from or is called, not what it is.
 NOT_ARGUMENTS = ("name", "weights", "encoder_weights")
@@ -206,7 +207,8 @@ def load_checkpoint(
     names = (allow,) if isinstance(allow, str) else tuple(allow)
     try:
         _check_weights(content.get("weights"))
-        check_plain(content, str(path), _is_dense)
+        for key, part in content.items():
+            check_plain(part, str(path), _is_dense if key in WITH_TENSORS else lambda _: False)
         check_arguments(Checkpoint, content, "checkpoint", given=("allow", "file"))
         checkpoint = Checkpoint(**content, allow=names, file=str(path))
         _check_content(checkpoint)
@@ -247,7 +249,6 @@ def _is_dense(value: Any) -> bool:
 
 def _check_content(checkpoint: Checkpoint) -> None:
     """Raises UserError unless the values are what `Checkpoint` says, and agree."""
-    check_plain(checkpoint.config, "its config")
     steps = Preprocessing.from_dict(checkpoint.preprocessing)
     for values in checkpoint.classes:
         check_arguments(SegmentationClass, values, "classes")

@@ -24,7 +24,7 @@ PATH_KEYS = {
     *("paths.root", "paths.data", "paths.runs", "hydra.sweep.dir"),
 }
 SEVERAL_PATHS = {"checkpoint"}
-PIXEL_SIZES = ("pixel_size", "dataset.pixel_size")
+WITH_UNITS = ("pixel_size", "dataset.pixel_size", "tolerance")
 MICRO = re.compile("[\u00b5\u03bc]")  # the sign and the Greek letter
 # Of a folder of one's own configs. An alias stands for all that it names, so that few lines can
 # unfold to more than the memory holds.
@@ -99,7 +99,7 @@ def quoted_path(override: str) -> str:
     And write micrometres with a u, since the grammar of overrides knows no other.
     """
     key, equals, value = override.partition("=")
-    if key in PIXEL_SIZES:
+    if key in WITH_UNITS:
         return f"{key}{equals}{MICRO.sub('u', value)}"
     plain_path = re.fullmatch(r"[\w./\\:@%+-]*", value, re.ASCII)
     if not equals or key not in PATH_KEYS or plain_path or value[0] in "'\"":

@@ -30,6 +30,7 @@ from medt.metrics.pixel import (
     PixelCounts,
     PixelScores,
     mean_of_present,
+    means_of_present,
     rules_of,
     summarize,
 )
@@ -44,7 +45,7 @@ from medt.metrics.resampling import (
     percentile_interval,
     weighted_means,
 )
-from medt.metrics.sums import add, quotient
+from medt.metrics.sums import add
 
 INTERVAL_RULES = f"""\
 Intervals: {LEVEL:.0%}, percentile bootstrap of {RESAMPLES} resamples; whole groups (patients, \
@@ -226,10 +227,8 @@ def _intervals(
     pooled = {}
     for key, score in scores.items():
         table = score(drawn)
-        known = ~np.isnan(table[:, 1:])
-        foreground = quotient(np.where(known, table[:, 1:], 0).sum(axis=1), known.sum(axis=1))
         pooled[key] = {
-            "foreground": percentile_interval(foreground),
+            "foreground": percentile_interval(means_of_present(table[:, 1:])),
             "classes": {n: percentile_interval(table[:, i]) for i, n in enumerate(names)},
         }
     return {

@@ -224,6 +224,12 @@ def foreground(scores: Scores) -> float:
     return mean_of_present(scores[1:])
 
 
+def means_of_present(table: Scores) -> Scores:
+    """Of each row the mean of what is not NaN; NaN if nothing is."""
+    present = ~np.isnan(table)
+    return quotient(np.where(present, table, 0).sum(axis=1), present.sum(axis=1))
+
+
 def mean_of_present(scores: Scores) -> float:
     """Mean of what is not NaN; NaN if nothing is."""
     present = scores[~np.isnan(scores)]

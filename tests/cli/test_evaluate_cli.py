@@ -97,7 +97,7 @@ def test_millimetres_are_named_wherever_a_distance_stands(
 ) -> None:
     overrides = ["dataset=synthetic", f"paths.data={DATA}", f"dataset.pixel_size={size}"]
     overrides += ["dataset.train=6", "dataset.val=2", "dataset.test=2", "dataset.size=64"]
-    given = [f"checkpoint={run}/checkpoints/best.pt", *overrides, "tolerance=400um"]
+    given = [f"checkpoint={run}/checkpoints/best.pt", *overrides, "tolerance=400µm"]
     assert evaluate.main(given) == 0
     printed = capsys.readouterr().out
     for words in ("HD95 (mm)", "NSD at 0.4 mm", "Hausdorff (mm)"):

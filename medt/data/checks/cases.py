@@ -23,7 +23,7 @@ from medt.data.normalization import intensity_of
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.files import read_bytes
-from medt.images import Samples, count_pages, read_mask, read_samples
+from medt.images import Samples, count_pages, decode_samples, read_mask
 from medt.metrics.pixel import IGNORE_INDEX
 
 PERCENTILES = (1, 50, 99)
@@ -196,7 +196,8 @@ def examine_case(
             faults.append(Fault(code, error.message, error.hint))
             return None
 
-    samples = tried("unreadable", lambda: read_samples(case.image, page))
+    read = tried("unreadable", lambda: _read_image(case.image, page))
+    samples, pages = read or (None, 1)
     ids = tried("unreadable", lambda: _read_values(case, labels, page))
     if ids is not None:
         values = ids
@@ -206,7 +207,6 @@ def examine_case(
         taken = samples
         tried("unsuitable", lambda: _check_suitable(taken, case, settings))
     pixels = None if samples is None else samples.pixels
-    pages = 1 if samples is None or page is None else _count_pages(case.image)
     sized = (("image", pixels), ("mask", ids), ("instances", instances))
     shapes = {name: array.shape[:2] for name, array in sized if array is not None}
     if len(set(shapes.values())) > 1:
@@ -222,8 +222,10 @@ def examine_case(
     )
 
 
-def _count_pages(path: Path) -> int:
-    return count_pages(read_bytes(path), str(path))
+def _read_image(path: Path, page: int | None) -> tuple[Samples, int]:
+    """An image, and the number of pages of its stack where one of them is named."""
+    data, name = read_bytes(path), str(path)
+    return decode_samples(data, name, page), 1 if page is None else count_pages(data, name)
 
 
 def _read_values(case: Case, labels: Labels, page: int | None) -> NDArray[Any]:

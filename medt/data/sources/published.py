@@ -362,7 +362,8 @@ def _write(
             source=published.page,
             citation=published.citation,
             prepared={
-                "by": f"python scripts/prepare_data.py dataset={published.name}",
+                "by": f"python scripts/prepare_data.py dataset={published.name}"
+                + (f" dataset.raster={published.raster}" if published.raster else ""),
                 "how": published.how,
                 **({"raster": published.raster} if published.raster else {}),
                 "counts": dict(counts),
