@@ -19,12 +19,12 @@ from medt.build import build
 from medt.data.layout import SegmentationClass, check_classes
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
-from medt.files import atomic_write, read_tensors
+from medt.io.files import atomic_write, read_tensors
+from medt.io.plain import check_plain
+from medt.io.runs_below import BEST, told_of_folder
+from medt.io.text import is_name
 from medt.models.sizes import as_size
-from medt.plain import check_plain
-from medt.runs_below import BEST, told_of_folder
 from medt.signatures import check_arguments, shortened
-from medt.text import is_name
 
 FORMAT = "medt-checkpoint-1"
 SHARES = ("val_dice", "val_iou")  # how the names of scores from 0 to 1 begin

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from medt.text import for_terminal
+from medt.io.text import for_terminal
 
 Color = tuple[int, int, int]
 Picture = NDArray[np.uint8]

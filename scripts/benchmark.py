@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def benchmark(cfg: DictConfig) -> int:
-    from medt.files import atomic_write
-    from medt.locks import locked
+    from medt.io.files import atomic_write
+    from medt.io.locks import locked
 
     settings = plain(cfg)
     check_names("networks", settings["networks"], model_names())
@@ -133,7 +133,7 @@ def measure(
     from benchmark_loader import SAMPLINGS
     from benchmark_timing import PHASES, WARM_UP_ROUNDS
 
-    from medt.files import write_text
+    from medt.io.files import write_text
 
     report: dict[str, Any] = {"settings": settings, "machine": machine(), "skipped": skipped}
     samplings = SAMPLINGS if settings["loader"] else ()

@@ -22,7 +22,7 @@ def measure_evaluation(
     from benchmark_preparation import prepare_glas
 
     from medt.data.dataset import SegmentationDataset
-    from medt.data.sources import open_dataset
+    from medt.data.open import open_dataset
     from medt.evaluation.evaluate import evaluate
     from medt.inference.predictor import Predictor
 

@@ -51,9 +51,9 @@ def loader_work(job: LoaderJob) -> Work:
     import torch
     from train import build_trainer, new_network
 
-    from medt.console import safe_console
-    from medt.data.sources import open_dataset
+    from medt.data.open import open_dataset
     from medt.inference.device import choose_device
+    from medt.io.console import safe_console
     from medt.processes import Processes
     from medt.training.run_folder import RunFolder
     from medt.training.state import TrainingState

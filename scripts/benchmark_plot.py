@@ -54,7 +54,7 @@ def draw(records: Sequence[dict[str, Any]]) -> bytes:
 
 def look(index: int) -> dict[str, Any]:
     """Colour and marker of a network."""
-    from medt.training.curves import COLORS, MARKERS
+    from medt.compare.curves import COLORS, MARKERS
 
     return {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
 

@@ -36,8 +36,8 @@ def prepare_glas(archive: Path, folder: Path) -> Prepared:
     """Prepare the GlaS archive in `folder`/glas, with the committed splits as `folder`/glas.csv."""
     from command import CONFIGS
 
-    from medt.data.sources import PUBLISHED
-    from medt.data.sources.published import prepare
+    from medt.data.open import PUBLISHED
+    from medt.data.published.dataset import prepare
 
     splits_file = folder / "glas.csv"
     shutil.copy(CONFIGS.parent / "data" / "splits" / "glas.csv", splits_file)

@@ -12,11 +12,11 @@ from omegaconf import DictConfig
 from training_data import check_of, new_preprocessing, training_set
 
 from medt.build import TARGET
-from medt.text import json_text
+from medt.io.text import json_text
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
-    from medt.data.checks import Check
+    from medt.check import Check
     from medt.drawing import Picture
 
 REPORT, SHEET, PREVIEW = "check.json", "cases.png", "preview.png"
@@ -28,12 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check(cfg: DictConfig) -> int:
-    from medt.data.checks.report import report
-    from medt.data.checks.sheet import draw_sheet
-    from medt.data.sources import open_dataset
+    from medt.check.report import report
+    from medt.check.sheet import draw_sheet
+    from medt.data.open import open_dataset
     from medt.evaluation.tables import strict
-    from medt.files import write_png, write_text
-    from medt.locks import locked
+    from medt.io.files import write_png, write_text
+    from medt.io.locks import locked
 
     output = Path(cfg.output)
     with locked(output, "check_data.py"):
@@ -58,7 +58,7 @@ def check(cfg: DictConfig) -> int:
 
 def preview(cfg: DictConfig, found: Check) -> Picture | None:
     """Training cases as the network would get them; None if none is without errors."""
-    from medt.data.checks.sheet import tiles_of
+    from medt.check.sheet import tiles_of
     from medt.data.preview import draw_preview, spread
 
     config = plain(cfg)
@@ -76,7 +76,7 @@ def preview(cfg: DictConfig, found: Check) -> Picture | None:
 
 
 def print_check(found: Check) -> None:
-    from medt.data.checks.report import lines, tables
+    from medt.check.report import lines, tables
 
     counts = ", ".join(f"{split} {count}" for split, count in found.index.counts().items())
     print(f"{found.index.name}: {counts}\n")

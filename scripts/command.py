@@ -30,8 +30,8 @@ from medt.config import register_schema
 from medt.config.ranges import check_ranges
 from medt.errors import FailedElsewhereError, UserError
 from medt.interruption import STOPPING, Stopped, exit_code, is_gone, on_stop
-from medt.terminal import safe_output
-from medt.text import for_error
+from medt.io.terminal import safe_output
+from medt.io.text import for_error
 
 # rich is imported where something is drawn: --help does not need it.
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def progress(description: str) -> Iterator[Callable[[float, int], None]]:
     from rich.markup import escape
     from rich.progress import Progress
 
-    from medt.console import safe_console
+    from medt.io.console import safe_console
 
     console = safe_console(sys.stderr)
     bar = Progress(console=console, transient=True, disable=not console.is_terminal)
@@ -175,7 +175,7 @@ def print_table(shown: RenderableType) -> None:
     from rich.console import Group
     from rich.table import Table
 
-    from medt.console import safe_console
+    from medt.io.console import safe_console
 
     if isinstance(shown, Group):
         for part in shown.renderables:
@@ -196,7 +196,7 @@ def print_table(shown: RenderableType) -> None:
 
 def terminal_width() -> int:
     """In characters; 80 where there is no terminal."""
-    from medt.console import safe_console
+    from medt.io.console import safe_console
 
     return safe_console().width
 

@@ -11,7 +11,7 @@ from arguments import FLAGS_WITH_VALUE, is_there, quoted
 from command import plain, print_table, run
 from omegaconf import DictConfig
 
-from medt.text import csv_text, json_text
+from medt.io.text import csv_text, json_text
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def compare(cfg: DictConfig) -> int:
-    from medt.files import atomic_write, write_text
-    from medt.locks import locked
-    from medt.training.comparison import group_runs, report
-    from medt.training.curves import draw_curves
-    from medt.training.past_run import find_runs, read_run
+    from medt.compare.comparison import group_runs, report
+    from medt.compare.curves import draw_curves
+    from medt.compare.past_run import find_runs, read_run
+    from medt.io.files import atomic_write, write_text
+    from medt.io.locks import locked
 
     output = Path(cfg.output)
     with locked(output, "compare.py"):

@@ -21,7 +21,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from medt.config.groups import GROUPS
 from medt.config.scripts import SCRIPTS
 from medt.errors import UserError
-from medt.text import LONGEST_NAME, abridged
+from medt.io.text import LONGEST_NAME, abridged
 
 # What to do about too little memory, by script.
 LOWER_MEMORY = {

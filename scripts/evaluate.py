@@ -34,6 +34,7 @@ def evaluate(cfg: DictConfig) -> int:
     from evaluation_report import report_of
 
     from medt.checkpoint import load_checkpoint
+    from medt.compare.past_run import read_curves
     from medt.data.dataset import SegmentationDataset
     from medt.evaluation.evaluate import evaluate as score
     from medt.evaluation.parts import parts_of
@@ -41,9 +42,8 @@ def evaluate(cfg: DictConfig) -> int:
     from medt.inference.device import choose_device
     from medt.inference.instances import InstanceRule
     from medt.inference.predictor import Predictor
-    from medt.links import check_unlinked
+    from medt.io.links import check_unlinked
     from medt.metrics.empty import checked_empty
-    from medt.training.past_run import read_curves
     from medt.training.run_folder import RunFolder, home_of
 
     if cfg.tune and cfg.split != "val":

@@ -26,7 +26,7 @@ def open_index(cfg: DictConfig, checkpoint: Checkpoint, predictor: Predictor) ->
 
     Where all cases are scored, a folder needs no split, and none is drawn.
     """
-    from medt.data.sources import open_dataset
+    from medt.data.open import open_dataset
 
     if cfg.dataset is not None:
         index = open_dataset(plain(cfg.dataset), draws=True, splits=cfg.split != "all")

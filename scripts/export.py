@@ -20,9 +20,9 @@ def export(cfg: DictConfig) -> int:
     from medt.checkpoint import load_checkpoint
     from medt.export.card import model_card, recorded_scores
     from medt.export.formats import FORMATS, export_network
-    from medt.files import write_text
-    from medt.links import check_unlinked
-    from medt.locks import locked
+    from medt.io.files import write_text
+    from medt.io.links import check_unlinked
+    from medt.io.locks import locked
     from medt.training.run_folder import home_of
 
     checkpoint = load_checkpoint(cfg.checkpoint, cfg.allow or ())

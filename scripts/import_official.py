@@ -24,7 +24,7 @@ def import_official(cfg: DictConfig) -> int:
     from medt.checkpoint import Checkpoint, build_model, save_checkpoint
     from medt.data.layout import default_classes
     from medt.data.preprocessing import Preprocessing
-    from medt.locks import locked_beside
+    from medt.io.locks import locked_beside
     from medt.models.official_weights import load_official
     from medt.models.state_dicts import read_state_dict
 

@@ -12,7 +12,7 @@ from command import checkpoint_files, plain, progress, run
 from omegaconf import DictConfig
 
 from medt.errors import UserError
-from medt.text import for_error
+from medt.io.text import for_error
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def chosen_size(asked: Any, checkpoint: Checkpoint) -> PixelSize:
     Raises:
         UserError: what the checkpoint has stored is none.
     """
-    from medt.data.sources import pixel_size_of
+    from medt.data.open import pixel_size_of
     from medt.metrics.pixel_size import PixelSize
 
     if asked != "auto":

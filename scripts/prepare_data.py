@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def prepare(cfg: DictConfig) -> int:
-    from medt.data.sources import prepare_dataset
+    from medt.data.open import prepare_dataset
 
     source = None if cfg.source is None else Path(cfg.source)
     with progress(f"preparing {cfg.dataset.name}") as advance:

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from medt.locks import LOCK_FILE, claimed_folder
+from medt.io.locks import LOCK_FILE, claimed_folder
 
 HYDRAS_FILE = "multirun.yaml"
 # What says where a sweep lies.

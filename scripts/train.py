@@ -25,7 +25,7 @@ from training_data import (
 from medt.build import GROUPS, TARGET, build
 from medt.errors import UserError
 from medt.interruption import Output
-from medt.terminal import innermost
+from medt.io.terminal import innermost
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def train(cfg: DictConfig) -> int:
 
 def train_together(cfg: DictConfig, others: Meeting) -> int:
     """Train in this process, and in the others if there are any."""
-    from medt.data.sources import open_dataset
+    from medt.data.open import open_dataset
     from medt.inference.device import choose_device
     from medt.processes import local_device
     from medt.training.run_folder import RunFolder, is_finished, run_to_resume
@@ -95,7 +95,7 @@ def held(
     cfg: DictConfig, config: dict[str, Any], run_folder: RunFolder, checkpoint: Checkpoint | None
 ) -> Iterator[RunFolder]:
     """Hold the run's folder; of two new runs that are named by the same second one gets another."""
-    from medt.locks import claimed_folder
+    from medt.io.locks import claimed_folder
     from medt.training.run_folder import RunFolder
 
     if checkpoint is None and sweep_folder() is None and is_named_by_time(cfg, "run_dir"):
@@ -120,8 +120,8 @@ def train_with(
     allow: Sequence[str],
 ) -> int:
     """Train, or say what the training would be, in this process and those beside it."""
-    from medt.console import safe_console
-    from medt.locks import locked_beside
+    from medt.io.console import safe_console
+    from medt.io.locks import locked_beside
     from medt.training.determinism import make_deterministic
     from medt.training.dry_run import dry_run
     from medt.training.progress import log, logging_to, silence

@@ -18,7 +18,7 @@ from medt.errors import UserError
 
 # Only what --help does not need is imported inside functions: torch takes seconds.
 if TYPE_CHECKING:
-    from medt.data.checks import Check
+    from medt.check import Check
     from medt.data.dataset import SegmentationDataset
     from medt.data.layout import Case, DatasetIndex
     from medt.data.preprocessing import Preprocessing
@@ -78,7 +78,7 @@ def training_set(
 
 def check_of(settings: Mapping[str, Any], index: DatasetIndex) -> Check:
     """Check a dataset under its resolved config, behind a progress bar."""
-    from medt.data.checks import Settings, check_dataset
+    from medt.check import Settings, check_dataset
     from medt.models.sizes import as_size
 
     with progress(f"checking {index.name}") as advance:
@@ -135,7 +135,7 @@ def located(
         UserError: the data are not there, with a command that goes on from elsewhere, or a setting
             is impossible.
     """
-    from medt.data.sources.stored import AbsentDatasetError, locate
+    from medt.data.stored import AbsentDatasetError, locate
 
     try:
         return locate(settings, Path(data), draws=script == "evaluate")

@@ -18,23 +18,10 @@ MAX_LINES = 400
 # A file imports from medt only its own folder and what stands above it in this list.
 ORDER = (
     "errors",
-    "text",
-    "terminal",
-    "console",
     "interruption",
-    "pickles",
-    "links",
-    "files",
-    "locks",
-    "plain",
-    "runs_below",
+    "io",
     "signatures",
     "build",
-    "image_headers",
-    "tiff_chain",
-    "tiff",
-    "palettes",
-    "images",
     "drawing",
     "ops",
     "processes",
@@ -47,6 +34,8 @@ ORDER = (
     "inference",
     "evaluation",
     "training",
+    "check",
+    "compare",
     "report",
     "export",
     "config",
@@ -120,7 +109,7 @@ def test_text_leaves_by_one_place(call, home):
     """Elsewhere nobody would see to escape sequences and formulas in names."""
     files = [*MODULES, *(ROOT / "scripts").glob("*.py")]
     using = {path for path in files if re.search(rf"(?<!\w){re.escape(call)}", read(path))}
-    assert using <= {PACKAGE / home}
+    assert using <= {PACKAGE / "io" / home}
 
 
 def test_no_file_is_longer_than_can_be_read_at_a_sitting():

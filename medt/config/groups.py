@@ -96,7 +96,7 @@ class MonusegConfig(PreparedConfig):
     """MoNuSeg, whose masks prepare_data.py draws from outlines.
 
     Attributes:
-        raster: which pixels are an object's, see `medt.data.sources.aperio.draw_instances`:
+        raster: which pixels are an object's, see `medt.data.published.aperio.draw_instances`:
             challenge (as the challenge's converter), centres or outline.
     """
 

@@ -19,10 +19,10 @@ from medt.config.groups import (
 from medt.config.ranges import check_ranges
 from medt.config.scripts import TrainConfig
 from medt.errors import UserError
+from medt.io.text import is_folder_name, is_name
 from medt.metrics.empty import former_empty
 from medt.models.sizes import as_size
 from medt.signatures import check_arguments, fits
-from medt.text import is_folder_name, is_name
 from medt.training.settings import TrainerSettings
 
 NOT_ARGUMENTS = {"name": str, "weights": str | None, "encoder_weights": str | None}
@@ -40,7 +40,7 @@ def check_stored(config: dict[str, Any], file: str, allow: Collection[str] = ())
     What a run of an earlier version lacks is set to its default, or to what held before.
 
     Args:
-        config: plain values, as `medt.plain.read_yaml` gives them.
+        config: plain values, as `medt.io.plain.read_yaml` gives them.
         file: they come from, for the error.
         allow: full names of classes outside medt that it may name.
 

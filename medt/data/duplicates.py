@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from medt.files import natural_key
+from medt.io.files import natural_key
 
 SIDE = 64  # pixels of a thumbnail
 # The correlation from which on two images show the same, without what all have in common, and

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from medt.data.layout import DatasetIndex, listed
 from medt.data.splits import SplitRow, check_groups, digest_of, lost_zeros
 from medt.errors import UserError
-from medt.plain import read_table
-from medt.text import from_csv_cell, is_name
+from medt.io.plain import read_table
+from medt.io.text import from_csv_cell, is_name
 
 # A pattern may come from a file of a stranger: each part may be tried at every place of a name.
 MOST_WILDCARDS = 3

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.errors import UserError
-from medt.images import read_alpha, read_colors, read_mask
+from medt.io.images import read_alpha, read_colors, read_mask
 from medt.metrics.pixel import IGNORE_INDEX
 
 

@@ -15,12 +15,12 @@ from medt.data.changes import FileFacts
 from medt.data.labels import IDS, Labels
 from medt.data.splits import SPLITS, check_groups, digest_of, lost_zeros, read_splits
 from medt.errors import UserError
-from medt.files import list_images, natural_key, write_text
-from medt.links import check_link
+from medt.io.files import list_images, natural_key, write_text
+from medt.io.links import check_link
+from medt.io.plain import read_yaml
+from medt.io.text import abridged, for_terminal, is_folder_name
 from medt.metrics.pixel_size import PIXELS, PixelSize
-from medt.plain import read_yaml
 from medt.signatures import shortened
-from medt.text import abridged, for_terminal, is_folder_name
 
 CARD = "dataset.yaml"
 MOST_CLASSES = 255  # their ids fit 8 bit, with 255 left to mean ignored

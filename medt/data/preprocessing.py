@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from medt.data.crops import mirrored
 from medt.data.intensity import Intensity, check_values
 from medt.errors import UserError
-from medt.files import environment_number
-from medt.images import Samples, read_samples
+from medt.io.files import environment_number
+from medt.io.images import Samples, read_samples
 from medt.metrics.pixel import IGNORE_INDEX
 from medt.signatures import check_arguments
 

@@ -15,7 +15,7 @@ from medt.data.layout import Case
 from medt.data.preprocessing import Preprocessing
 from medt.drawing import Color, Picture, contact_sheet, outlined, strip
 from medt.errors import UserError
-from medt.images import read_samples
+from medt.io.images import read_samples
 
 Item = TypeVar("Item")
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from medt.data.duplicates import NearDuplicate, joined_groups
 from medt.errors import UserError
-from medt.files import natural_key, write_text
-from medt.plain import read_table
+from medt.io.files import natural_key, write_text
+from medt.io.plain import read_table
+from medt.io.text import csv_text, from_csv_cell, is_name
 from medt.signatures import shortened
-from medt.text import csv_text, from_csv_cell, is_name
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("case", "group", "split")

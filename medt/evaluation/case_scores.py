@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from medt.data.dataset import SegmentationDataset, naming
 from medt.data.layout import Case
 from medt.evaluation.parts import USUAL, Part
-from medt.images import read_mask
 from medt.inference.instances import components
+from medt.io.images import read_mask
 from medt.metrics.boundary import boundary_scores
 from medt.metrics.calibration import (
     Calibration,

@@ -9,7 +9,7 @@ from typing import Any
 
 from medt.errors import UserError
 from medt.evaluation.evaluate import PROTOCOLS
-from medt.plain import read_json
+from medt.io.plain import read_json
 
 OVERLAPS = ("dice", "iou")
 ROUNDING = 1e-9  # of means of shares

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medt.data.sources.glas import challenge_part
+from medt.data.published.glas import challenge_part
 from medt.evaluation.case_scores import BOUNDARIES, CENTRELINES, COUNTS, OF_FOREGROUND, CaseScores
 from medt.evaluation.parts import Part
 from medt.metrics.boundary import BOUNDARY_RULES

@@ -15,11 +15,11 @@ from rich.text import Text
 from medt.evaluation.detail_tables import detail_tables, new_table, shown
 from medt.evaluation.evaluate import Evaluation
 from medt.evaluation.headline import headline
-from medt.files import write_text
 from medt.inference.instances import METHODS, InstanceRule
-from medt.locks import claimed_folder
+from medt.io.files import write_text
+from medt.io.locks import claimed_folder
+from medt.io.text import csv_text, json_text
 from medt.metrics.pixel_size import ABBREVIATIONS, UNITS
-from medt.text import csv_text, json_text
 
 METRICS_FILE = "metrics.json"
 CASES_FILE = "per_case.csv"

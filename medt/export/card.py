@@ -14,8 +14,8 @@ from medt.data.preprocessing import Preprocessing
 from medt.evaluation.detail_tables import between
 from medt.evaluation.recorded import Recorded, read_recorded
 from medt.evaluation.tables import METRICS_FILE
-from medt.files import natural_key
-from medt.text import for_markdown, for_markdown_code
+from medt.io.files import natural_key
+from medt.io.text import for_markdown, for_markdown_code
 
 LIMITS = """\
 - It has learned from the images named above. Other scanners, stains, organs, magnifications or \

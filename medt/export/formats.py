@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from medt.checkpoint import Checkpoint, build_model
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
-from medt.files import atomic_write
 from medt.inference.averaging import check_finite
+from medt.io.files import atomic_write
 
 INPUT, OUTPUT = "image", "logits"
 BATCHES = (1, 3)  # sizes that the file is verified with, other than the one it is traced with

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from medt.drawing import IGNORED
 from medt.errors import UserError
-from medt.images import read_image, read_mask, read_samples
 from medt.inference.areas import Summary, class_rows
 from medt.inference.averaging import NotFiniteError
 from medt.inference.inputs import Input, Regions
@@ -21,9 +20,10 @@ from medt.inference.instances import NO_RULE, InstanceRule, find_objects
 from medt.inference.objects import ObjectTable, object_rows
 from medt.inference.outputs import LARGEST_VALUE, Outputs, Prediction, entropy, write_prediction
 from medt.inference.predictor import Predictor, most_probable
-from medt.locks import locked
+from medt.io.images import read_image, read_mask, read_samples
+from medt.io.locks import locked
+from medt.io.text import CONTROLS
 from medt.metrics.pixel_size import PIXELS, PixelSize
-from medt.text import CONTROLS
 
 TWELVE_BITS = 4095
 Ids = NDArray[np.uint8]

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medt.data.pairing import MASK_WORDS, masks_by_image, suffix_pattern
+from medt.data.folder.pairing import MASK_WORDS, masks_by_image, suffix_pattern
 from medt.errors import UserError
-from medt.files import IMAGE_EXTENSIONS, natural_key
-from medt.images import PaintedMaskError, read_mask
-from medt.links import check_link
+from medt.io.files import IMAGE_EXTENSIONS, natural_key
+from medt.io.images import PaintedMaskError, read_mask
+from medt.io.links import check_link
 
 ROI_WORDS = (*MASK_WORDS, "roi", "fov")
 ROI_SUFFIX: re.Pattern[str] = suffix_pattern(ROI_WORDS)

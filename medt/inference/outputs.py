@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from medt.data.layout import SegmentationClass
 from medt.drawing import IGNORED, overlay
 from medt.errors import UserError
-from medt.files import write_png, write_text, write_tiff
 from medt.inference.outlines import feature_collection
-from medt.text import json_text
+from medt.io.files import write_png, write_text, write_tiff
+from medt.io.text import json_text
 
 LARGEST_VALUE = 65535  # of 16 bits
 FORMATS = {"png": ".png", "tiff": ".tif"}

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medt.errors import UserError
-from medt.files import append_text, natural_key, write_text
-from medt.plain import read_text
-from medt.text import csv_text, from_csv_cell
+from medt.io.files import append_text, natural_key, write_text
+from medt.io.plain import read_text
+from medt.io.text import csv_text, from_csv_cell
 
 LARGEST = 2**28  # bytes; some two million objects
 Row = Sequence[str]

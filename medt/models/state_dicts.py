@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from medt.errors import UserError
-from medt.files import read_tensors
+from medt.io.files import read_tensors
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medt.text import for_terminal
-from medt.training.curves import COLORS, plain_text
+from medt.compare.curves import COLORS, plain_text
+from medt.io.text import for_terminal
 from medt.training.run_folder import GATE_PREFIX
 
 # matplotlib takes a second to load: it is imported where something is drawn.

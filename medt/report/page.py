@@ -19,11 +19,11 @@ from medt.evaluation.detail_tables import between, detail_tables, shown
 from medt.evaluation.evaluate import Evaluation
 from medt.evaluation.headline import headline
 from medt.evaluation.tables import OVERLAPS, REDUCTIONS, WITH_TRUE_NEGATIVES
+from medt.io.text import for_terminal
 from medt.metrics.pixel import mean_of_present
 from medt.metrics.pixel_size import ABBREVIATIONS
 from medt.report import charts
 from medt.report.panels import Panel
-from medt.text import for_terminal
 from medt.training.run_folder import GATE_PREFIX
 
 TITLES = {**OVERLAPS, **WITH_TRUE_NEGATIVES, "hd95": "HD95", "nsd": "NSD", "cldice": "clDice"}
@@ -56,7 +56,7 @@ class Origin:
         title: such as "glas val".
         facts: name and value, as the page shall list them.
         config: of the training, as YAML.
-        curves: of the training by name (see `medt.training.past_run.read_curves`), or None where
+        curves: of the training by name (see `medt.compare.past_run.read_curves`), or None where
             the checkpoint lies beside no history.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from medt.data.changes import FileFacts
-from medt.text import for_terminal
+from medt.io.text import for_terminal
 
 log = logging.getLogger("medt")
 

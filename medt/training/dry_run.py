@@ -14,7 +14,7 @@ import torch
 
 from medt.data.preview import picture_of
 from medt.drawing import contact_sheet, panel
-from medt.files import write_png
+from medt.io.files import write_png
 from medt.training.memory import MemoryEstimate
 from medt.training.precise_norm import BATCH, image_batches
 from medt.training.progress import duration

@@ -16,9 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from medt.data.dataset import SegmentationDataset
 from medt.errors import UserError
-from medt.links import open_own
-from medt.terminal import safe_output
-from medt.text import for_terminal
+from medt.io.links import open_own
+from medt.io.terminal import safe_output
+from medt.io.text import for_terminal
 from medt.training.state import EpochSums, Row, TrainingState
 
 log = logging.getLogger("medt")

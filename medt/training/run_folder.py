@@ -13,11 +13,11 @@ import yaml
 
 from medt.checkpoint import Checkpoint, load_checkpoint
 from medt.errors import UserError
-from medt.files import write_text
-from medt.links import check_unlinked
-from medt.locks import LOCK_FILE, locked
-from medt.plain import read_yaml
-from medt.text import csv_text
+from medt.io.files import write_text
+from medt.io.links import check_unlinked
+from medt.io.locks import LOCK_FILE, locked
+from medt.io.plain import read_yaml
+from medt.io.text import csv_text
 from medt.training.settings import CIRCUMSTANCES
 from medt.training.state import Row, TrainingState, check_saved
 
@@ -44,7 +44,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep every other process from training into the folder, see `medt.locks.locked`.
+        """Keep every other process from training into the folder, see `medt.io.locks.locked`.
 
         Raises:
             UserError: as there, or a link would lead the training to other places.

@@ -15,8 +15,8 @@ from medt.data.dataset import SegmentationDataset
 from medt.drawing import contact_sheet, panel
 from medt.errors import UserError
 from medt.inference.predictor import Predictor, most_probable
+from medt.io.text import for_terminal
 from medt.metrics.pixel import count_pixels, dice, foreground
-from medt.text import for_terminal
 
 # A measurement's name in the table to its tag. TensorBoard orders tags by the alphabet: scores
 # first, then loss, the optimizer, speed, and the many gates last, under "weights".

@@ -21,8 +21,8 @@ from training_data import in_grammar
 
 from medt.checkpoint import load_checkpoint
 from medt.data.splits import read_splits
-from medt.files import write_png
-from medt.images import read_image
+from medt.io.files import write_png
+from medt.io.images import read_image
 
 FILES = {"check.json", "cases.png"}
 

@@ -14,9 +14,9 @@ from compare_runs import add_evaluation, compared, make_run
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from medt.images import read_image
-from medt.training.curves import mean_curve
-from medt.training.past_run import find_runs, read_run
+from medt.compare.curves import mean_curve
+from medt.compare.past_run import find_runs, read_run
+from medt.io.images import read_image
 
 
 def names(report: dict[str, Any]) -> list[str]:

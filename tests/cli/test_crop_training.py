@@ -18,9 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_resume import stop_after, timeless
 
 from medt.checkpoint import load_checkpoint
-from medt.files import write_png
-from medt.images import read_image, read_mask
 from medt.inference.predictor import Predictor
+from medt.io.files import write_png
+from medt.io.images import read_image, read_mask
 
 CROPS = (
     *("dataset.sampling=crop", "dataset.crops_per_case=2", "augmentation=histology"),

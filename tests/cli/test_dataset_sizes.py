@@ -15,8 +15,8 @@ from hydra import compose, initialize_config_dir
 
 from medt.config import register_schema
 from medt.data.layout import DatasetCard, default_classes, write_card
-from medt.data.sources import PUBLISHED
-from medt.files import write_png, write_text
+from medt.data.open import PUBLISHED
+from medt.io.files import write_png, write_text
 from medt.models import MedT
 
 # Sampling; height, width and channels of an image, of those for crops a part; width of its objects

@@ -10,7 +10,7 @@ import train
 from conftest import tiny
 
 from medt.checkpoint import load_checkpoint
-from medt.images import read_image
+from medt.io.images import read_image
 
 
 @pytest.mark.parametrize("model", ["gated_axial_unet", "unet"])

@@ -23,7 +23,7 @@ import yaml
 from torch import nn
 
 from medt.checkpoint import Checkpoint
-from medt.files import write_png
+from medt.io.files import write_png
 from medt.training import trainer
 from medt.training.run_folder import RunFolder
 from medt.training.validation import network_for_use

@@ -18,7 +18,7 @@ from test_hostile_runs import edit_checkpoint
 
 import medt
 from medt.checkpoint import load_checkpoint
-from medt.images import read_mask
+from medt.io.images import read_mask
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import predict
 import pytest
 from conftest import TINY
 
-from medt import files
-from medt.files import write_png
-from medt.images import read_mask
+from medt.io import files
+from medt.io.files import write_png
+from medt.io.images import read_mask
 
 Refused = Callable[..., None]
 

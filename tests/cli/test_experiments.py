@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from medt.checkpoint import load_checkpoint
 from medt.config import register_schema
 from medt.data.layout import DatasetCard, default_classes, write_card
-from medt.files import write_png, write_text
+from medt.io.files import write_png, write_text
 
 SMALL = ["dataset.image_size=64", "model.grid=[2,2]", "trainer.epochs=1"]
 SYNTHETIC = [f"paths.data={DATA}/experiments", "dataset.train=6", "dataset.val=2"]

@@ -23,7 +23,7 @@ from safetensors import safe_open
 import medt
 from medt.checkpoint import load_checkpoint
 from medt.export import formats
-from medt.images import read_image
+from medt.io.images import read_image
 
 IMAGE = TINY / "images/test_1.png"
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from conftest import tiny_dataset
 
-from medt.files import write_png
-from medt.images import read_image, read_mask
+from medt.io.files import write_png
+from medt.io.images import read_image, read_mask
 
 
 @pytest.fixture

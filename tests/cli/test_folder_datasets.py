@@ -15,7 +15,7 @@ import tifffile
 import train
 from PIL import Image
 
-from medt.images import read_mask
+from medt.io.images import read_mask
 
 Write = Callable[[Path, int, np.ndarray, np.ndarray], None]
 SETTINGS = ["dataset=folder", "dataset.image_size=32", "model=gated_axial_unet"]

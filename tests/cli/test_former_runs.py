@@ -17,7 +17,7 @@ import train
 import yaml
 from conftest import DATA, TINY, tiny_dataset
 
-from medt.images import read_mask
+from medt.io.images import read_mask
 
 FORMER = Path(__file__).parents[1] / "former"
 # Other processors and versions of PyTorch round differently.

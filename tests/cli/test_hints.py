@@ -21,7 +21,7 @@ from PIL import Image
 from medt.checkpoint import load_checkpoint
 from medt.data.splits import read_splits
 from medt.errors import UserError
-from medt.images import read_alpha, read_colors, read_mask, read_palette, read_values
+from medt.io.images import read_alpha, read_colors, read_mask, read_palette, read_values
 
 Main = Callable[[Sequence[str]], int]
 CASES = range(16)

@@ -26,11 +26,11 @@ from command import quoted
 from compare_runs import add_cases, make_run
 from conftest import tiny_dataset
 
-from medt.console import safe_console
+from medt.compare.past_run import read_run
 from medt.data.splits import SplitRow, read_splits, write_splits
 from medt.drawing import strip
-from medt.files import write_png
-from medt.training.past_run import read_run
+from medt.io.console import safe_console
+from medt.io.files import write_png
 from medt.training.progress import logging_to
 from medt.training.run_folder import RunFolder
 from medt.training.tensorboard import hyperparameters

@@ -16,8 +16,8 @@ import train
 from PIL import Image
 
 from medt.checkpoint import load_checkpoint
+from medt.data.open import open_dataset
 from medt.data.preprocessing import Preprocessing
-from medt.data.sources import open_dataset
 
 TINY = ["dataset=folder", "dataset.image_size=32", "model=gated_axial_unet"]
 NEW_KEYS = ("window", "clip", "zscore", "eight_bit")  # that early checkpoints lack

@@ -12,8 +12,8 @@ from conftest import tiny_dataset
 
 import medt
 from medt.data.preprocessing import Preprocessing
-from medt.files import write_png
-from medt.images import read_image
+from medt.io.files import write_png
+from medt.io.images import read_image
 from medt.models import AxialUNet, GatedAxialUNet, LoGo, MedT
 
 NETWORKS = {

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 import medt
 from medt.errors import UserError
-from medt.files import write_png
 from medt.inference.averaging import Ensemble, FlipsAndTurns, NotFiniteError
 from medt.inference.predictor import Predictor
+from medt.io.files import write_png
 
 Refused = Callable[..., None]
 SOLVED = "holds NaN or infinite values"

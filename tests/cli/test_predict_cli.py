@@ -17,9 +17,9 @@ from PIL import Image
 from test_hostile_runs import edit_checkpoint
 
 import medt
-from medt.data.sources import pixel_size_of
-from medt.images import read_image, read_mask
+from medt.data.open import pixel_size_of
 from medt.inference.instances import InstanceRule, find_objects
+from medt.io.images import read_image, read_mask
 
 
 def arguments(run: Path, source: Path, output: Path) -> list[str]:
@@ -82,7 +82,7 @@ def test_every_output_at_once(tiny_run: Path, tmp_path: Path) -> None:
 
 
 def test_the_masks_can_be_trained_on(tiny_run: Path, tmp_path: Path) -> None:
-    from medt.data.sources import open_dataset
+    from medt.data.open import open_dataset
 
     images = TINY / "images"
     assert predict.main(arguments(tiny_run, images, tmp_path / "masks")) == 0

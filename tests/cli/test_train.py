@@ -18,8 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from medt.checkpoint import load_checkpoint
-from medt.images import read_mask
 from medt.inference.predictor import Predictor
+from medt.io.images import read_mask
 
 
 def run(folder: Path, *more: str) -> Path:
@@ -168,7 +168,7 @@ def three_classes(folder: Path) -> tuple[Path, Path]:
     """Six images with masks of the classes 0, 1 and 2."""
     import numpy as np
 
-    from medt.files import write_png
+    from medt.io.files import write_png
 
     generator = np.random.default_rng(0)
     for number in range(6):

@@ -27,7 +27,7 @@ import pytest
 import train
 from conftest import TINY, files_below, tiny, tiny_dataset
 
-from medt.locks import LOCK_FILE, locked, locked_beside
+from medt.io.locks import LOCK_FILE, locked, locked_beside
 from medt.training.run_folder import RunFolder
 from medt.training.trainer import Trainer
 
@@ -129,7 +129,7 @@ class TestPredict:
 
     def test_what_a_killed_one_left_is_removed(self, tiny_run: Path, tmp_path: Path) -> None:
         arguments = [*self.arguments(tiny_run, tmp_path), "mask_format=tiff", "overlays=true"]
-        first = Paused("predict", "medt.files:os.fsync", arguments)
+        first = Paused("predict", "medt.io.files:os.fsync", arguments)
         first.kill()
         torn = [path for path in (tmp_path / "out").rglob(".*") if path.name != LOCK_FILE]
         assert len(torn) == 1
@@ -159,7 +159,7 @@ class TestEvaluate:
 
         checkpoint = f"checkpoint={run}"
         with monkeypatch.context() as patch:
-            patch.setattr("medt.files.os.fsync", full)
+            patch.setattr("medt.io.files.os.fsync", full)
             refused(evaluate.main, [checkpoint, "panels=0"], "No space left on device")
 
 

@@ -18,7 +18,7 @@ import torch
 import train
 from conftest import DATA, TINY, tiny_training
 
-from medt.files import write_png
+from medt.io.files import write_png
 from medt.training.trainer import Trainer
 
 FOLDER = ["dataset=folder", "dataset.image_size=32", "model=gated_axial_unet"]
@@ -140,7 +140,7 @@ class TestCheckpoints:
         torch.save({"state_dict": {}}, tmp_path / "other.pt")
         self.everywhere(refused, tmp_path / "other.pt", "other.pt is not a checkpoint", "best.pt")
 
-    @pytest.mark.parametrize("target", ["os.system", "medt.files.os.system", "torch.nn.Linear"])
+    @pytest.mark.parametrize("target", ["os.system", "medt.io.files.os.system", "torch.nn.Linear"])
     def test_that_name_code_outside_our_models(self, refused, whole, tmp_path, target):
         whole["model"]["_target_"] = target
         torch.save(whole, tmp_path / "evil.pt")

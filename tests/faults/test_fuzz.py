@@ -23,10 +23,10 @@ from PIL import Image
 
 from medt.checkpoint import load_checkpoint
 from medt.data.labels import IDS
-from medt.data.sources.aperio import read_outlines
+from medt.data.published.aperio import read_outlines
 from medt.data.splits import read_splits
 from medt.errors import UserError
-from medt.images import count_pages, decode_image, decode_mask, orientation
+from medt.io.images import count_pages, decode_image, decode_mask, orientation
 
 EXAMPLES = 2000 if os.environ.get("MEDT_FAULTS") == "all" else 80
 BOUNDED = settings(

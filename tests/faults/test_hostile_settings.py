@@ -42,8 +42,8 @@ from medt.config import register_schema
 from medt.config.groups import GROUPS
 from medt.data.layout import DatasetCard, default_classes, write_card
 from medt.errors import UserError
+from medt.io.text import for_terminal
 from medt.models import official_weights
-from medt.text import for_terminal
 
 MANY = os.environ.get("MEDT_FAULTS") == "all"
 BOUNDED = settings(

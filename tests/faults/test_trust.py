@@ -23,10 +23,10 @@ import tifffile
 import torch
 
 from medt.checkpoint import load_checkpoint
-from medt.data.sources.aperio import Outline, draw_instances, read_outlines
+from medt.data.published.aperio import Outline, draw_instances, read_outlines
 from medt.errors import UserError
-from medt.files import list_images, write_png
-from medt.images import decode_image, decode_mask, read_image
+from medt.io.files import list_images, write_png
+from medt.io.images import decode_image, decode_mask, read_image
 
 Refused = Callable[..., None]
 
@@ -194,7 +194,7 @@ class TestImages:
         data = bytearray(file.read_bytes())
         data[place : place + 4] = struct.pack("<I", 5000)  # values, more than there are bytes
         file.write_bytes(data)
-        script = "import sys; from medt.images import read_image; read_image(sys.argv[1])"
+        script = "import sys; from medt.io.images import read_image; read_image(sys.argv[1])"
         ended = subprocess.run(
             [sys.executable, "-c", script, str(file)], capture_output=True, text=True
         )
@@ -252,7 +252,7 @@ class TestAnnotations:
     def test_a_file_larger_than_any_annotation_is_not_parsed(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("medt.data.sources.aperio.LARGEST", 1000)
+        monkeypatch.setattr("medt.data.published.aperio.LARGEST", 1000)
         with pytest.raises(UserError, match=r"large\.xml has 0\.0 MB, more than"):
             read_outlines(b"<a>" + b" " * 1000 + b"</a>", "large.xml")
 
@@ -282,7 +282,7 @@ class TestAnnotations:
     def test_as_many_outlines_as_there_are_numbers_are(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("medt.data.sources.aperio.MOST_OUTLINES", 255)
+        monkeypatch.setattr("medt.data.published.aperio.MOST_OUTLINES", 255)
         at = np.array([(x, y) for y in range(16) for x in range(16)], np.float64)
         square = np.array(((0, 0), (1, 0), (1, 1), (0, 1)))
         outlines = [Outline(a + square) for a in at]

@@ -1,0 +1,79 @@
+"""Kvasir-SEG: polyps in colonoscopies."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from medt.data.layout import listed
+from medt.data.published.dataset import Annotation, ArchivedCase, Published, draw_all_splits
+from medt.data.splits import SplitRow
+from medt.errors import UserError
+from medt.io.archive import Archive
+from medt.io.images import decode_image
+
+PAGE = "https://datasets.simula.no/kvasir-seg/"
+FILE = re.compile(r"(?:.*/)?(images|masks)/([^/]+)\.jpg")
+# Masks are JPEGs, whose values ring around 0 and 255.
+THRESHOLD = 128
+UNCLEAR = (64, 192)
+
+
+def find(archive: Archive) -> list[ArchivedCase]:
+    found: dict[str, dict[str, str]] = {"images": {}, "masks": {}}
+    for path in archive.sizes:
+        if match := FILE.fullmatch(path):
+            folder, name = match.groups()
+            if found[folder].setdefault(name, path) != path:
+                raise UserError(f"{archive.source} holds {name} twice", "give one copy only")
+    images, masks = found["images"], found["masks"]
+    if not images:
+        raise UserError(
+            f"{archive.source} holds no image of Kvasir-SEG (images/<name>.jpg)",
+            f"get the archive from {PAGE}",
+        )
+    bare = images.keys() ^ masks.keys()
+    if bare:
+        raise UserError(
+            f"{archive.source} has image or mask only of {listed(bare)}",
+            "get the whole archive again",
+        )
+    return [ArchivedCase(name, images[name], (masks[name],)) for name in sorted(images)]
+
+
+def annotate(archive: Archive, case: ArchivedCase, shape: tuple[int, int]) -> Annotation:
+    (file,) = case.annotations
+    values = decode_image(archive.read(file), file)
+    plane = values if values.ndim == 2 else values[..., :3].mean(axis=2)
+    unclear = (plane >= UNCLEAR[0]) & (plane < UNCLEAR[1])
+    counts = Counter({"pixels": plane.size, "unclear pixels": int(unclear.sum())})
+    return Annotation((plane >= THRESHOLD).astype(np.uint8), counts=counts)
+
+
+def notes(
+    cases: Sequence[ArchivedCase], rows: Sequence[SplitRow], counts: Mapping[str, int]
+) -> list[str]:
+    share = counts["unclear pixels"] / counts["pixels"]
+    return [
+        f"Masks are JPEGs, cut at {THRESHOLD}; "
+        f"{share:.2%} of the pixels are from {UNCLEAR[0]} to {UNCLEAR[1] - 1}."
+    ]
+
+
+KVASIR_SEG = Published(
+    name="kvasir_seg",
+    page=PAGE,
+    licence="Research and education only, as stated by its authors.",
+    citation="Jha et al., Kvasir-SEG: A Segmented Polyp Dataset, MultiMedia Modeling (2020), "
+    "451-462, https://arxiv.org/abs/1911.07069",
+    how=f"masks = mean of the channels >= {THRESHOLD}",
+    classes=("background", "polyp"),
+    find=find,
+    annotate=annotate,
+    draw=draw_all_splits,
+    notes=notes,
+    open_ended=True,
+)

@@ -1,0 +1,398 @@
+"""Reading images and masks: from a file, or its content, to the numbers that it stores.
+
+The content decides how a file is read, never its extension. Orientation tags are followed, as
+viewers and annotation tools follow them.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from medt.errors import UserError
+from medt.io import tiff
+from medt.io.files import environment_number, read_bytes
+from medt.io.image_headers import (
+    JPEG,
+    MOST_FRAMES,
+    PNG,
+    Header,
+    HeaderError,
+    needed_parts,
+    orientation_parts,
+    read_header,
+)
+from medt.io.palettes import palette_colors, palette_indices
+from medt.io.tiff import (
+    ORIENTATION_TAG,
+    CompressionError,
+    decode_with_opencv,
+    opened_by_pillow,
+    oriented,
+)
+from medt.io.tiff_chain import page_alone
+
+
+class PaintedMaskError(UserError):
+    """A mask is painted in colours where numbers are expected."""
+
+
+# What these would print of a damaged file stands in the error.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+MOST_PIXELS = 2**28
+PIXEL_BYTES = 4  # that the limit takes a pixel for: 8 bit RGBA
+MOST_PASSES = 16  # over an image of the limit; more over a smaller one
+
+
+class Samples(NamedTuple):
+    """What a file stores of an image, and what that is.
+
+    Attributes:
+        pixels: (H, W), or (H, W, C) in RGB or RGBA order, in the file's own type.
+        alpha: the channels, from 0, of which the file says that they are transparency: TIFF by its
+            extra samples, PNG by its colour type. No channel is taken for it by its place.
+    """
+
+    pixels: NDArray[Any]
+    alpha: tuple[int, ...] = ()
+
+    def opaque(self) -> NDArray[Any]:
+        """The pixels without transparency: (H, W), or (H, W, channels)."""
+        if not self.alpha:
+            return self.pixels
+        return np.ascontiguousarray(np.delete(self.pixels, self.alpha, axis=2))
+
+    def transparency(self) -> NDArray[Any] | None:
+        """The first alpha channel, (H, W); None without one."""
+        return np.ascontiguousarray(self.pixels[..., self.alpha[0]]) if self.alpha else None
+
+
+def read_image(path: str | Path, page: int | None = None) -> NDArray[Any]:
+    """Decode an image file without changing its values.
+
+    Args:
+        path: PNG, JPEG, TIFF, BMP or GIF, of 8 or 16 bits or floating point.
+        page: which image of a stack, from 0; a file of one image does not need it.
+
+    Returns:
+        (H, W), or (H, W, C) in RGB or RGBA order, in the file's own type (uint8, uint16, float32,
+        ...). A palette is resolved to its colours, CMYK becomes RGB.
+
+    Raises:
+        UserError: the file is missing, truncated, not an image, or a stack without such a page.
+    """
+    return read_samples(path, page).pixels
+
+
+def read_samples(path: str | Path, page: int | None = None) -> Samples:
+    """``read_image``, and which channels are transparency."""
+    return decode_samples(read_bytes(path), str(path), page)
+
+
+def read_mask(path: str | Path, page: int | None = None) -> NDArray[Any]:
+    """Decode a mask file to the numbers it stores.
+
+    Three equal channels become one plane, an alpha channel is dropped, and of a coloured palette
+    (PNG, BMP, TIFF) the indices count, not the colours.
+
+    Returns:
+        (H, W), an integer type.
+
+    Raises:
+        UserError: as ``read_image``; also for masks painted in colours, and for fractional values.
+    """
+    return decode_mask(read_bytes(path), str(path), page)
+
+
+def read_colors(path: str | Path, page: int | None = None) -> NDArray[np.int64]:
+    """Decode a mask painted in colours: (H, W), each pixel as one number 0xRRGGBB.
+
+    Raises:
+        UserError: as ``read_image``; also for files with more than 8 bits a channel, or channels
+            that are no colours.
+    """
+    name = f"Mask {path}"
+    pixels = decode_samples(read_bytes(path), name, page).opaque()
+    if pixels.dtype != np.uint8:
+        raise UserError(
+            f"{name} has type {pixels.dtype}", "colours have 8 bits a channel: save it as RGB"
+        )
+    planes = pixels[..., None] if pixels.ndim == 2 else pixels
+    if planes.shape[2] not in (1, 3):
+        raise _no_mask(name, planes.shape[2])
+    red, green, blue = np.broadcast_to(planes, (*planes.shape[:2], 3)).astype(np.int64).T
+    packed: NDArray[np.int64] = (red << 16 | green << 8 | blue).T
+    return packed
+
+
+def read_alpha(path: str | Path, page: int | None = None) -> NDArray[Any]:
+    """Decode a mask whose numbers are its transparency: (H, W), an integer type.
+
+    Raises:
+        UserError: as ``read_image``; also for files without an alpha channel of whole numbers.
+    """
+    name = f"Mask {path}"
+    alpha = decode_samples(read_bytes(path), name, page).transparency()
+    if alpha is None or alpha.dtype.kind not in "iu":
+        raise UserError(f"{name} has no alpha channel", "leave out dataset.mask=alpha")
+    return alpha
+
+
+def read_values(path: str | Path, page: int | None = None) -> tuple[NDArray[Any], bool]:
+    """Decode a mask file of either kind.
+
+    Returns:
+        What ``read_mask`` gives and False or, of a mask painted in colours, what ``read_colors``
+        gives and True.
+
+    Raises:
+        UserError: as these.
+    """
+    try:
+        return read_mask(path, page), False
+    except PaintedMaskError:
+        return read_colors(path, page), True
+
+
+def read_palette(path: str | Path, page: int | None = None) -> dict[int, int]:
+    """Which colour, 0xRRGGBB, a palette gives to each number of ``read_mask``; empty without one.
+
+    Raises:
+        UserError: as ``read_image``.
+    """
+    data, frame = _chosen(read_bytes(path), f"Mask {path}", page)
+    return palette_colors(data, frame or 0)
+
+
+def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
+    """``read_image`` for the content of a file; ``name`` is what an error calls it."""
+    return decode_samples(data, name, page).pixels
+
+
+def decode_samples(data: bytes, name: str, page: int | None = None) -> Samples:
+    """``read_samples`` for the content of a file; arguments as those of ``decode_image``."""
+    _check_end(data, name)
+    data, frame = _chosen(data, name, page)
+    header = _checked_header(data, name, frame or 0)
+    pixels = _decode(data, name, frame)
+    if sorted(pixels.shape[:2]) != sorted((header.height, header.width)):
+        raise _undecodable(name)
+    if pixels.nbytes > header.width * header.height * header.sample_bytes:
+        raise _undecodable(name)
+    _check_promise(pixels, header, name)
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    return Samples(pixels, tuple(i for i in header.alpha if i < channels))
+
+
+def decode_mask(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
+    """``read_mask`` for the content of a file; arguments as those of ``decode_image``."""
+    name = f"Mask {name}"  # in every error of it
+    mask = decode_samples(data, name, page).opaque()
+    if mask.ndim == 3:
+        data, frame = _chosen(data, name, page)
+        indices = palette_indices(data, frame or 0)
+        mask = _grey_plane(mask, name) if indices is None else oriented(indices, orientation(data))
+    if np.issubdtype(mask.dtype, np.floating):
+        whole = np.nan_to_num(mask, nan=0.5, posinf=0.5, neginf=0.5)
+        if np.any(whole != np.rint(whole)):
+            raise UserError(
+                f"{name} holds fractional numbers", "save class numbers as an 8 or 16 bit PNG"
+            )
+        mask = mask.astype(np.int64)
+    return mask
+
+
+def count_pages(data: bytes, name: str) -> int:
+    """The number of images in the content of a file: of a TIFF stack or an animation, else 1.
+
+    Raises:
+        UserError: the file is damaged, or not an image.
+    """
+    with _readable(name):
+        data = needed_parts(data)
+    return len(_pages(data, name))
+
+
+def orientation(data: bytes) -> int:
+    """The orientation tag in the content of a PNG or JPEG file, 1 to 8; 1 where there is none.
+
+    Numbers: Exif 2.32, section 4.6.4, tag 274. Of a PNG its eXIf chunk counts, no text.
+    """
+    if not data.startswith((PNG, JPEG)):
+        return 1
+    try:
+        parts = orientation_parts(data)
+        if not parts:
+            return 1
+        with opened_by_pillow(parts) as image:
+            found = image.getexif().get(ORIENTATION_TAG, 1)
+    except HeaderError:
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def has_orientation(path: str | Path) -> bool:
+    """Whether a PNG or JPEG file is to be seen turned or mirrored; False if it does not read."""
+    try:
+        return orientation(read_bytes(path)) != 1
+    except UserError:
+        return False
+
+
+def _chosen(data: bytes, name: str, page: int | None) -> tuple[bytes, int | None]:
+    """What there is to decode of one image of a file, and its number if that is an animation."""
+    with _readable(name):
+        data = needed_parts(data)
+    places = _pages(data, name)
+    if len(places) > 1 and (page is None or not 0 <= page < len(places)):
+        raise UserError(
+            f"{name} is a stack of {len(places)} pages",
+            f"choose one with dataset.page=0 to {len(places) - 1}, or save one page per file",
+        )
+    place = places[page or 0 if len(places) > 1 else 0]
+    if data[:4] in tiff.STARTS:
+        return page_alone(data, place), None
+    return data, place if len(places) > 1 else None
+
+
+def _pages(data: bytes, name: str) -> list[int]:
+    """Where the images of a file stand in it."""
+    if data[:4] in tiff.STARTS:
+        with _readable(name):
+            return tiff.page_places(data)
+    header = _header(data, name)
+    if header.frames > MOST_FRAMES:
+        raise UserError(
+            f"{name} has more than {MOST_FRAMES:,} pages", "save those that count on their own"
+        )
+    if header.frames == 1:
+        return [0]
+    with _readable(name), opened_by_pillow(data) as image:
+        return list(range(getattr(image, "n_frames", 1)))
+
+
+def _header(data: bytes, name: str) -> Header:
+    with _readable(name):
+        return read_header(data)
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except CompressionError as error:
+        raise UserError(
+            f"{name} {error}", "save it uncompressed or with Deflate, or as PNG"
+        ) from None
+    except HeaderError:
+        raise _undecodable(name) from None
+
+
+def _checked_header(data: bytes, name: str, frame: int) -> Header:
+    """What an image announces; a small file can claim one that fills the memory."""
+    if data[:4] in tiff.STARTS:
+        with _readable(name):
+            header = tiff.read_page_header(data)
+    else:
+        header = _header(data, name)
+    _check_size(header, name, max(header.passes, 1 + frame))  # on all frames before it
+    if header.depth != 1:
+        raise UserError(f"{name} is a volume of {header.depth} slices", "save each slice as a file")
+    return header
+
+
+def _check_size(header: Header, name: str, passes: int) -> None:
+    pixels = header.width * header.height * header.depth
+    most = environment_number("MEDT_MAX_PIXELS", MOST_PIXELS)
+    size = f"{header.width} x {header.height}" + (f" x {header.depth}" * (header.depth > 1))
+    stored = max(pixels, header.stored)
+    memory, most_memory = stored * header.sample_bytes, PIXEL_BYTES * most
+    claim = ""
+    if pixels > most:
+        claim = f"claims {size} pixels, more than {most:,}"
+    elif stored > most:
+        claim = f"claims tiles of {stored:,} pixels for {size}, more than {most:,}"
+    elif memory > most_memory:
+        claim = f"claims {memory / 1e6:,.1f} MB of pixels, more than {most_memory / 1e6:,.1f}"
+    elif passes * stored > MOST_PASSES * most:
+        claim = f"takes {passes} passes over {size} pixels, more than {MOST_PASSES * most:,} in all"
+    if claim:
+        raise UserError(
+            f"{name} {claim}", "if it is right, set MEDT_MAX_PIXELS in the environment to allow it"
+        )
+
+
+def _check_promise(pixels: NDArray[Any], header: Header, name: str) -> None:
+    """Libraries may leave out channels or bits that they do not know, and say nothing of it."""
+    found = pixels.shape[2] if pixels.ndim == 3 else 1
+    if found not in header.channels or 8 * pixels.itemsize < header.bits:
+        many = f"{header.channels[0]} channels" if header.channels[0] > 1 else "1 channel"
+        raise UserError(
+            f"{name} announces {many} of {header.bits} bits, of which {found} of "
+            f"{8 * pixels.itemsize} bits can be read",
+            "save it as uncompressed TIFF without a colour space, or as PNG",
+        )
+
+
+def _decode(data: bytes, name: str, frame: int | None) -> NDArray[Any]:
+    if data[:4] in tiff.STARTS:
+        with _readable(name):
+            return tiff.decode_page(data)
+    pixels = decode_with_opencv(data) if frame is None else _frame(data, name, frame)
+    if pixels is None:
+        raise _undecodable(name)
+    return oriented(pixels, orientation(data))  # neither reader does
+
+
+def _frame(data: bytes, name: str, number: int) -> NDArray[np.uint8]:
+    """One image of an animation, as it is to be seen: (H, W, 3)."""
+    with _readable(name), opened_by_pillow(data) as image:
+        image.seek(number)
+        return np.array(image.convert("RGB"))
+
+
+def _undecodable(name: str) -> UserError:
+    return UserError(
+        f"{name} cannot be decoded",
+        "it is damaged, truncated or of another format: copy it again or convert it to PNG",
+    )
+
+
+def _check_end(data: bytes, name: str) -> None:
+    """Some OpenCV versions return the upper part of a truncated PNG or JPEG as if it were whole."""
+    cut = data.startswith(b"\x89PNG") and b"IEND" not in data[-4096:]
+    if data.startswith(b"\xff\xd8\xff"):
+        # A JPEG ends behind its last scan; a preview within it has an end of its own before that,
+        # and cameras append what they like.
+        cut = data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    if cut:
+        raise _undecodable(name)
+
+
+def _no_mask(name: str, channels: int) -> UserError:
+    return UserError(
+        f"{name} has {channels} channels",
+        "a mask is one plane of class numbers, or RGB: save it as PNG",
+    )
+
+
+def _grey_plane(mask: NDArray[Any], name: str) -> NDArray[Any]:
+    if np.any(mask != mask[..., :1]):
+        if mask.shape[2] != 3:
+            raise _no_mask(name, mask.shape[2])
+        raise PaintedMaskError(
+            f"{name} is painted in colours",
+            "give each class its colour: 'dataset.classes=[{name:background,color:[0,0,0]},...]'",
+        )
+    return np.ascontiguousarray(mask[..., 0])
