@@ -1,4 +1,4 @@
-"""Builds the fused attention kernel; all else about the package is in pyproject.toml."""
+"""Builds the fused attention kernel and says what belongs to the package; see pyproject.toml."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import platform
 import sys
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 KERNEL = Path("medt/ops/kernel")
@@ -42,4 +42,10 @@ class BuildKernel(build_ext):
 
 # Optional: without a compiler the installation succeeds, and medt runs on plain PyTorch.
 kernel = Extension("medt.ops._kernel", [str(KERNEL / "layer.cpp")], optional=True)
-setup(ext_modules=[kernel], cmdclass={"build_ext": BuildKernel})
+OUTSIDE = {"medt.configs": "configs", "medt.splits": "data/splits"}
+setup(
+    packages=[*find_packages(include=["medt*"]), *OUTSIDE],
+    package_dir={"": ".", **OUTSIDE},
+    ext_modules=[kernel],
+    cmdclass={"build_ext": BuildKernel},
+)

@@ -1,105 +1,160 @@
-"""Building what a config names: the one place where text becomes a class that is called.
-
-A config may be a file from anybody, a checkpoint or the folder of a run. So what may be built is a
-closed list, a config holds plain values, and both are checked before anything is called.
-"""
+"""From plain values, a resolved config, to preprocessing, data, network and trainer."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
+from rich.console import Console
+from torch import nn
+
+from medt.checkpoint import Checkpoint, build_model, model_spec
+from medt.data.crops import Crops
+from medt.data.dataset import SegmentationDataset
+from medt.data.layout import Case, DatasetIndex
+from medt.data.normalization import fit_normalization
+from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
-from medt.signatures import check_arguments
-
-TARGET = "_target_"
-# Where the classes of each group are, of which the public ones may be built.
-GROUPS = {
-    "model": "medt.models",
-    "loss": "medt.losses",
-    "optimizer": "torch.optim",
-    "scheduler": "medt.training.schedules",
-    "augmentation": "medt.data.augmentation",
-}
-# Of torch.optim those that step without a closure, on dense gradients of any shape.
-OPTIMIZERS = (
-    *("ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam"),
-    *("RMSprop", "Rprop", "SGD"),
-)
-_FAILURES = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError)
+from medt.models.baselines import load_encoder
+from medt.models.sizes import as_size
+from medt.processes import Processes
+from medt.targets import TARGET, build
+from medt.training.data_watch import DataWatch
+from medt.training.memory import MemoryEstimate, estimate_memory, optimizer_bytes
+from medt.training.run_folder import RunFolder
+from medt.training.settings import TrainerSettings
+from medt.training.trainer import Trainer
+from medt.weights import load_weights
 
 
-def build(spec: Any, group: str, allow: Collection[str] = (), **given: Any) -> Any:
-    """Build what a group of a config describes.
+def new_preprocessing(settings: Mapping[str, Any], cases: Sequence[Case]) -> Preprocessing:
+    """What the resolved dataset config asks for, fitted to the training cases."""
 
-    Args:
-        spec: `_target_`, the full name of a class, and its keyword arguments: plain values.
-        group: a key of `GROUPS`.
-        allow: full names of other classes that may be built, as the user gave them.
-        given: arguments that are not in the config, such as an optimizer's parameters.
+    channels, normalize, page = (settings[key] for key in ("channels", "normalize", "page"))
+    return Preprocessing(
+        as_size(settings["image_size"]),
+        channels,
+        page=page,
+        sampling=settings["sampling"],
+        **fit_normalization(
+            *(cases, normalize, channels, page),
+            window=settings.get("window"),
+            eight_bit=settings.get("eight_bit", False),
+        ),
+    )
 
-    Raises:
-        UserError: as `check_spec`, or the class does not take the values.
-    """
-    target = check_spec(spec, group, allow, given)
-    arguments = {name: value for name, value in spec.items() if name != TARGET}
-    try:
-        return target(**arguments, **given)
-    except _FAILURES as error:
-        said = " ".join(str(error).split())[:300]
+
+def training_set(
+    config: Mapping[str, Any],
+    index: DatasetIndex,
+    cases: Sequence[Case],
+    preprocessing: Preprocessing,
+    allow: Sequence[str],
+) -> SegmentationDataset:
+    """The cases as a training with this resolved config gets them; `allow` as for `build`."""
+
+    drawn, dataset = config["augmentation"], config["dataset"]
+    crops = None
+    if preprocessing.sampling == "crop":
+        crops = Crops(dataset["crop_foreground"], dataset["crops_per_case"])
+    return SegmentationDataset(
+        cases,
+        preprocessing,
+        index.labels,
+        build(drawn, "augmentation", allow) if drawn.get(TARGET, "") is not None else None,
+        config["seed"],
+        dataset["cache"],
+        crops,
+    )
+
+
+def new_network(config: dict[str, Any], allow: Sequence[str]) -> tuple[nn.Module, list[str]]:
+    """The network that a resolved config describes, and what of it does not start from weights."""
+
+    torch.manual_seed(config["seed"])
+    spec = model_spec(config["model"])
+    model = build_model(spec, allow)
+    if encoder_weights := config["model"].get("encoder_weights"):
+        load_encoder(model, Path(encoder_weights))
+    weights = config["model"]["weights"]
+    return model, load_weights(model, Path(weights), spec) if weights else []
+
+
+def network_of(checkpoint: Checkpoint, config: dict[str, Any], run_folder: RunFolder) -> nn.Module:
+    """The network of a resumed run, which takes no more memory than its checkpoint's weights."""
+
+    if model_spec(config["model"]) != checkpoint.model:
         raise UserError(
-            f"{spec[TARGET]} cannot be built: {said}", f"see {group} in the config"
-        ) from error
-
-
-def check_spec(
-    spec: Any, group: str, allow: Collection[str] = (), given: Collection[str] = ()
-) -> type:
-    """The class that a group of a config names, whose arguments the config's values may be.
-
-    Raises:
-        UserError: the class is not in the closed list and not allowed, or there is none of the
-            name; a value at any depth names something to build; an argument is missing, unknown or
-            of another type.
-    """
-    name = spec.get(TARGET) if isinstance(spec, dict) else None
-    if not isinstance(name, str):
-        raise UserError(f"{group} names no class", f"give {group}.{TARGET}, and its arguments")
-    _check_parts(spec, group)
-    module, _, own = name.rpartition(".")
-    if name not in allow and (module != GROUPS[group] or own.startswith("_")):
-        raise UserError(
-            f"{group}.{TARGET}={name} is not one of {GROUPS[group]}",
-            f"if you trust it, allow this very name: allow={name}",
+            f"{run_folder.config} describes another network than {checkpoint.file} holds",
+            "restore the one that was changed, or start a new run",
         )
-    try:
-        found = getattr(importlib.import_module(module), own)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"there is no {group} {name}: {error}", "give the full name of a class"
-        ) from error
-    if not isinstance(found, type) or (name not in allow and not _is_ours(found, module)):
-        raise UserError(f"{group}.{TARGET}={name} is not a class of {module}", "name one of them")
-    if group == "optimizer" and module == GROUPS[group] and own not in OPTIMIZERS:
-        raise UserError(f"{name} trains no network of ours", f"use one of {', '.join(OPTIMIZERS)}")
-    check_arguments(found, {k: v for k, v in spec.items() if k != TARGET}, group, given)
-    return found
+    return checkpoint.build_model()
 
 
-def _is_ours(found: type, module: str) -> bool:
-    """Whether a class is defined in the module or below it, and not only imported there."""
-    return found.__module__ == module or found.__module__.startswith(f"{module}.")
+def build_trainer(
+    config: dict[str, Any],
+    index: DatasetIndex,
+    model: nn.Module,
+    checkpoint: Checkpoint | None,
+    run_folder: RunFolder,
+    console: Console,
+    device: torch.device,
+    processes: Processes,
+    allow: Sequence[str],
+) -> Trainer:
+    """The trainer that a resolved config describes; a resumed run keeps its preprocessing."""
+
+    settings = TrainerSettings(**config["trainer"])
+    train_cases, val_cases = index.split("train"), index.split("val")
+    if config["overfit"] is not None:
+        train_cases = val_cases = train_cases[: config["overfit"]]
+    if checkpoint is None:
+        preprocessing = new_preprocessing(config["dataset"], train_cases)
+    else:
+        preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
+        if [case.name for case in train_cases] != checkpoint.training_cases:
+            raise UserError(
+                f"the training cases are no longer those of {run_folder.root}",
+                "restore the dataset and its split file, or start a new run",
+            )
+    cache = config["dataset"]["cache"]
+    return Trainer(
+        model=model,
+        loss=build(config["loss"], "loss", allow),
+        optimizer=build(config["optimizer"], "optimizer", allow, params=model.parameters()),
+        schedule=build(config["scheduler"], "scheduler", allow),
+        train_set=training_set(config, index, train_cases, preprocessing, allow),
+        val_set=SegmentationDataset(val_cases, preprocessing, index.labels, cache_megabytes=cache),
+        classes=index.classes,
+        settings=settings,
+        run=run_folder,
+        config=config,
+        device=device,
+        console=console,
+        processes=processes,
+        watch=DataWatch(index.facts),
+    )
 
 
-def _check_parts(spec: Mapping[str, Any], group: str) -> None:
-    """Refuse what Hydra would build or do on the way: it is not a plain value."""
-    waiting: list[tuple[str, Any]] = [(f"{group}.{k}", v) for k, v in spec.items() if k != TARGET]
-    while waiting:
-        key, value = waiting.pop()
-        if key.rpartition(".")[2].startswith("_"):
-            raise UserError(f"{key} is not a setting", "a config's values are plain: leave it out")
-        if isinstance(value, dict):
-            waiting += [(f"{key}.{name}", part) for name, part in value.items()]
-        elif isinstance(value, list | tuple):
-            waiting += [(f"{key}.{index}", part) for index, part in enumerate(value)]
+def memory_of(trainer: Trainer) -> MemoryEstimate:
+    """What a training step of the trainer takes; a MemoryError if that is more than there is."""
+
+    preprocessing, settings = trainer.train_set.preprocessing, trainer.settings
+    state = optimizer_bytes(trainer.optimization.optimizer)
+    if (average := trainer.optimization.average) is not None:
+        state += sum(p.numel() * p.element_size() for p in average.parameters())
+    estimate = estimate_memory(
+        trainer.model,
+        trainer.loss,
+        (preprocessing.channels, *preprocessing.image_size),
+        len(trainer.classes),
+        settings.batch_size,
+        len(trainer.train_set) % settings.batch_size or settings.batch_size,
+        state,
+        trainer.device,
+    )
+    height, width = preprocessing.image_size
+    estimate.check(f"trainer.batch_size={settings.batch_size} at {height} x {width}")
+    return estimate

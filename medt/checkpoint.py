@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medt.build import build
 from medt.data.layout import SegmentationClass, check_classes
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
@@ -25,6 +24,7 @@ from medt.io.runs_below import BEST, told_of_folder
 from medt.io.text import is_name
 from medt.models.sizes import as_size
 from medt.signatures import check_arguments, shortened
+from medt.targets import build
 
 FORMAT = "medt-checkpoint-1"
 SHARES = ("val_dice", "val_iou")  # how the names of scores from 0 to 1 begin
@@ -114,7 +114,7 @@ def model_spec(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_model(spec: Mapping[str, Any], allow: Sequence[str] = ()) -> nn.Module:
-    """Build the network that `spec` names, see `medt.build.build`.
+    """Build the network that `spec` names, see `medt.targets.build`.
 
     Args:
         spec: as in `Checkpoint.model`.

@@ -30,3 +30,9 @@ class FailedElsewhereError(Exception):
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Of Python and NumPy, of PyTorch on a GPU, on the CPU, or of OpenCV."""
+    said = ("can't allocate memory", "not enough memory", "Insufficient memory", "out of memory")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in said)

@@ -12,18 +12,28 @@ from typing import NoReturn
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from medt import shipped
 from medt.config.groups import GROUPS
 from medt.config.scripts import SCRIPTS
 from medt.errors import UserError
 
 
-@cache
-def register_schema() -> None:
+def register_schema(home: str | None = None) -> None:
     """Make the schema known to Hydra, as `<group>/schema_<name>` and `schema_<script>`.
 
     And the resolvers `${required:key}`, which stands for a value that an experiment cannot know (a
-    `???` does not replace a default), and `${count:list}`, the length of a list.
+    `???` does not replace a default), `${count:list}`, the length of a list, and `${home:}`.
+
+    Args:
+        home: where data and runs lie; None is what `medt.shipped.home` says.
     """
+    root = str(home or shipped.home())
+    OmegaConf.register_new_resolver("home", lambda: root, replace=True)
+    _register_once()
+
+
+@cache
+def _register_once() -> None:
     OmegaConf.register_new_resolver("required", _required, replace=True)
     OmegaConf.register_new_resolver("count", len, replace=True)
     store = ConfigStore.instance()

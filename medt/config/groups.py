@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
@@ -23,7 +22,7 @@ from medt.training.settings import TrainerSettings
 class PathsConfig:
     """Where things lie; everything else refers to these."""
 
-    root: str = str(Path(__file__).resolve().parents[2])
+    root: str = "${home:}"
     data: str = "${paths.root}/data"
     runs: str = "${paths.root}/runs"
 

@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from medt.build import GROUPS as BUILT
-from medt.build import TARGET, check_spec
 from medt.config.groups import (
     DatasetConfig,
     FolderConfig,
@@ -23,6 +21,8 @@ from medt.io.text import is_folder_name, is_name
 from medt.metrics.empty import former_empty
 from medt.models.sizes import as_size
 from medt.signatures import check_arguments, fits
+from medt.targets import GROUPS as BUILT
+from medt.targets import TARGET, check_spec
 from medt.training.settings import TrainerSettings
 
 NOT_ARGUMENTS = {"name": str, "weights": str | None, "encoder_weights": str | None}

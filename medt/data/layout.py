@@ -20,6 +20,7 @@ from medt.io.links import check_link
 from medt.io.plain import read_yaml
 from medt.io.text import abridged, for_terminal, is_folder_name
 from medt.metrics.pixel_size import PIXELS, PixelSize
+from medt.shipped import typed
 from medt.signatures import shortened
 
 CARD = "dataset.yaml"
@@ -317,7 +318,7 @@ def open_prepared(root: Path, splits_file: Path, hint: str = "") -> DatasetIndex
             two splits. Every name at fault is listed.
     """
     if not (root / CARD).is_file():
-        command = f"python scripts/prepare_data.py dataset={root.name} source=<archive or folder>"
+        command = f"{typed('prepare_data')} dataset={root.name} source=<archive or folder>"
         raise UserError(
             f"Dataset {root.name} is not prepared: no {CARD} in {root}", hint or f"run: {command}"
         )

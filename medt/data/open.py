@@ -31,6 +31,7 @@ from medt.data.splits import read_splits
 from medt.data.synthetic.dataset import SyntheticSet, draw_synthetic, open_synthetic
 from medt.errors import UserError
 from medt.metrics.pixel_size import PixelSize
+from medt.shipped import typed
 
 PUBLISHED = {p.name: p for p in (GLAS, MONUSEG, DSB2018, ISBI2012, KVASIR_SEG, CVC_CLINICDB, DRIVE)}
 FOLDER_SETTINGS = ("classes", "seed", "channels", "ignore", "mask", "mask_suffix", "page", "group")
@@ -88,7 +89,7 @@ def _open(settings: Mapping[str, Any], draws: bool, splits: bool) -> DatasetInde
         )
     raster = settings.get("raster")
     given = f" dataset.raster={raster}" if raster else ""
-    command = f"python scripts/prepare_data.py dataset={name}{given} source=<archive or folder>"
+    command = f"{typed('prepare_data')} dataset={name}{given} source=<archive or folder>"
     hint = f"get the archive from {PUBLISHED[name].page} and run: {command}"
     splits_file = path_of(settings, "splits_file")
     root = path_of(settings, "root")

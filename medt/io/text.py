@@ -11,6 +11,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 LONGEST_NAME = 255  # of a file, in most file systems
@@ -124,3 +125,9 @@ def _replaced(text: str, keep: str, escape: Callable[[str], str]) -> str:
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+def shown(path: Path) -> Path:
+    """The path as the user would type it: relative where it lies below the working folder."""
+    path, here = path.absolute(), Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

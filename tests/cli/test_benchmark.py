@@ -10,11 +10,13 @@ import benchmark
 import cv2
 import numpy as np
 import pytest
-from benchmark_evaluation import evaluation_line, measure_evaluation
-from benchmark_large import large_lines, measure_large
-from benchmark_loader import EPOCHS, SAMPLINGS, LoaderJob, loader_overrides, loader_work
-from benchmark_preparation import measure_preparation, preparation_line
-from benchmark_report import (
+from hydra import compose, initialize_config_dir
+
+from medt.benchmark.evaluation import evaluation_line, measure_evaluation
+from medt.benchmark.large import large_lines, measure_large
+from medt.benchmark.loader import EPOCHS, SAMPLINGS, LoaderJob, loader_work
+from medt.benchmark.preparation import measure_preparation, preparation_line
+from medt.benchmark.report import (
     add_shares,
     failure_lines,
     growth,
@@ -23,11 +25,10 @@ from benchmark_report import (
     table_of,
     validity,
 )
-from benchmark_timing import Timing, time_group, workers_for
-from benchmark_worker import DOES_NOT_FIT, LIMIT, Failure, Job, Ready, Step
-from command import plain
-from hydra import compose, initialize_config_dir
-
+from medt.benchmark.timing import Timing, time_group, workers_for
+from medt.benchmark.worker import DOES_NOT_FIT, LIMIT, Failure, Job, Ready, Step
+from medt.cli.benchmark import loader_overrides, show
+from medt.cli.settings import plain
 from medt.config import register_schema
 from medt.errors import UserError
 from medt.ops import library
@@ -80,7 +81,7 @@ def test_writes_every_variant(tiny_benchmark):
 
 def test_prints_the_table(tiny_benchmark, capsys):
     report = json.loads((tiny_benchmark[0] / "benchmark.json").read_text())
-    benchmark.show(report)
+    show(report)
     printed = capsys.readouterr().out
     table = [line for line in printed.splitlines() if " | " in line]
     assert max(map(len, table)) <= 105

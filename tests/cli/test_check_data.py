@@ -17,9 +17,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from training_data import in_grammar
 
 from medt.checkpoint import load_checkpoint
+from medt.cli.training_data import in_grammar
 from medt.data.splits import read_splits
 from medt.io.files import write_png
 from medt.io.images import read_image

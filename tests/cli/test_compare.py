@@ -14,6 +14,7 @@ from compare_runs import add_evaluation, compared, make_run
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from medt.cli.arguments import given_to, quoted
 from medt.compare.curves import mean_curve
 from medt.compare.past_run import find_runs, read_run
 from medt.io.images import read_image
@@ -191,16 +192,15 @@ def test_paths_with_any_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     "text", ["a", "a'", "\\", "\\'", "${a}", "\\${a}", "$", " a ", "{,]", "\\\\"]
 )
 def test_quoting_survives_the_override_grammar(text: str) -> None:
-    override = OverridesParser.create().parse_override(f"runs=[{compare.quoted(text)}]")
+    override = OverridesParser.create().parse_override(f"runs=[{quoted(text)}]")
     config = OmegaConf.create({"runs": override.value()})
     assert OmegaConf.to_container(config, resolve=True) == {"runs": [text]}
 
 
 def test_overrides_and_options_are_no_paths(tmp_path: Path) -> None:
     arguments = ["runs", "--cfg", "job", "output=x", "seed=3", "runs/seed=3", "--help"]
-    paths, others = compare.split_arguments(arguments)
-    assert paths == ["runs", "runs/seed=3"]
-    assert others == ["--cfg", "job", "output=x", "seed=3", "--help"]
+    others = ["--cfg", "job", "output=x", "seed=3", "--help"]
+    assert given_to("compare", arguments) == [*others, "runs=['runs','runs/seed=3']"]
 
 
 def test_existing_files_are_replaced(tmp_path: Path) -> None:

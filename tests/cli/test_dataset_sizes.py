@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 import train
-from command import CONFIGS
 from conftest import tiny
 from hydra import compose, initialize_config_dir
 
+from medt.cli.arguments import CONFIGS
 from medt.config import register_schema
 from medt.data.layout import DatasetCard, default_classes, write_card
 from medt.data.open import PUBLISHED

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import train
-from command import CONFIGS
 from conftest import DATA
 from hydra import compose, initialize_config_dir
 
 from medt.checkpoint import load_checkpoint
+from medt.cli.arguments import CONFIGS
 from medt.config import register_schema
 from medt.data.layout import DatasetCard, default_classes, write_card
 from medt.io.files import write_png, write_text

@@ -111,9 +111,9 @@ def test_the_configs_hold_the_values_that_they_held() -> None:
 
 def composed(choices: list[str]) -> dict[str, Any]:
     import hydra
-    from arguments import CONFIGS
     from omegaconf import OmegaConf
 
+    from medt.cli.arguments import CONFIGS
     from medt.config import register_schema
 
     register_schema()

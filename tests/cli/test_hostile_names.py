@@ -22,10 +22,10 @@ import pytest
 import torch
 import train
 import yaml
-from command import quoted
 from compare_runs import add_cases, make_run
 from conftest import tiny_dataset
 
+from medt.cli.arguments import quoted
 from medt.compare.past_run import read_run
 from medt.data.splits import SplitRow, read_splits, write_splits
 from medt.drawing import strip

@@ -18,10 +18,10 @@ from conftest import tiny_dataset
 from test_hostile_runs import Refused, edit_checkpoint, edit_config
 
 import medt
-from medt.build import GROUPS, OPTIMIZERS, check_spec
 from medt.errors import UserError
 from medt.inference.device import choose_device
 from medt.models import Baseline
+from medt.targets import GROUPS, OPTIMIZERS, check_spec
 
 SECONDS = 10  # a picture of ours takes about one
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import resume_rules
 import torch
 import train
 from conftest import timeless, tiny, tiny_dataset
 
 from medt.checkpoint import load_checkpoint
+from medt.cli import resume_rules
 from medt.errors import UserError
 from medt.training.run_folder import RunFolder
 from medt.training.save_schedule import SaveSchedule

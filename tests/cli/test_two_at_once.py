@@ -197,7 +197,7 @@ class TestTrain:
         refused: Callable[..., None],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("train.warnings_before_training", None)
+        monkeypatch.setattr("medt.cli.train.warnings_before_training", None)
         refused(train.main, tiny(tmp_path, f"run_dir={run}"), "is not empty", f"resume={run}")
 
     def test_what_fails_before_it_begins_leaves_no_folder(
@@ -249,7 +249,7 @@ class TestTrain:
             first.end()
             return held(*arguments)
 
-        monkeypatch.setattr(train, "held", late)
+        monkeypatch.setattr("medt.cli.train.held", late)
         assert train.main([f"resume={stopped}"]) == 1
         assert "has ended after epoch 1" in capsys.readouterr().err
 

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from command import quoted
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from medt.checkpoint import load_checkpoint
+from medt.cli.arguments import quoted
 from medt.data.labels import IDS
 from medt.data.published.aperio import read_outlines
 from medt.data.splits import read_splits

@@ -21,7 +21,6 @@ import pytest
 import torch
 import train
 import yaml
-from command import CONFIGS, quoted
 from conftest import TINY, TINY_IMAGES, tiny
 from hostile import (
     HOSTILE,
@@ -38,6 +37,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from medt.cli.arguments import CONFIGS, quoted
 from medt.config import register_schema
 from medt.config.groups import GROUPS
 from medt.data.layout import DatasetCard, default_classes, write_card
@@ -149,7 +149,7 @@ def place(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     def untimed(*_: Any) -> None:
         raise UserError("benchmark: nothing is timed")
 
-    monkeypatch.setattr(benchmark, "measure", untimed)
+    monkeypatch.setattr("medt.cli.benchmark.measure", untimed)
     monkeypatch.setattr(official_weights, "load_official", lambda *_: None)
     monkeypatch.setenv("HOME", str(tmp_path))
     with without_training(tmp_path, monkeypatch):

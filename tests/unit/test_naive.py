@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from naive import NaiveAxialAttention, naive_network, naive_state
 
+from medt.benchmark.naive import NaiveAxialAttention, naive_network, naive_state
 from medt.models import AxialAttention, AxialUNet, MedT
 from medt.models.official_weights import layer_state
 

@@ -35,6 +35,7 @@ from medt.io.images import (
     read_samples,
     read_values,
 )
+from medt.shipped import typed
 
 log = logging.getLogger("medt")
 
@@ -154,8 +155,8 @@ def _tell_of_orientation(pairs: Pairs) -> None:
     if turned:
         log.warning(
             f"warning: images with an orientation tag whose masks have none: {listed(turned)}; the "
-            "masks count as drawn on the image as viewers show it (python scripts/check_data.py "
-            "draws both)"
+            "masks count as drawn on the image as viewers show it "
+            f"({typed('check_data')} draws both)"
         )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from medt.data.splits import SplitRow, read_splits
+from medt.shipped import shipped
 
-COMMITTED = Path(__file__).resolve().parents[3] / "data" / "splits"
+COMMITTED = shipped("splits")
 
 
 def committed_rows(name: str, splits_file: Path) -> list[SplitRow]:

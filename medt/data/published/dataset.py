@@ -40,6 +40,7 @@ from medt.io.archive import Archive, open_archive
 from medt.io.files import atomic_folder, remove_abandoned, temporary_beside, write_png
 from medt.io.images import decode_image, decode_samples
 from medt.io.locks import locked_beside
+from medt.shipped import typed
 
 Progress = Callable[[int, int], None]
 Result = TypeVar("Result")
@@ -362,7 +363,7 @@ def _write(
             source=published.page,
             citation=published.citation,
             prepared={
-                "by": f"python scripts/prepare_data.py dataset={published.name}"
+                "by": f"{typed('prepare_data')} dataset={published.name}"
                 + (f" dataset.raster={published.raster}" if published.raster else ""),
                 "how": published.how,
                 **({"raster": published.raster} if published.raster else {}),

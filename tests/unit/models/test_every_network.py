@@ -7,11 +7,11 @@ from contextlib import redirect_stdout
 
 import pytest
 import torch
-from command import CONFIGS
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from medt.checkpoint import Checkpoint, build_model, load_checkpoint, model_spec, save_checkpoint
+from medt.cli.arguments import CONFIGS
 from medt.config import register_schema
 from medt.data.layout import default_classes
 from medt.data.preprocessing import Preprocessing

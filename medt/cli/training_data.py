@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from arguments import quoted
-from command import command_line, progress
 from hydra import compose
-from omegaconf import OmegaConf
 
-from medt.build import TARGET, build
+from medt.check import Check, Settings, check_dataset
+from medt.cli.arguments import quoted
+from medt.cli.screen import progress
+from medt.cli.settings import command_line, plain
+from medt.data.layout import DatasetIndex
+from medt.data.stored import AbsentDatasetError, locate
 from medt.errors import UserError
-
-# Only what --help does not need is imported inside functions: torch takes seconds.
-if TYPE_CHECKING:
-    from medt.check import Check
-    from medt.data.dataset import SegmentationDataset
-    from medt.data.layout import Case, DatasetIndex
-    from medt.data.preprocessing import Preprocessing
+from medt.models.sizes import as_size
+from medt.shipped import typed
 
 WARNINGS_SHOWN = 5
 FOLDER_KEYS = ("root", "images", "masks", "splits_file")
@@ -30,56 +27,8 @@ UNCHECKED = ("name", "num_classes", "splits_digest", "cache", "workers", "timeou
 KEYWORDS = ("null", "true", "false", "nan", "inf")  # of Hydra's override grammar
 
 
-def new_preprocessing(settings: Mapping[str, Any], cases: Sequence[Case]) -> Preprocessing:
-    """What the resolved dataset config asks for, fitted to the training cases."""
-    from medt.data.normalization import fit_normalization
-    from medt.data.preprocessing import Preprocessing
-    from medt.models.sizes import as_size
-
-    channels, normalize, page = (settings[key] for key in ("channels", "normalize", "page"))
-    return Preprocessing(
-        as_size(settings["image_size"]),
-        channels,
-        page=page,
-        sampling=settings["sampling"],
-        **fit_normalization(
-            *(cases, normalize, channels, page),
-            window=settings.get("window"),
-            eight_bit=settings.get("eight_bit", False),
-        ),
-    )
-
-
-def training_set(
-    config: Mapping[str, Any],
-    index: DatasetIndex,
-    cases: Sequence[Case],
-    preprocessing: Preprocessing,
-    allow: Sequence[str],
-) -> SegmentationDataset:
-    """The cases as a training with this resolved config gets them; `allow` as for `build`."""
-    from medt.data.crops import Crops
-    from medt.data.dataset import SegmentationDataset
-
-    drawn, dataset = config["augmentation"], config["dataset"]
-    crops = None
-    if preprocessing.sampling == "crop":
-        crops = Crops(dataset["crop_foreground"], dataset["crops_per_case"])
-    return SegmentationDataset(
-        cases,
-        preprocessing,
-        index.labels,
-        build(drawn, "augmentation", allow) if drawn.get(TARGET, "") is not None else None,
-        config["seed"],
-        dataset["cache"],
-        crops,
-    )
-
-
 def check_of(settings: Mapping[str, Any], index: DatasetIndex) -> Check:
     """Check a dataset under its resolved config, behind a progress bar."""
-    from medt.check import Settings, check_dataset
-    from medt.models.sizes import as_size
 
     with progress(f"checking {index.name}") as advance:
         return check_dataset(
@@ -108,7 +57,7 @@ def warnings_before_training(settings: Mapping[str, Any], index: DatasetIndex) -
     more = len(check.warnings) - len(lines)
     if not check.errors and not more:
         return lines
-    command = f"python scripts/check_data.py {dataset_arguments(settings)}"
+    command = f"{typed('check_data')} {dataset_arguments(settings)}"
     if errors := check.errors:
         hint = f"{errors[0].hint}; more" if len(errors) == 1 else "what to do about each"
         raise UserError(
@@ -135,7 +84,6 @@ def located(
         UserError: the data are not there, with a command that goes on from elsewhere, or a setting
             is impossible.
     """
-    from medt.data.stored import AbsentDatasetError, locate
 
     try:
         return locate(settings, Path(data), draws=script == "evaluate")
@@ -149,7 +97,7 @@ def located(
             arguments = dataset_arguments({k: v for k, v in settings.items() if k != "root"})
             drawing = command_line(script)
             if script == "train":
-                drawing = f"python scripts/prepare_data.py {shlex.quote(f'paths.data={data}')}"
+                drawing = f"{typed('prepare_data')} {shlex.quote(f'paths.data={data}')}"
             hint = f"have it drawn: {drawing} {arguments}"
         raise UserError(f"{owner}: {error.message}", hint) from error
     except UserError as error:
@@ -165,7 +113,7 @@ def dataset_arguments(settings: Mapping[str, Any], elsewhere: Collection[str] = 
     """
     name = settings["name"]
     composed = compose("check_data", [f"dataset={name}"]).dataset  # by the Hydra that runs
-    defaults = OmegaConf.to_container(composed, resolve=True)
+    defaults = plain(composed)
     keys = [key for key in FOLDER_KEYS if key in settings and key not in elsewhere]
     keys += [key for key in settings if key in defaults and key not in (*FOLDER_KEYS, *UNCHECKED)]
     given = [

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark_worker import Work
+from medt.benchmark.worker import Work
 
 IMAGES = 40
 SAMPLINGS = ("resize", "crop")
@@ -20,37 +21,14 @@ class LoaderJob(NamedTuple):
     threads: int | None
 
 
-def loader_overrides(folder: Path, sampling: str) -> list[str]:
-    """For configs/train.yaml: the quick start's training on fewer images, made in `folder`.
-
-    With sampling "crop" an epoch takes one crop of each image.
-    """
-    from arguments import quoted
-
-    return [
-        "experiment=quickstart",
-        f"dataset.sampling={sampling}",
-        "dataset.crops_per_case=1",
-        f"dataset.train={IMAGES}",
-        "dataset.val=2",
-        "dataset.test=1",
-        "dataset.channels=3",
-        "dataset.num_classes=2",
-        "trainer.batch_size=4",
-        "trainer.device=cpu",
-        f"paths.data={quoted(str(folder))}",
-        f"run_dir={quoted(str(folder / 'run'))}",
-    ]
-
-
 def loader_work(job: LoaderJob) -> Work:
     """An epoch of training as `Trainer` runs it, always the first one.
 
     "loader" augments the images that the loader keeps decoded, "memory" finds the batches ready.
     """
     import torch
-    from train import build_trainer, new_network
 
+    from medt.build import build_trainer, new_network
     from medt.data.open import open_dataset
     from medt.inference.device import choose_device
     from medt.io.console import safe_console
@@ -69,7 +47,7 @@ def loader_work(job: LoaderJob) -> Work:
         config, index, network, None, run_folder, safe_console(quiet=True), device, Processes(), ()
     )
     trainer.batches.set_epoch(1)
-    batches = {"loader": trainer.loader, "memory": list(trainer.loader)}
+    batches: dict[str, Any] = {"loader": trainer.loader, "memory": list(trainer.loader)}
 
     def epoch(source: str) -> float:
         trainer.loader = batches[source]
@@ -79,4 +57,4 @@ def loader_work(job: LoaderJob) -> Work:
         return time.perf_counter() - start
 
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Work({name: lambda name=name: epoch(name) for name in EPOCHS}, parameters)
+    return Work({name: partial(epoch, name) for name in EPOCHS}, parameters)

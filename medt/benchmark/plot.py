@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,12 +41,14 @@ def draw(records: Sequence[dict[str, Any]]) -> bytes:
     name_axes(memory, f"training step, batch {batch}: memory", "MB above the idle process", sizes)
     looks = [Line2D([], [], **look(i), label=name) for i, name in enumerate(networks)]
     patterns = [
-        Line2D([], [], color="black", linestyle=PATTERNS[b], label=b or "another library's")
+        Line2D([], [], color="black", ls=PATTERNS[b], label=b or "another library's")
         for b in backends
     ]
     for handles, place in ((looks, "outside lower left"), (patterns, "outside lower right")):
         columns = min(len(handles), LEGEND_COLUMNS)
-        figure.legend(handles=handles, loc=place, ncols=columns, frameon=False, fontsize=9)
+        figure.legend(
+            handles=handles, loc=cast(Any, place), ncols=columns, frameon=False, fontsize=9
+        )
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()

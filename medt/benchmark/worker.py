@@ -11,10 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from error_lines import is_out_of_memory
-
+from medt.errors import is_out_of_memory
 from medt.interruption import STOPPING
 
 # A process is started from its module's name: what it needs of torch it imports itself.
@@ -131,7 +130,7 @@ def started_threads() -> int:
 
     weight = torch.randn(8, 8, 3, 3, requires_grad=True)
     columns = conv2d(torch.randn(1, 8, 64, 64), weight).flatten(2)
-    torch.einsum("bci,bcj->bij", columns, columns).mean().backward()
+    torch.einsum("bci,bcj->bij", columns, columns).mean().backward()  # type: ignore[no-untyped-call]
     return torch.get_num_threads()
 
 
@@ -140,18 +139,19 @@ def network_work(job: Job) -> Work:
     import torch
 
     from medt.checkpoint import build_model
-    from medt.ops import set_backend
+    from medt.ops import Backend, set_backend
 
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     torch.manual_seed(0)
     network = build_model(job.spec, allow=(job.spec["_target_"],))
     if job.backend == "naive":
-        from naive import naive_network
+        from medt.benchmark.naive import naive_network
 
         network = naive_network(network)
     if job.backend is not None:
-        set_backend({"naive": "torch", LIMIT: "auto"}.get(job.backend, job.backend))
+        plain = {"naive": "torch", LIMIT: "auto"}.get(job.backend, job.backend)
+        set_backend(cast("Backend", plain))
         load_attention()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     images = torch.randn(job.batch, 3, job.size, job.size)
@@ -183,7 +183,7 @@ def training_step(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 
     network.train().zero_grad(set_to_none=True)
     start = time.perf_counter()
-    cross_entropy(network(images), labels).backward()
+    cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
     return time.perf_counter() - start
 
 

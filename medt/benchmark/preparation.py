@@ -34,13 +34,12 @@ def measure_preparation(
 
 def prepare_glas(archive: Path, folder: Path) -> Prepared:
     """Prepare the GlaS archive in `folder`/glas, with the committed splits as `folder`/glas.csv."""
-    from command import CONFIGS
-
     from medt.data.open import PUBLISHED
     from medt.data.published.dataset import prepare
+    from medt.shipped import shipped
 
     splits_file = folder / "glas.csv"
-    shutil.copy(CONFIGS.parent / "data" / "splits" / "glas.csv", splits_file)
+    shutil.copy(shipped("splits") / "glas.csv", splits_file)
     return prepare(PUBLISHED["glas"], archive, folder / "glas", splits_file)
 
 

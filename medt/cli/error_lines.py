@@ -9,18 +9,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 import yaml
-from arguments import CONFIGS, configs_given
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MissingMandatoryValue
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from medt.cli.arguments import CONFIGS, configs_given
 from medt.config.groups import GROUPS
 from medt.config.scripts import SCRIPTS
-from medt.errors import UserError
+from medt.errors import UserError, is_out_of_memory
 from medt.io.text import LONGEST_NAME, abridged
 
 # What to do about too little memory, by script.
@@ -68,12 +68,6 @@ def error_line(error: Exception, script: str, arguments: Sequence[str], composin
     if len(line) <= LONGEST:
         return line
     return f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Of Python and NumPy, of PyTorch on a GPU, on the CPU, or of OpenCV."""
-    said = ("can't allocate memory", "not enough memory", "Insufficient memory", "out of memory")
-    return isinstance(error, MemoryError) or any(text in str(error) for text in said)
 
 
 def _line(error: Exception, script: str, arguments: Sequence[str], composing: bool) -> str:
@@ -277,7 +271,7 @@ def _bare(name: str) -> str:
 
 
 @cache
-def _keys(schema: type) -> list[str]:
+def _keys(schema: Any) -> list[str]:
     """All dotted keys below a schema, with those of every option of its groups."""
     found: dict[str, None] = {}
     for name, kind in _members(schema):
@@ -285,7 +279,7 @@ def _keys(schema: type) -> list[str]:
         if schema in SCRIPTS.values():
             below += GROUPS.get(name, {}).values()
         for part in below:
-            found |= {f"{name}.{key}": None for key in _keys(part)}
+            found |= {f"{name}.{key}": None for key in _keys(cast("type", part))}
         if not below:
             found[name] = None
     return list(found)

@@ -50,7 +50,7 @@ def claimed_sweep(configs: Path, config: str, settings: Sequence[str]) -> Iterat
     """
     parsed = OverridesParser.create().parse_overrides(list(settings))
     of_place = [
-        override.input_line
+        str(override.input_line)
         for override in parsed
         if override.key_or_group.partition(".")[0] in PLACE_KEYS
         and not override.is_sweep_override()

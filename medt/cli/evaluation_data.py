@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from command import plain
 from omegaconf import DictConfig
-from training_data import located
 
+from medt.checkpoint import Checkpoint
+from medt.cli.settings import plain
+from medt.cli.training_data import located
+from medt.data.dataset import SegmentationDataset
+from medt.data.layout import DatasetIndex, SegmentationClass
+from medt.data.open import open_dataset
 from medt.errors import UserError
-
-# Only what --help does not need is imported inside functions: torch takes seconds.
-if TYPE_CHECKING:
-    from medt.checkpoint import Checkpoint
-    from medt.data.dataset import SegmentationDataset
-    from medt.data.layout import DatasetIndex, SegmentationClass
-    from medt.inference.predictor import Predictor
+from medt.inference.predictor import Predictor
 
 
 def open_index(cfg: DictConfig, checkpoint: Checkpoint, predictor: Predictor) -> DatasetIndex:
@@ -26,7 +23,6 @@ def open_index(cfg: DictConfig, checkpoint: Checkpoint, predictor: Predictor) ->
 
     Where all cases are scored, a folder needs no split, and none is drawn.
     """
-    from medt.data.open import open_dataset
 
     if cfg.dataset is not None:
         index = open_dataset(plain(cfg.dataset), draws=True, splits=cfg.split != "all")

@@ -11,8 +11,9 @@ from pathlib import Path
 import yaml
 
 from medt.errors import UserError
+from medt.shipped import shipped
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = shipped("configs")
 # Of Hydra's command line.
 FLAGS = ("--help", "-h", "--multirun", "-m", "--resolve", "--hydra-help", "--version")
 FOLDER_FLAGS = ("--config-dir", "-cd")
@@ -24,6 +25,7 @@ PATH_KEYS = {
     *("paths.root", "paths.data", "paths.runs", "hydra.sweep.dir"),
 }
 SEVERAL_PATHS = {"checkpoint"}
+OF_COMPARE = ("runs", "output")
 WITH_UNITS = ("pixel_size", "dataset.pixel_size", "tolerance")
 MICRO = re.compile("[\u00b5\u03bc]")  # the sign and the Greek letter
 # Of a folder of one's own configs. An alias stands for all that it names, so that few lines can
@@ -32,6 +34,42 @@ MOST_ENTRIES = 10_000
 MOST_BYTES = 200_000
 MOST_VALUES = 10_000
 DEEPEST = 20
+
+
+def given_to(command: str, arguments: Sequence[str]) -> list[str]:
+    """What was given to a command as Hydra takes it: the paths of compare become its `runs`.
+
+    Raises:
+        UserError: arguments of this command do not go together.
+    """
+    if command == "compare":
+        paths, others = _paths_and_others(arguments)
+        if paths and any(text.startswith("runs=") for text in others):
+            raise UserError("runs=... and paths are both given", "give paths alone")
+        return [*others, f"runs=[{','.join(map(quoted, paths))}]"] if paths else others
+    keys = {text.partition("=")[0] for text in arguments}
+    of_dataset = any(key.startswith("dataset.") for key in keys)
+    if command == "evaluate" and of_dataset and "dataset" not in keys:
+        raise UserError("dataset.* needs dataset=NAME", "such as dataset=glas")
+    return list(arguments)
+
+
+def _paths_and_others(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The paths among the arguments of compare, and the others.
+
+    A path may look like an override (runs/sweep/seed=0): it is one if it exists, or has a slash
+    before the first `=`.
+    """
+    paths: list[str] = []
+    others: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        key, equals, _ = argument.partition("=")
+        if argument.startswith("-") or before in FLAGS_WITH_VALUE or (equals and key in OF_COMPARE):
+            is_path = False
+        else:
+            is_path = not equals or "/" in key or is_there(argument)
+        (paths if is_path else others).append(argument)
+    return paths, others
 
 
 def flags_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

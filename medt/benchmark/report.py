@@ -12,11 +12,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmark_evaluation import evaluation_line
-from benchmark_large import large_lines
-from benchmark_preparation import preparation_line
-from benchmark_timing import PHASES, Timing
-from benchmark_worker import DOES_NOT_FIT, LIMIT, Job, Ready
+from medt.benchmark.evaluation import evaluation_line
+from medt.benchmark.large import large_lines
+from medt.benchmark.preparation import preparation_line
+from medt.benchmark.timing import PHASES, Timing
+from medt.benchmark.worker import DOES_NOT_FIT, LIMIT, Job, Ready
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -159,7 +159,7 @@ def table_of(records: Sequence[Record]) -> Table:
     from rich import box
     from rich.table import Table
 
-    heads = ("network", "backend", "parameters", "train\nms", "images\n/s", "memory\nMB")
+    heads = ["network", "backend", "parameters", "train\nms", "images\n/s", "memory\nMB"]
     heads += ("% of\nlimit", "infer\nms", "images\n/s", "memory\nMB")
     table = Table(box=box.ASCII_DOUBLE_HEAD, show_edge=False, pad_edge=False)
     for index, head in enumerate(heads):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 import yaml
-from command import command_line, plain
 from omegaconf import DictConfig
 
 import medt
 from medt.checkpoint import Checkpoint
+from medt.cli.settings import command_line, plain
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import DatasetIndex
 from medt.evaluation.evaluate import Evaluation

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from medt.build import GROUPS, build, check_spec
 from medt.data.augmentation import Flip
 from medt.errors import UserError
 from medt.losses import DiceCrossEntropyLoss
 from medt.signatures import check_arguments, described, fits
+from medt.targets import GROUPS, build, check_spec
 
 LOSS = {"_target_": "medt.losses.DiceCrossEntropyLoss"}
 BUILT: list[Any] = []

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmark_worker import Failure, Ready, Step, Work, serve
+from medt.benchmark.worker import Failure, Ready, Step, Work, serve
 
 WARM_UP_ROUNDS = 2
 # Inference comes first: what a training step leaves allocated must not count as its memory.
@@ -43,7 +43,8 @@ class Worker:
         if isinstance(self.ready, Failure):
             return self.ready
         self.send(phase)
-        return self.answer()
+        answered: Step | Failure = self.answer()
+        return answered
 
     def send(self, message: Any) -> None:
         try:

@@ -66,9 +66,8 @@ def _write_image(path: Path, side: int) -> None:
 
 
 def _peak_memory(arguments: list[str]) -> float:
-    script = Path(__file__).with_name("predict.py")
     child = subprocess.Popen(
-        [sys.executable, str(script), *arguments],
+        [sys.executable, "-m", "medt.cli", "predict", *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -83,6 +82,6 @@ def _peak_memory(arguments: list[str]) -> float:
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
-        raise UserError(f"predicting a large image failed: {said.strip()}", "see predict.py")
+        raise UserError(f"predicting a large image failed: {said.strip()}", "predict it by hand")
     kilobytes = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
     return float(kilobytes) / 1000

@@ -19,8 +19,7 @@ def measure_evaluation(
     Raises:
         UserError: whatever is wrong with the archive or the checkpoint.
     """
-    from benchmark_preparation import prepare_glas
-
+    from medt.benchmark.preparation import prepare_glas
     from medt.data.dataset import SegmentationDataset
     from medt.data.open import open_dataset
     from medt.evaluation.evaluate import evaluate

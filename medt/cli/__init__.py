@@ -1,0 +1,1 @@
+"""The commands: what `medt NAME` and scripts/NAME.py do is in the module of the name."""

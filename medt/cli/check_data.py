@@ -1,0 +1,81 @@
+"""Look for faults in a dataset: python scripts/check_data.py dataset=glas"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from medt.build import new_preprocessing, training_set
+from medt.check import Check
+from medt.check.report import lines, report, tables
+from medt.check.sheet import draw_sheet, tiles_of
+from medt.cli.screen import print_table, terminal_width
+from medt.cli.settings import plain
+from medt.cli.training_data import check_of
+from medt.data.open import open_dataset
+from medt.data.preview import draw_preview, spread
+from medt.drawing import Picture
+from medt.evaluation.tables import strict
+from medt.io.files import write_png, write_text
+from medt.io.locks import locked
+from medt.io.text import json_text, shown
+from medt.targets import TARGET
+
+REPORT, SHEET, PREVIEW = "check.json", "cases.png", "preview.png"
+
+
+def check_data(cfg: DictConfig) -> int:
+
+    output = Path(cfg.output)
+    with locked(output, "check_data.py"):
+        settings = plain(cfg.dataset)
+        index = open_dataset(settings, draws=True)
+        found = check_of(settings, index)
+        print_check(found)
+        write_text(output / REPORT, json_text(strict(report(found))))
+        written = [REPORT]
+        pictures = {SHEET: draw_sheet(found, cfg.cases)}
+        if cfg.preview:
+            pictures[PREVIEW] = preview(cfg, found)
+        for name, picture in pictures.items():
+            if picture is None:
+                print(f"{name} is not drawn: it needs cases without errors")
+            else:
+                write_png(output / name, picture)
+                written.append(name)
+    print(f"{', '.join(written)} written to {shown(output)}")
+    return 1 if found.errors else 0
+
+
+def preview(cfg: DictConfig, found: Check) -> Picture | None:
+    """Training cases as the network would get them; None if none is without errors."""
+
+    config = plain(cfg)
+    config["dataset"]["channels"] = found.settings.channels
+    whole = {facts.case.name for facts in found.cases if not facts.faults}
+    cases = [case for case in found.index.cases if case.split == "train" and case.name in whole]
+    cases = spread(cases, cfg.preview_cases)
+    if not cases:
+        return None
+    preprocessing = new_preprocessing(config["dataset"], cases)
+    allow = [config["augmentation"][TARGET] or ""]
+    dataset = training_set(config, found.index, cases, preprocessing, allow)
+    colors = [c.color for c in found.index.classes]
+    return draw_preview(dataset, cfg.versions, colors, tiles_of(found))
+
+
+def print_check(found: Check) -> None:
+
+    counts = ", ".join(f"{split} {count}" for split, count in found.index.counts().items())
+    print(f"{found.index.name}: {counts}\n")
+    for table in tables(found):
+        print_table(table)
+        print()
+    for text in lines(found, min(max(terminal_width(), 80), 100)):
+        print_table(text)
+    print(f"{_number(len(found.errors), 'error')}, {_number(len(found.warnings), 'warning')}\n")
+
+
+def _number(count: int, name: str) -> str:
+    return f"{count or 'no'} {name}{'s' * (count != 1)}"

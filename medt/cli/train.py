@@ -1,0 +1,262 @@
+"""Train a network: python scripts/train.py dataset=glas model=medt"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import Container, DictConfig, OmegaConf
+
+from medt.build import build_trainer, memory_of, network_of, new_network
+from medt.checkpoint import Checkpoint
+from medt.cli.resume_rules import check_changes, check_position, differences
+from medt.cli.settings import plain
+from medt.cli.sweeps import is_named_by_time, sweep_folder
+from medt.cli.training_data import (
+    FOLDER_KEYS,
+    located,
+    warnings_before_training,
+)
+from medt.config.stored import check_stored
+from medt.data.layout import DatasetIndex
+from medt.data.open import open_dataset
+from medt.errors import UserError
+from medt.inference.device import choose_device
+from medt.interruption import Output
+from medt.io.console import safe_console
+from medt.io.locks import claimed_folder, locked_beside
+from medt.io.terminal import innermost
+from medt.io.text import shown
+from medt.processes import Meeting, Processes, local_device, meeting
+from medt.shipped import typed
+from medt.targets import GROUPS, TARGET
+from medt.training.determinism import make_deterministic
+from medt.training.dry_run import dry_run
+from medt.training.progress import log, logging_to, silence
+from medt.training.run_folder import RunFolder, is_finished, newest_unfinished, run_to_resume
+from medt.training.settings import CIRCUMSTANCES
+from medt.training.trainer import Trainer
+
+LOADING = ("workers", "cache", "timeout")  # how images are loaded
+
+
+def train(cfg: DictConfig) -> int:
+
+    with meeting() as others:
+        return train_together(cfg, others)
+
+
+def train_together(cfg: DictConfig, others: Meeting) -> int:
+    """Train in this process, and in the others if there are any."""
+
+    if cfg.dry_run and cfg.resume is not None:
+        raise UserError("dry_run=true says what a new run would be", "leave resume out")
+    allow = allowed_targets(cfg)
+    checkpoint: Checkpoint | None
+    if cfg.resume not in (None, "auto"):
+        config, run_folder, checkpoint = run_of_resume(cfg, allow)
+        settings = config["dataset"] = located(
+            config["dataset"], cfg.paths.data, run_folder.config, "train"
+        )
+        index = open_dataset(settings)
+    else:
+        settings = plain(cfg.dataset)
+        index = open_dataset(settings, draws=True)
+        config, run_folder, checkpoint = run_of_config(cfg, index)
+        if cfg.resume == "auto" and checkpoint is None and is_finished(run_folder.root, config):
+            if others.rank == 0:
+                print(f"finished already: {shown(run_folder.root)}")
+            return 0
+    device = choose_device(local_device(config["trainer"]["device"]))
+    with others.join(device) as processes:
+        writes = processes.writes and not cfg.dry_run
+        place = held(cfg, config, run_folder, checkpoint) if writes else nullcontext(run_folder)
+        with place as run_folder:
+            run_folder = RunFolder(processes.gather_items([run_folder.root])[0])
+            if checkpoint is not None:  # which another process may have trained on meanwhile
+                _, checkpoint = run_to_resume(run_folder.root, cfg.resume_force, allow)
+            return train_with(cfg, config, index, checkpoint, run_folder, device, processes, allow)
+
+
+@contextmanager
+def held(
+    cfg: DictConfig, config: dict[str, Any], run_folder: RunFolder, checkpoint: Checkpoint | None
+) -> Iterator[RunFolder]:
+    """Hold the run's folder; of two new runs that are named by the same second one gets another."""
+
+    if checkpoint is None and sweep_folder() is None and is_named_by_time(cfg, "run_dir"):
+        with claimed_folder(run_folder.root, "train.py", other="run_dir=...") as root:
+            config["run_dir"] = str(root)
+            yield RunFolder(root)
+        return
+    with run_folder.locked():
+        if checkpoint is None and not (cfg.resume == "auto" and run_folder.was_given_up(config)):
+            run_folder.check_new()
+        yield run_folder
+
+
+def train_with(
+    cfg: DictConfig,
+    config: dict[str, Any],
+    index: DatasetIndex,
+    checkpoint: Checkpoint | None,
+    run_folder: RunFolder,
+    device: torch.device,
+    processes: Processes,
+    allow: Sequence[str],
+) -> int:
+    """Train, or say what the training would be, in this process and those beside it."""
+
+    stream = cast(TextIO, Output(innermost(sys.stdout)))
+    console = safe_console(stream, quiet=not processes.writes)
+    cost = make_deterministic() if config["trainer"]["deterministic"] else None
+    if checkpoint is None:
+        model, fresh = new_network(config, allow)
+    else:
+        model, fresh = network_of(checkpoint, config, run_folder), []
+    settings = config["dataset"]
+    checked = cfg.check and processes.writes
+    warnings = warnings_before_training(settings, index) if checked else []
+    trainer = build_trainer(
+        config, index, model, checkpoint, run_folder, console, device, processes, allow
+    )
+    memory = memory_of(trainer)
+    if cfg.dry_run:
+        name = f"{config['dataset']['name']}-{config['model']['name']}.png"
+        picture = shown(Path(config["paths"]["runs"]) / "dry_run" / name)
+        place = locked_beside(picture, "train.py dry_run=true", "paths.runs=...")
+        with place if processes.writes else nullcontext():
+            said = dry_run(trainer, memory, picture)
+        if processes.writes:
+            print(said, *warnings, sep="\n")
+        return 0
+    if processes.writes and checkpoint is None:
+        if cfg.resume == "auto" and run_folder.was_given_up(config):
+            run_folder.begin_again(config)
+        else:
+            run_folder.create(config)
+    with logging_to(console, run_folder.log) if processes.writes else silence():
+        if checkpoint is not None:
+            rates = trainer.resume(checkpoint)
+            if processes.writes:
+                run_folder.store_config(config)
+            log.info(f"resumed {trainer.state.position(len(trainer.batches))}: {run_folder.root}")
+            for line in rates:
+                log.info(line)
+        elif cfg.resume == "auto":
+            log.info("no unfinished run has this config: starting afresh")
+        if fresh:
+            log.info(f"the class head differs and starts afresh: {', '.join(fresh)}")
+        if cost:
+            log.info(cost)
+        log.info(trainer.describe())
+        if index.splits_file is not None:
+            log.info(f"splits: {shown(index.splits_file)} ({index.splits_digest})")
+        for line in warnings:
+            log.warning(line)
+        if memory.is_tight():
+            log.warning(f"memory may not suffice: a training step takes {memory.describe()}")
+        state = trainer.fit()
+        for line in closing_lines(trainer):
+            log.info(line)
+    return 0 if state.finished else 128 + (trainer.stop.signal or 0)
+
+
+def closing_lines(trainer: Trainer) -> list[str]:
+    """What came of the run, and the commands that go on from it."""
+    run_folder, state = trainer.run, trainer.state
+    root = shown(run_folder.root)
+    if not state.finished:
+        return [
+            f"stopped {state.position(len(trainer.batches))}, and saved",
+            f"to go on: {typed('train')} {shlex.quote(f'resume={root}')}",
+        ]
+    checkpoint = shlex.quote(f"checkpoint={root}")
+    settings = trainer.settings
+    rule = "" if settings.monitor == "loss" else f" (trainer.empty={settings.empty})"
+    return [
+        f"best {settings.monitor} {state.best_score:.4f} in epoch {state.best_epoch}{rule}",
+        f"checkpoint   {shown(run_folder.best)}",
+        f"history      {shown(run_folder.history)}",
+        f"TensorBoard  tensorboard --logdir {shlex.quote(str(root))}",
+        f"evaluate     {typed('evaluate')} {checkpoint} split=val",
+        f"predict      {typed('predict')} {checkpoint} input=IMAGES output=MASKS",
+    ]
+
+
+def run_of_resume(
+    cfg: DictConfig, allow: Sequence[str]
+) -> tuple[dict[str, Any], RunFolder, Checkpoint]:
+    """The run that resume=PATH names, with its own config, which may come from anybody."""
+
+    run_folder, checkpoint = run_to_resume(Path(cfg.resume), cfg.resume_force, allow)
+    config = run_folder.read_config()
+    check_stored(config, str(run_folder.config), allow)
+    check_stored(checkpoint.config, checkpoint.file, allow)
+    given = [override.partition("=")[0] for override in HydraConfig.get().overrides.task]
+    for name in ("channels", "num_classes", "image_size"):  # what the model follows
+        if f"dataset.{name}" not in given:
+            cfg.dataset[name] = config["dataset"][name]
+    changes: dict[str, tuple[Any, Any]] = {}
+    for key in given:
+        *parents, name = key.split(".")
+        node = config
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        before: Any = node.get(name)
+        selected = OmegaConf.select(cfg, key)
+        after: Any = plain(selected) if isinstance(selected, Container) else selected
+        if key == "dataset" and after["name"] == before["name"]:
+            continue  # it says which keys there are, not their values
+        changes |= differences(key, before, after) if before != after else {}
+        if parents or key not in CIRCUMSTANCES:
+            node[name] = after
+    check_changes(changes, cfg.resume_force)
+    check_stored(config, str(run_folder.config), allow)
+    check_position(config["trainer"]["epochs"], changes, checkpoint.training or {})
+    return config, run_folder, checkpoint
+
+
+def allowed_targets(cfg: DictConfig) -> tuple[str, ...]:
+    """The classes that the user names: by allow=, or in a config that is not a run's."""
+    named = [OmegaConf.select(cfg, f"{group}.{TARGET}") for group in GROUPS]
+    return tuple(str(name) for name in (cfg.allow, *named) if name)
+
+
+def run_of_config(
+    cfg: DictConfig, index: DatasetIndex
+) -> tuple[dict[str, Any], RunFolder, Checkpoint | None]:
+    """A new run with the composed config or, with resume=auto, the newest unfinished like it."""
+
+    cfg.dataset.channels = cfg.dataset.channels or index.channels
+    cfg.dataset.num_classes = len(index.classes)
+    cfg.dataset.splits_digest = index.splits_digest or None
+    config = plain(cfg)
+    for key in FOLDER_KEYS:
+        if config["dataset"].get(key):
+            config["dataset"][key] = str(Path(config["dataset"][key]).resolve())
+    for key in ("channels", "classes", "image_size"):
+        wanted = config["dataset"]["num_classes" if key == "classes" else key]
+        if key in config["model"] and config["model"][key] != wanted:
+            raise UserError(
+                f"model.{key}={config['model'][key]} differs from the dataset's {wanted}",
+                "leave it out: the model follows the dataset",
+            )
+    run_dir = sweep_folder() or Path(cfg.run_dir)
+    config["run_dir"] = str(run_dir)
+    if cfg.resume == "auto":
+        unfinished = newest_unfinished([Path(cfg.paths.runs), run_dir], config)
+        if unfinished is not None:
+            run_folder, checkpoint = unfinished
+            stored = run_folder.read_config()
+            stored["trainer"]["device"] = config["trainer"]["device"]
+            for key in LOADING:
+                stored["dataset"][key] = config["dataset"][key]
+            return stored, run_folder, checkpoint
+    return config, RunFolder(run_dir), None
