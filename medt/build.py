@@ -17,6 +17,7 @@ from medt.data.layout import Case, DatasetIndex
 from medt.data.normalization import fit_normalization
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
+from medt.losses import FunctionLoss
 from medt.models.baselines import load_encoder
 from medt.models.sizes import as_size
 from medt.processes import Processes
@@ -120,9 +121,10 @@ def build_trainer(
                 "restore the dataset and its split file, or start a new run",
             )
     cache = config["dataset"]["cache"]
+    loss = build(config["loss"], "loss", allow)
     return Trainer(
         model=model,
-        loss=build(config["loss"], "loss", allow),
+        loss=loss if isinstance(loss, nn.Module) else FunctionLoss(loss),
         optimizer=build(config["optimizer"], "optimizer", allow, params=model.parameters()),
         schedule=build(config["scheduler"], "scheduler", allow),
         train_set=training_set(config, index, train_cases, preprocessing, allow),

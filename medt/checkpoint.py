@@ -24,7 +24,7 @@ from medt.io.runs_below import BEST, told_of_folder
 from medt.io.text import is_name
 from medt.models.sizes import as_size
 from medt.signatures import check_arguments, shortened
-from medt.targets import build
+from medt.targets import build, without_own
 
 FORMAT = "medt-checkpoint-1"
 SHARES = ("val_dice", "val_iou")  # how the names of scores from 0 to 1 begin
@@ -33,7 +33,6 @@ MOST_PARTS = 10  # layers and parameters that are built for one of them; seven w
 WITH_TENSORS = ("weights", "training")  # of the values of a file
 MOST_BUILT = 5_000  # of those in all, some seconds; the largest encoder has 3,000
 # Keys of the model's config that say what it starts from or is called, not what it is.
-NOT_ARGUMENTS = ("name", "weights", "encoder_weights")
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class Checkpoint:
 
 def model_spec(config: Mapping[str, Any]) -> dict[str, Any]:
     """What `build_model` takes, from the `model` group of a config."""
-    return {key: value for key, value in config.items() if key not in NOT_ARGUMENTS}
+    return without_own(config, "model")
 
 
 def build_model(spec: Mapping[str, Any], allow: Sequence[str] = ()) -> nn.Module:

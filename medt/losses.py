@@ -8,7 +8,7 @@ logits' type.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -178,6 +178,17 @@ class DiceCrossEntropyLoss(nn.Module):
         dice: Tensor = self.dice(logits, target)
         cross_entropy: Tensor = self.cross_entropy(logits, target)
         return self.dice_weight * dice + self.cross_entropy_weight * cross_entropy
+
+
+class FunctionLoss(nn.Module):
+    """A loss that is a function of (logits, target)."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return self.function(logits, target)
 
 
 def _weights(class_weights: Sequence[float] | None) -> tuple[float, ...] | None:

@@ -5,14 +5,44 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Literal, Union
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union
 
 from medt.errors import UserError
 
 CONTAINERS = (list, tuple, Sequence, Collection)
+
+
+@dataclass(frozen=True)
+class Range:
+    """From `low` to `high`; an end that is `open` does not belong to it."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below and not math.isinf(value)
+
+    def __str__(self) -> str:
+        low = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
+        if self.high == math.inf:
+            return low
+        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:.10g}"
+
+
+COUNT = Range(1)
+NOT_NEGATIVE = Range(0)
+POSITIVE = Range(0, open_low=True)
+SHARE = Range(0, 1)
+DECAY = Range(0, 1, open_high=True)
 
 
 def check_arguments(
@@ -56,16 +86,34 @@ def check_arguments(
                 f"{where}.{name} is {shortened(value)}, which is not {described(hints[name])}",
                 "see its config",
             )
+        if typing.get_origin(hints.get(name)) is Annotated:
+            for allowed in typing.get_args(hints[name])[1:]:
+                check_range(value, allowed, f"{where}.{name}")
     required = {n for n in named if parameters[n].default is inspect.Parameter.empty}
     if missing := sorted(required - set(values) - set(given)):
         raise UserError(f"{where} lacks {', '.join(missing)}", f"{title} needs it")
+
+
+def check_range(value: Any, allowed: Range, key: str) -> None:
+    """Refuse a number, or a list with one, out of a range; an empty list, too.
+
+    Anything else, such as an unresolved reference, is left alone.
+
+    Raises:
+        UserError: with the key.
+    """
+    numbers = value if isinstance(value, list | tuple) else [value]
+    wrong = [n for n in numbers if isinstance(n, int | float) and n not in allowed]
+    if wrong or (isinstance(value, list | tuple) and not value):
+        raise UserError(f"{key}={value} is out of range", f"give {allowed}")
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     is_class = isinstance(target, type) and not dataclasses.is_dataclass(target)
     try:
         return typing.get_type_hints(
-            inspect.getattr_static(target, "__init__") if is_class else target
+            inspect.getattr_static(target, "__init__") if is_class else target,
+            include_extras=True,
         )
     except (NameError, TypeError):  # of somebody's class that names what it does not import
         return {}
@@ -78,6 +126,8 @@ def fits(value: Any, hint: Any) -> bool:
     and text is not a sequence. Of a class that is not plain only its own instances are.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return fits(value, arguments[0])
     if hint is Any or isinstance(hint, typing.TypeVar):
         return True
     if hint is None or hint is type(None):
@@ -110,6 +160,8 @@ def _parts_fit(values: Sequence[Any], hint: Any) -> bool:
 def described(hint: Any) -> str:
     """An annotation in words, such as: a list of numbers, or nothing (null)."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return described(arguments[0])
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(map(described, filter(_is_plain, arguments))))
     if origin is Literal:

@@ -6,10 +6,8 @@ import difflib
 import errno
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
-from functools import cache
-from typing import Any, cast, get_args, get_type_hints
+from collections.abc import Sequence
+from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,8 +16,7 @@ from omegaconf import MissingMandatoryValue
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from medt.cli.arguments import CONFIGS, configs_given
-from medt.config.groups import GROUPS
-from medt.config.scripts import SCRIPTS
+from medt.cli.config_files import comments_of, groups_of, keys_of, options_of
 from medt.errors import UserError, is_out_of_memory
 from medt.io.text import LONGEST_NAME, abridged
 
@@ -121,11 +118,10 @@ def _composition_line(
     where = "" if named is None or named[1] == script else f"{_file(named[1], arguments)}: "
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, option = match.groups()
-        offered = re.findall(r"^\t(?!schema_)(\S+)$", text, re.MULTILINE)
+        offered = re.findall(r"^\t(?!schema_|_)(\S+)$", text, re.MULTILINE)
         return f"{where}{group}={option} is not known ({_nearest(option, offered)})"
     if match := re.search(r"Could not override '([^']*)'\. No match in the defaults list", text):
-        groups = [name for name, _ in _members(SCRIPTS[script]) if name in GROUPS]
-        return f"{where}there is no group {match[1]} ({_nearest(match[1], groups)})"
+        return f"{where}there is no group {match[1]} ({_nearest(match[1], groups_of(script))})"
     flat = " ".join(text.split())
     if match := re.search(r"Error locating target '([^']+)'", flat):
         return f"there is no class {match[1]} (check the _target_ that names it)"
@@ -133,7 +129,7 @@ def _composition_line(
         return f"{match[1]} does not take its settings: {match[2]} (see its group in the config)"
     for cause in causes:
         if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-            return where + _key_line(cause, script)
+            return where + _key_line(cause, script, arguments)
     for cause in causes:
         if isinstance(cause, yaml.YAMLError):
             return _yaml_line(cause)
@@ -148,38 +144,34 @@ def _composition_line(
     return f"{where}the config cannot be composed: {reason} ({_chosen(arguments)})"
 
 
-def _key_line(error: OmegaConfBaseException, script: str) -> str:
+def _key_line(error: OmegaConfBaseException, script: str, arguments: Sequence[str]) -> str:
     """What is wrong about a key or its value."""
     key = str(error.full_key)
     said = str(error).partition("\n    full_key:")[0]
     unknown = isinstance(error, (ConfigAttributeError, ConfigKeyError))
     if unknown and re.search(r"Key '.*' (is )?not in", said, re.DOTALL):
-        return f"there is no key {key} ({_key_hint(key, error.object_type, script)})"
+        return f"there is no key {key} ({_key_hint(key, script, arguments)})"
     kinds = KINDS if "nterpolation" not in said else "check what stands in its ${...}"
     return f"{key}: {' '.join(said.split()).rstrip('.')} ({kinds})"
 
 
-def _key_hint(key: str, owner: Any, script: str) -> str:
+def _key_hint(key: str, script: str, arguments: Sequence[str]) -> str:
     """Which option of the key's group has it, else the keys like it."""
     group, _, name = key.partition(".")
     if key == "experiment":
         return "the first line of an experiment is: # @package _global_"
-    options = [
-        path.stem
-        for path in sorted((CONFIGS / group).glob("*.yaml"))
-        for schema in re.findall(r"- schema_(\w+)", path.read_text(encoding="utf-8"))
-        if name in dict(_members(GROUPS[group][schema]))
-    ]
-    if options:
-        return f"it is a key of {', '.join(f'{group}={option}' for option in options)}"
-    prefix = key.rpartition(".")[0]
-    every = _keys(SCRIPTS[script])
-    if not (prefix and is_dataclass(owner)):
-        groups = [name for name, _ in _members(SCRIPTS[script]) if name in GROUPS]
-        return _nearest(key, [*every, *groups])
-    own = [f"{prefix}.{name}" for name, _ in _members(owner)]
-    others = [known for known in every if not known.startswith(f"{prefix}.")]
-    return _nearest(key, own, others)
+    known = keys_of(script)
+    groups = groups_of(script)
+    if group not in groups:
+        return _nearest(key, [*known, *groups])
+    options = options_of(group, *filter(None, [configs_given(arguments)]))
+    having = [option for option, path in options.items() if name in comments_of(path)]
+    if having:
+        return f"it is a key of {', '.join(f'{group}={option}' for option in having)}"
+    chosen = [text.partition("=")[2] for text in arguments if text.startswith(f"{group}=")]
+    files = [options[one] for one in chosen if one in options] or list(options.values())
+    own = list(dict.fromkeys(f"{group}.{one}" for file in files for one in comments_of(file)))
+    return _nearest(key, own, [one for one in known if one not in own])
 
 
 def _yaml_line(error: yaml.YAMLError) -> str:
@@ -202,8 +194,8 @@ def _argument_line(argument: str) -> str | None:
     folder = CONFIGS / key
     is_group = key and ("/" in key or folder.is_dir())
     if not key or (is_group and not _is_choice(parsed)):
-        options = [path.stem for path in folder.glob("*.yaml")] if key else []
-        hint = f"choose one of {', '.join(sorted(options))}" if options else "give GROUP=OPTION"
+        options = sorted(options_of(key)) if key else []
+        hint = f"choose one of {', '.join(options)}" if options else "give GROUP=OPTION"
         return f"{argument} is no choice ({hint})"
     if _is_too_large(parsed):
         return f"{key}={value[:40]}... is too large for a number (give one below {LARGEST:g})"
@@ -268,26 +260,3 @@ def _nearest(name: str, known: Sequence[str], others: Sequence[str] = ()) -> str
 def _bare(name: str) -> str:
     """A name without case and signs."""
     return re.sub(r"[^a-z0-9.]", "", name.lower().replace("+", "p"))
-
-
-@cache
-def _keys(schema: Any) -> list[str]:
-    """All dotted keys below a schema, with those of every option of its groups."""
-    found: dict[str, None] = {}
-    for name, kind in _members(schema):
-        below = [kind] if is_dataclass(kind) else []
-        if schema in SCRIPTS.values():
-            below += GROUPS.get(name, {}).values()
-        for part in below:
-            found |= {f"{name}.{key}": None for key in _keys(cast("type", part))}
-        if not below:
-            found[name] = None
-    return list(found)
-
-
-def _members(schema: Any) -> Iterator[tuple[str, Any]]:
-    """Names and types of a schema's keys; of `X | None` it is X."""
-    hints = get_type_hints(schema)
-    for each in fields(schema):
-        kinds = [kind for kind in get_args(hints[each.name]) if is_dataclass(kind)]
-        yield each.name, kinds[0] if kinds else hints[each.name]

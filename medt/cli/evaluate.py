@@ -15,7 +15,7 @@ from medt.cli.evaluation_data import (
 )
 from medt.cli.evaluation_report import report_of
 from medt.cli.screen import print_table, progress
-from medt.cli.settings import checkpoint_files, plain
+from medt.cli.settings import allowed, checkpoint_files, plain
 from medt.compare.past_run import read_curves
 from medt.data.dataset import SegmentationDataset
 from medt.errors import UserError
@@ -43,7 +43,7 @@ def evaluate(cfg: DictConfig) -> int:
         raise UserError("tune=true writes no results", "leave output out")
     empty = checked_empty(cfg.empty)
     device = choose_device(cfg.device)
-    checkpoints = [load_checkpoint(file, cfg.allow or ()) for file in checkpoint_files(cfg)]
+    checkpoints = [load_checkpoint(file, allowed(cfg)) for file in checkpoint_files(cfg)]
     path = Path(checkpoints[0].file)  # of an ensemble the first says where results go
     predictor = Predictor.from_checkpoints(checkpoints, device, cfg.mode, cfg.tta)
     index = open_index(cfg, checkpoints[0], predictor)

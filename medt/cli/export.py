@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 import medt
 from medt.checkpoint import load_checkpoint
+from medt.cli.settings import allowed
 from medt.export.card import model_card, recorded_scores
 from medt.export.formats import FORMATS, export_network
 from medt.io.files import write_text
@@ -19,7 +20,7 @@ from medt.training.run_folder import home_of
 
 def export(cfg: DictConfig) -> int:
 
-    checkpoint = load_checkpoint(cfg.checkpoint, cfg.allow or ())
+    checkpoint = load_checkpoint(cfg.checkpoint, allowed(cfg))
     source = Path(checkpoint.file)
     home = home_of(source)
     if cfg.output is None:

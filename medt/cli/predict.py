@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from medt.checkpoint import Checkpoint, load_checkpoint
 from medt.cli.screen import progress
-from medt.cli.settings import checkpoint_files, plain
+from medt.cli.settings import allowed, checkpoint_files, plain
 from medt.data.open import pixel_size_of
 from medt.errors import UserError
 from medt.inference.device import choose_device
@@ -28,7 +28,7 @@ def predict(cfg: DictConfig) -> int:
 
     output = Path(cfg.output)
     device = choose_device(cfg.device)
-    checkpoints = [load_checkpoint(file, cfg.allow or ()) for file in checkpoint_files(cfg)]
+    checkpoints = [load_checkpoint(file, allowed(cfg)) for file in checkpoint_files(cfg)]
     predictor = Predictor.from_checkpoints(checkpoints, device, cfg.mode, cfg.tta)
     inputs = find_inputs(Path(cfg.input), output, cfg.roi)
     regions = None if cfg.roi is None else find_regions(Path(cfg.roi), inputs)

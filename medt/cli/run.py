@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import io
 import os
-import re
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, redirect_stdout, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
@@ -24,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from medt.cli.arguments import CONFIGS, flags_and_settings, given_to, quoted, quoted_path
 from medt.cli.ending import flushed, guarded, is_first_process, say_stopped, thread_failed
+from medt.cli.help import help_text
 from medt.cli.sweeps import claimed_sweep, sweep_folder
 from medt.config import register_schema
 from medt.config.ranges import check_ranges
@@ -66,6 +65,9 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
     speaks = is_first_process()
 
     def check(cfg: DictConfig) -> int:
+        from medt.cli.open_groups import complete_and_check  # imports the classes that are named
+
+        complete_and_check(cfg)
         OmegaConf.to_container(cfg, resolve=True)  # a reference to nothing: before all else
         check_ranges(cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=False)))
         return 0
@@ -93,20 +95,19 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
         texts = given_to(command, given)
         overrides.extend(text if sweeping and "," in text else quoted_path(text) for text in texts)
         flags, settings = flags_and_settings(overrides)
+        if not {"-h", "--help"}.isdisjoint(flags):
+            print(help_text(command, settings, flags))
+            return 0
         own = _hydra_settings(flags, settings, command)
         if not flags:  # hydra.main would compose a second time, to see whether it is a sweep
             with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
                 job(_composed(command, [*own, *settings]))
             return codes[-1]
         start = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=command)(job)
-        trains = sweeping and {"-h", "--help"}.isdisjoint(flags)
-        with claimed_sweep(CONFIGS, command, settings) if trains else nullcontext() as folder:
+        with claimed_sweep(CONFIGS, command, settings) if sweeping else nullcontext() as folder:
             own += [f"hydra.sweep.dir={quoted(str(folder))}"] if folder else []
-            with patch.object(sys, "argv", [f"{command}.py", *own, *settings, *flags]):
-                if {"-h", "--help"}.isdisjoint(flags):
-                    start()
-                else:
-                    _print_help(start)
+            with patch.object(sys, "argv", [sys.argv[0], *own, *settings, *flags]):
+                start()
         return max(codes, default=0)
 
     register_schema(root)
@@ -160,13 +161,3 @@ def _hydra_settings(flags: list[str], settings: list[str], config: str) -> list[
         raise UserError("--multirun varies nothing", "give a key several values: seed=0,1")
     fixed = [quoted(o.key_or_group) for o in parsed if o.key_or_group not in swept]
     return [*own, f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]"]
-
-
-def _print_help(start: Callable[[], None]) -> None:
-    """Hydra's help without the schemas, which are no options of a group."""
-    text = io.StringIO()
-    try:
-        with redirect_stdout(text):
-            start()
-    finally:  # it may leave by SystemExit
-        print(re.sub(r"(, )?\bschema_\w+", "", text.getvalue()).strip())

@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from medt.errors import UserError
 from medt.shipped import typed
@@ -15,6 +15,16 @@ from medt.shipped import typed
 def plain(cfg: Any) -> Any:
     """A config, or part of one, resolved to dicts, lists and values."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+def allowed(cfg: DictConfig) -> tuple[str, ...]:
+    """What `allow` names: full names of classes outside medt, or of packages of them."""
+    found = OmegaConf.select(cfg, "allow")
+    named = OmegaConf.to_container(found) if isinstance(found, ListConfig) else found
+    names = [named] if isinstance(named, str) else named or []
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise UserError(f"allow={named} names no class", "give mypackage.MyNet, or a list: [A,B]")
+    return tuple(names)
 
 
 def checkpoint_files(cfg: DictConfig) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -16,7 +16,7 @@ from omegaconf import Container, DictConfig, OmegaConf
 from medt.build import build_trainer, memory_of, network_of, new_network
 from medt.checkpoint import Checkpoint
 from medt.cli.resume_rules import check_changes, check_position, differences
-from medt.cli.settings import plain
+from medt.cli.settings import allowed, plain
 from medt.cli.sweeps import is_named_by_time, sweep_folder
 from medt.cli.training_data import (
     FOLDER_KEYS,
@@ -35,7 +35,7 @@ from medt.io.terminal import innermost
 from medt.io.text import shown
 from medt.processes import Meeting, Processes, local_device, meeting
 from medt.shipped import typed
-from medt.targets import GROUPS, TARGET
+from medt.targets import GROUPS, TARGET, is_outside
 from medt.training.determinism import make_deterministic
 from medt.training.dry_run import dry_run
 from medt.training.progress import log, logging_to, silence
@@ -172,12 +172,20 @@ def closing_lines(trainer: Trainer) -> list[str]:
     """What came of the run, and the commands that go on from it."""
     run_folder, state = trainer.run, trainer.state
     root = shown(run_folder.root)
+
+    def allowing(groups: Iterable[str]) -> str:
+        """What a command must be given to build the classes of these groups again."""
+        named = [trainer.config[group].get(TARGET) for group in groups]
+        outside = [name for name in dict.fromkeys(named) if name and is_outside(name)]
+        listed = outside[0] if len(outside) == 1 else f"[{','.join(outside)}]"
+        return f" {shlex.quote(f'allow={listed}')}" if outside else ""
+
     if not state.finished:
         return [
             f"stopped {state.position(len(trainer.batches))}, and saved",
-            f"to go on: {typed('train')} {shlex.quote(f'resume={root}')}",
+            f"to go on: {typed('train')} {shlex.quote(f'resume={root}')}{allowing(GROUPS)}",
         ]
-    checkpoint = shlex.quote(f"checkpoint={root}")
+    checkpoint = shlex.quote(f"checkpoint={root}") + allowing(["model"])
     settings = trainer.settings
     rule = "" if settings.monitor == "loss" else f" (trainer.empty={settings.empty})"
     return [
@@ -226,7 +234,7 @@ def run_of_resume(
 def allowed_targets(cfg: DictConfig) -> tuple[str, ...]:
     """The classes that the user names: by allow=, or in a config that is not a run's."""
     named = [OmegaConf.select(cfg, f"{group}.{TARGET}") for group in GROUPS]
-    return tuple(str(name) for name in (cfg.allow, *named) if name)
+    return (*allowed(cfg), *(str(name) for name in named if name))
 
 
 def run_of_config(

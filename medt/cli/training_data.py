@@ -6,14 +6,15 @@ import re
 import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose
+from omegaconf import OmegaConf
 
 from medt.check import Check, Settings, check_dataset
 from medt.cli.arguments import quoted
 from medt.cli.screen import progress
-from medt.cli.settings import command_line, plain
+from medt.cli.settings import command_line
 from medt.data.layout import DatasetIndex
 from medt.data.stored import AbsentDatasetError, locate
 from medt.errors import UserError
@@ -113,7 +114,7 @@ def dataset_arguments(settings: Mapping[str, Any], elsewhere: Collection[str] = 
     """
     name = settings["name"]
     composed = compose("check_data", [f"dataset={name}"]).dataset  # by the Hydra that runs
-    defaults = plain(composed)
+    defaults = cast("dict[str, Any]", OmegaConf.to_container(composed, resolve=True))
     keys = [key for key in FOLDER_KEYS if key in settings and key not in elsewhere]
     keys += [key for key in settings if key in defaults and key not in (*FOLDER_KEYS, *UNCHECKED)]
     given = [

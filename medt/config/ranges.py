@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from medt.data.folds import MOST_FOLDS
 from medt.errors import UserError
 from medt.metrics.pixel_size import PixelSize
+from medt.signatures import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, check_range
 
-
-@dataclass(frozen=True)
-class Range:
-    """From `low` to `high`; an end that is `open` does not belong to it."""
-
-    low: float
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        return above and below and not math.isinf(value)
-
-    def __str__(self) -> str:
-        low = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
-        if self.high == math.inf:
-            return low
-        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:.10g}"
-
-
-COUNT = Range(1)
-NOT_NEGATIVE = Range(0)
-POSITIVE = Range(0, open_low=True)
-SHARE = Range(0, 1)
+# The settings of trainer, image size and the open groups are checked by what takes them.
 SEED = Range(0, 2**32 - 1)
-DECAY = Range(0, 1, open_high=True)
-
-# The settings of trainer, loss, augmentation and image size are checked by what takes them. A list
-# is checked number by number, and may not be empty.
 RANGES = {
     "seed": SEED,
     "overfit": COUNT,
@@ -69,21 +39,7 @@ RANGES = {
     "dataset.page": NOT_NEGATIVE,
     "dataset.folds": Range(2, MOST_FOLDS),
     "dataset.fold": NOT_NEGATIVE,
-    "model.width_factor": POSITIVE,
-    "model.heads": COUNT,
-    "model.depths": COUNT,
-    "model.global_depths": COUNT,
-    "model.local_depths": COUNT,
-    "model.features": COUNT,
-    "optimizer.lr": NOT_NEGATIVE,
-    "optimizer.weight_decay": NOT_NEGATIVE,
-    "optimizer.momentum": DECAY,
-    "optimizer.betas": DECAY,
-    "scheduler.warmup": SHARE,
-    "scheduler.final": SHARE,
-    "scheduler.power": POSITIVE,
 }
-LENGTHS = {"optimizer.betas": 2}
 # And the words that may stand for a pixel size.
 PIXEL_SIZES: dict[str, tuple[str, ...]] = {"dataset.pixel_size": (), "pixel_size": ("auto",)}
 CHOICES = {
@@ -112,12 +68,7 @@ def check_ranges(config: Mapping[str, Any]) -> None:
     """
     for key, allowed in RANGES.items():
         value = _value(config, key.split("."))
-        numbers = value if isinstance(value, list) else [value]
-        wrong = [n for n in numbers if isinstance(n, (int, float)) and n not in allowed]
-        if wrong or numbers == []:
-            raise UserError(f"{key}={value} is out of range", f"give {allowed}")
-        if isinstance(value, list) and len(value) != LENGTHS.get(key, len(value)):
-            raise UserError(f"{key}={value} is out of range", f"give {LENGTHS[key]} numbers")
+        check_range(value, allowed, key)
     for key, words in PIXEL_SIZES.items():
         value = _value(config, key.split("."))
         sides = value if isinstance(value, list) else [value]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from typing import Any
 
 from medt.config.groups import (
@@ -17,21 +17,21 @@ from medt.config.groups import (
 from medt.config.ranges import check_ranges
 from medt.config.scripts import TrainConfig
 from medt.errors import UserError
+from medt.io.plain import read_yaml
 from medt.io.text import is_folder_name, is_name
 from medt.metrics.empty import former_empty
 from medt.models.sizes import as_size
+from medt.shipped import shipped
 from medt.signatures import check_arguments, fits
 from medt.targets import GROUPS as BUILT
-from medt.targets import TARGET, check_spec
+from medt.targets import TARGET, check_group
 from medt.training.settings import TrainerSettings
 
-NOT_ARGUMENTS = {"name": str, "weights": str | None, "encoder_weights": str | None}
 SCHEMAS: dict[str, type[DatasetConfig]] = {
     "synthetic": SyntheticConfig,
     "folder": FolderConfig,
     "monuseg": MonusegConfig,
 }
-GIVEN = {"optimizer": ("params",)}
 
 
 def check_stored(config: dict[str, Any], file: str, allow: Collection[str] = ()) -> None:
@@ -56,15 +56,14 @@ def check_stored(config: dict[str, Any], file: str, allow: Collection[str] = ())
         check_dataset(config["dataset"])
         # Its best score so far is by that rule.
         config["trainer"].setdefault("empty", former_empty(config["dataset"].get("num_classes")))
-        for group, schema in {"dataset": DatasetConfig, "trainer": TrainerSettings}.items():
-            for setting in fields(schema):
-                if setting.default is not MISSING:
-                    config[group].setdefault(setting.name, setting.default)
+        for group, values in defaults().items():
+            config[group] |= {k: v for k, v in values.items() if k not in config[group]}
         _check_values(config)
         check_arguments(TrainerSettings, config["trainer"], "trainer")
         TrainerSettings(**config["trainer"])
         for group in BUILT:
-            _check_built(config[group], group, allow)
+            if group != "augmentation" or config[group].get(TARGET) is not None:
+                check_group(config[group], group, allow)
         check_ranges(config)
     except UserError as error:
         raise UserError(f"{file}: {error.message}", error.hint) from error
@@ -80,13 +79,23 @@ def check_dataset(settings: Mapping[str, Any]) -> None:
     schema = SCHEMAS.get(name, PreparedConfig)
     known = {field.name for field in fields(schema)}
     own = {key: value for key, value in settings.items() if key in known}
-    check_arguments(schema, own, "dataset")
+    check_arguments(schema, own, "dataset", given=known - set(own))
     if "image_size" in own:
         try:
             as_size(own["image_size"])
         except UserError as error:
             raise UserError(f"dataset.{error.message}", error.hint) from error
     check_ranges({"dataset": own})
+
+
+def defaults() -> dict[str, dict[str, Any]]:
+    """What the files of the configs say of all datasets, and of the trainer."""
+    files = {"dataset": "dataset/_common.yaml", "trainer": "trainer/default.yaml"}
+    found = {group: read_yaml(shipped("configs") / file) for group, file in files.items()}
+    return {
+        group: {key: value for key, value in values.items() if key != "defaults"}
+        for group, values in found.items()
+    }
 
 
 def _check_names(config: Mapping[str, Any]) -> None:
@@ -105,14 +114,3 @@ def _check_values(config: Mapping[str, Any]) -> None:
             raise UserError(f"{name} is not what it was stored as", "restore the file")
     if not isinstance(config.get("seed"), int):
         raise UserError("seed is missing", "restore the file")
-
-
-def _check_built(spec: Mapping[str, Any], group: str, allow: Collection[str]) -> None:
-    if group == "augmentation" and spec.get(TARGET) is None:
-        return
-    extra = NOT_ARGUMENTS if group == "model" else {}
-    for name, hint in extra.items():
-        if name in spec and not fits(spec[name], hint):
-            raise UserError(f"{group}.{name} is not text", "restore the file")
-    arguments = {key: value for key, value in spec.items() if key not in extra}
-    check_spec(arguments, group, allow, GIVEN.get(group, ()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from medt.models.axial_attention import GateOrder, Position
 from medt.models.blocks import BASE_WIDTH, Decoder, Encoder
 from medt.models.sizes import as_size, check_size
+from medt.signatures import COUNT, POSITIVE
 
 
 class AxialUNet(nn.Module):
@@ -42,9 +43,9 @@ class AxialUNet(nn.Module):
         channels: int = 3,
         classes: int = 2,
         image_size: int | Sequence[int] = 128,
-        width_factor: float = 0.125,
-        depths: Sequence[int] = (1, 2, 4, 1),
-        heads: int = 8,
+        width_factor: Annotated[float, POSITIVE] = 0.125,
+        depths: Annotated[Sequence[int], COUNT] = (1, 2, 4, 1),
+        heads: Annotated[int, COUNT] = 8,
         position: Position = "plain",
         gate: GateOrder = "before_norm",
         checkpointing: bool = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from medt.models.axial_attention import GateOrder, Position
 from medt.models.axial_unet import decoder_channels, stage_widths
 from medt.models.blocks import Decoder, Encoder
 from medt.models.sizes import as_size, check_size
+from medt.signatures import COUNT, POSITIVE
 
 # Ends the local stem in the official code whatever the width; its weights depend on it.
 LOCAL_STEM_CHANNELS = 64
@@ -49,10 +50,10 @@ class LocalGlobalNet(nn.Module):
         channels: int = 3,
         classes: int = 2,
         image_size: int | Sequence[int] = 128,
-        width_factor: float = 0.125,
-        global_depths: Sequence[int] = (1, 2),
-        local_depths: Sequence[int] = (1, 2, 4, 1),
-        heads: int = 8,
+        width_factor: Annotated[float, POSITIVE] = 0.125,
+        global_depths: Annotated[Sequence[int], COUNT] = (1, 2),
+        local_depths: Annotated[Sequence[int], COUNT] = (1, 2, 4, 1),
+        heads: Annotated[int, COUNT] = 8,
         grid: Sequence[int] = (4, 4),
         global_position: Position = "gated",
         local_position: Position = "none",

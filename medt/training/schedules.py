@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
+
+from medt.signatures import POSITIVE, SHARE
 
 
 @dataclass(frozen=True)
 class Constant:
     """1 after a linear warm-up over the share `warmup` (0..1) of all steps."""
 
-    warmup: float = 0.0
+    warmup: Annotated[float, SHARE] = 0.0
 
     def __call__(self, step: int, steps: int) -> float:
         return _warmup(step, steps, self.warmup) or 1.0
@@ -23,8 +26,8 @@ class Cosine:
     With `final` = 0 this is the one-cycle schedule in its two-phase form.
     """
 
-    warmup: float = 0.05
-    final: float = 0.0
+    warmup: Annotated[float, SHARE] = 0.05
+    final: Annotated[float, SHARE] = 0.0
 
     def __call__(self, step: int, steps: int) -> float:
         wave = (1 + math.cos(math.pi * _progress(step, steps, self.warmup))) / 2
@@ -35,8 +38,8 @@ class Cosine:
 class Polynomial:
     """(1 - progress) ** `power` after a linear warm-up (arXiv 1606.00915, section 3.1)."""
 
-    warmup: float = 0.0
-    power: float = 0.9
+    warmup: Annotated[float, SHARE] = 0.0
+    power: Annotated[float, POSITIVE] = 0.9
 
     def __call__(self, step: int, steps: int) -> float:
         decay = (1 - _progress(step, steps, self.warmup)) ** self.power
