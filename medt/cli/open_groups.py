@@ -48,8 +48,7 @@ def _complete(spec: DictConfig, allow: tuple[str, ...]) -> None:
     target = target_of({TARGET: OmegaConf.select(spec, TARGET)}, "model", allow)
     taken = inspect.signature(target).parameters
     own = str(spec[TARGET]).rpartition(".")[2]
-    missing = {"name": own, "weights": None}
-    missing |= {key: value for key, value in FOLLOWING.items() if key in taken}
+    missing = {"name": own} | {key: value for key, value in FOLLOWING.items() if key in taken}
     with open_dict(spec):
         for key, value in missing.items():
             if key not in spec:
@@ -72,8 +71,8 @@ def _is_later(value: Any) -> bool:
 
 def _place(error: UserError, group: str) -> str:
     """The file that the key of an error stands in, unless it was given on the command line."""
-    named = re.search(rf"\b{group}(\.[\w.]*\w)?", error.message)
-    key = named[0] if named else group
+    named = re.search(rf"\b{group}\.[\w.]*\w", error.message)
+    key = named[0] if named else f"{group}.{TARGET}"
     settings = HydraConfig.get()
     if any(text.partition("=")[0] == key for text in settings.overrides.task):
         return ""
@@ -89,5 +88,5 @@ def _place(error: UserError, group: str) -> str:
         if name in choices
         for folder in (CONFIGS, *folders)
     ]
-    found = standing_in(key if "." in key else f"{group}.{TARGET}", files)
+    found = standing_in(key, files)
     return f"{found}: " if found else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from medt.config.augmentation import AugmentationConfig
@@ -20,7 +20,6 @@ class TrainConfig:
     """configs/train.yaml."""
 
     dataset: DatasetConfig
-    model: dict[str, Any]
     loss: dict[str, Any]
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
@@ -35,6 +34,8 @@ class TrainConfig:
     overfit: int | None
     dry_run: bool
     allow: Any
+    # Networks of the user's own may be given weights, too.
+    model: dict[str, Any] = field(default_factory=lambda: {"weights": None})
 
 
 @dataclass
