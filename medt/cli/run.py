@@ -23,14 +23,17 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from medt.cli.arguments import CONFIGS, flags_and_settings, given_to, quoted, quoted_path
 from medt.cli.ending import flushed, guarded, is_first_process, say_stopped, thread_failed
 from medt.cli.help import help_text
-from medt.cli.sweeps import claimed_sweep, sweep_folder
+from medt.cli.sweeps import claimed_sweep, settings_of_study, sweep_folder
 from medt.config import register_schema
 from medt.config.ranges import check_ranges
 from medt.errors import UserError
 from medt.interruption import STOPPING, Stopped, on_stop
+from medt.io.runs_below import best_runs, validation_score
 from medt.io.terminal import safe_output
 from medt.io.text import shown
 from medt.shipped import home, typed
+
+TOLD_ELSEWHERE = "what it said stands above, or in the log of its job"
 
 
 class _StoppedError(BaseException):
@@ -60,6 +63,7 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
     overrides: list[str] = []
     codes: list[int] = []
     sweeps: list[Path] = []
+    launched: list[Path] = []  # the folder of a sweep
     started_by, root = os.getpid(), str(home())
     # Of several processes all are given the same, and one says what is wrong with it.
     speaks = is_first_process()
@@ -77,7 +81,8 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
         code: int = getattr(module, command)(cfg)
         return code
 
-    def job(cfg: DictConfig) -> None:
+    def job(cfg: DictConfig) -> float | None:
+        """Run one config; what the validation says of it goes to a sweeper that looks for it."""
         register_schema(root)  # of a launcher's process, too
         with safe_output():  # there, where a decorator could not follow
             if sweep := sweep_folder():
@@ -87,9 +92,10 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
             codes.append(refused or guarded(lambda: task(cfg), command, overrides))
         if os.getpid() != started_by:  # a launcher's process, whose code nobody would see
             if sweep and codes[-1]:
-                raise UserError(f"the run {sweep.name} failed", "what it said stands above")
+                raise UserError(f"the run {sweep.name} failed", TOLD_ELSEWHERE)
         elif codes[-1] > 128:
             raise _StoppedError
+        return validation_score(sweep) if sweep and not codes[-1] else None
 
     def composed() -> int:
         texts = given_to(command, given)
@@ -105,9 +111,19 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
             return codes[-1]
         start = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=command)(job)
         with claimed_sweep(CONFIGS, command, settings) if sweeping else nullcontext() as folder:
-            own += [f"hydra.sweep.dir={quoted(str(folder))}"] if folder else []
+            if folder is not None:
+                launched.append(folder)
+                own.append(f"hydra.sweep.dir={quoted(str(folder))}")
+                settings += settings_of_study(command, [*own, *settings])
             with patch.object(sys, "argv", [sys.argv[0], *own, *settings, *flags]):
-                start()
+                try:
+                    start()
+                except ValueError as error:  # of Optuna, which has nothing to call the best
+                    if codes and 0 not in codes:
+                        raise UserError(
+                            "no run of this sweep ended well", TOLD_ELSEWHERE
+                        ) from error
+                    raise
         return max(codes, default=0)
 
     register_schema(root)
@@ -122,11 +138,13 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
             code = codes[-1]
         except (Stopped, KeyboardInterrupt) as error:  # while another error was being told
             code = say_stopped(error)
-    if sweeps:
-        folder = shlex.quote(str(shown(sweeps[0].parent)))
-        said = [f"\n{codes.count(0)} of {len(codes)} runs ended well"]
-        if sum(code == 0 for code in codes) > 1:
-            said.append(f"to compare them: {typed('compare')} {folder}")
+    if sweeps or launched:
+        folder = sweeps[0].parent if sweeps else launched[0]
+        ended = codes.count(0) if sweeps else len(best_runs(folder))
+        total = f"of {len(codes)} " if sweeps else ""
+        said = [f"\n{ended} {total}run{'s' * (ended != 1 or bool(sweeps))} ended well"]
+        if ended > 1:
+            said.append(f"to compare them: {typed('compare')} {shlex.quote(str(shown(folder)))}")
         with suppress(OSError):  # nobody may be left to read it
             print(*said, sep="\n")
     return flushed(code)
@@ -160,4 +178,5 @@ def _hydra_settings(flags: list[str], settings: list[str], config: str) -> list[
     if not swept:
         raise UserError("--multirun varies nothing", "give a key several values: seed=0,1")
     fixed = [quoted(o.key_or_group) for o in parsed if o.key_or_group not in swept]
+    fixed.append("resume")  # which a study sets
     return [*own, f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]"]

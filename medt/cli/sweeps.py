@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,9 +14,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from medt.cli.arguments import CONFIGS, quoted
 from medt.io.locks import LOCK_FILE, claimed_folder
 
 HYDRAS_FILE = "multirun.yaml"
+OPTUNA = "hydra_plugins.hydra_optuna_sweeper."
+STUDY = "study.db"
 # What says where a sweep lies.
 PLACE_KEYS = ("paths", "experiment")
 
@@ -37,9 +41,58 @@ def is_named_by_time(cfg: DictConfig, key: str) -> bool:
     return "${now:" in str(node)
 
 
+def settings_of_study(command: str, settings: Sequence[str]) -> list[str]:
+    """What Optuna's sweeper is told where the user says nothing else.
+
+    The best validation score is what it looks for; the study lies in the sweep's folder, where the
+    same command goes on to the number of trials that it names; a run that fails does not end it.
+
+    Args:
+        command: whose config is composed.
+        settings: Hydra's own and those given.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(settings))
+    fixed = [override.input_line for override in parsed if not override.is_sweep_override()]
+    with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
+        cfg = compose(command, [str(line) for line in fixed], return_hydra_config=True)
+    if not str(cfg.hydra.sweeper.get("_target_")).startswith(OPTUNA):
+        return []
+    given = {str(override.key_or_group) for override in parsed}
+    study = Path(cfg.hydra.sweep.dir).absolute() / STUDY
+    study.parent.mkdir(parents=True, exist_ok=True)
+    import optuna  # an extra, which sets the level of its log when it is imported
+
+    for name in (optuna.__name__, "hydra_plugins.hydra_optuna_sweeper"):  # they tell what runs tell
+        logging.getLogger(name).setLevel(logging.ERROR)
+    own = {
+        "hydra.sweeper.direction": "minimize" if cfg.trainer.monitor == "loss" else "maximize",
+        "hydra.sweeper.storage": quoted(f"sqlite:///{study}"),
+        "hydra.sweeper.study_name": "medt",
+        "hydra.sweeper.max_failure_rate": "1.0",
+        "resume": "auto",
+    }
+    wanted = [f"{key}={value}" for key, value in own.items() if key not in given]
+    left = max(0, int(cfg.hydra.sweeper.n_trials) - _tried(study))
+    return [*wanted, f"hydra.sweeper.n_trials={left}"]
+
+
+def _tried(study: Path) -> int:
+    """The trials of a study that have come to an end."""
+    if not study.is_file():
+        return 0
+    import optuna  # an extra
+
+    trials = optuna.load_study(study_name="medt", storage=f"sqlite:///{study}").trials
+    return sum(trial.state.is_finished() for trial in trials)
+
+
+def _says_where(key: str) -> bool:
+    return key == "hydra.sweep.dir" or key.partition(".")[0] in PLACE_KEYS
+
+
 @contextmanager
-def claimed_sweep(configs: Path, config: str, settings: Sequence[str]) -> Iterator[Path | None]:
-    """Hold a new folder for a sweep; None where the user has named one.
+def claimed_sweep(configs: Path, config: str, settings: Sequence[str]) -> Iterator[Path]:
+    """Hold a new folder for a sweep, or give the one that the user has named.
 
     It is removed again if no run came to it.
 
@@ -52,15 +105,14 @@ def claimed_sweep(configs: Path, config: str, settings: Sequence[str]) -> Iterat
     of_place = [
         str(override.input_line)
         for override in parsed
-        if override.key_or_group.partition(".")[0] in PLACE_KEYS
-        and not override.is_sweep_override()
+        if _says_where(str(override.key_or_group)) and not override.is_sweep_override()
     ]
     own = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
     with initialize_config_dir(config_dir=str(configs), version_base="1.3"):
         cfg = compose(config, [*own, *of_place], return_hydra_config=True)
     named = any(override.key_or_group == "hydra.sweep.dir" for override in parsed)
     if named or not is_named_by_time(cfg, "hydra.sweep.dir"):
-        yield None
+        yield Path(cfg.hydra.sweep.dir)
         return
     with claimed_folder(
         Path(cfg.hydra.sweep.dir), "train.py --multirun", other="hydra.sweep.dir=..."

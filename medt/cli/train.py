@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -49,11 +49,39 @@ LOADING = ("workers", "cache", "timeout")  # how images are loaded
 def train(cfg: DictConfig) -> int:
 
     with meeting() as others:
-        return train_together(cfg, others)
+        if cfg.dataset.fold != "all":
+            return train_together(cfg, others)
+        return train_folds(cfg, others)
 
 
-def train_together(cfg: DictConfig, others: Meeting) -> int:
-    """Train in this process, and in the others if there are any."""
+def train_folds(cfg: DictConfig, others: Meeting) -> int:
+    """Train once for each fold, into folders of the run's; returns the highest exit code."""
+    folds = cfg.dataset.folds
+    if folds is None or cfg.resume not in (None, "auto") or cfg.dry_run:
+        raise UserError(
+            "dataset.fold=all needs dataset.folds=N, and new runs",
+            "give a fold, resume a fold's run, or use resume=auto",
+        )
+    codes = []
+    for fold in range(folds):
+        if others.rank == 0:
+            print(f"\nfold {fold} of {folds}", flush=True)
+        one = cfg.copy()
+        one.dataset.fold = fold
+        codes.append(train_together(one, others, f"fold={fold}"))
+        if codes[-1] > 128:  # stopped by a signal
+            break
+    return max(codes)
+
+
+def train_together(cfg: DictConfig, others: Meeting, within: str = "") -> int:
+    """Train in this process, and in the others if there are any.
+
+    Args:
+        cfg: the composed config.
+        others: the processes.
+        within: the run's folder in the one that the config names; empty is that itself.
+    """
 
     if cfg.dry_run and cfg.resume is not None:
         raise UserError("dry_run=true says what a new run would be", "leave resume out")
@@ -68,7 +96,7 @@ def train_together(cfg: DictConfig, others: Meeting) -> int:
     else:
         settings = plain(cfg.dataset)
         index = open_dataset(settings, draws=True)
-        config, run_folder, checkpoint = run_of_config(cfg, index)
+        config, run_folder, checkpoint = run_of_config(cfg, index, within)
         if cfg.resume == "auto" and checkpoint is None and is_finished(run_folder.root, config):
             if others.rank == 0:
                 print(f"finished already: {shown(run_folder.root)}")
@@ -76,7 +104,10 @@ def train_together(cfg: DictConfig, others: Meeting) -> int:
     device = choose_device(local_device(config["trainer"]["device"]))
     with others.join(device) as processes:
         writes = processes.writes and not cfg.dry_run
-        place = held(cfg, config, run_folder, checkpoint) if writes else nullcontext(run_folder)
+        named_by_time = not within and sweep_folder() is None and is_named_by_time(cfg, "run_dir")
+        place: AbstractContextManager[RunFolder] = nullcontext(run_folder)
+        if writes:
+            place = held(cfg, config, run_folder, checkpoint, named_by_time)
         with place as run_folder:
             run_folder = RunFolder(processes.gather_items([run_folder.root])[0])
             if checkpoint is not None:  # which another process may have trained on meanwhile
@@ -86,11 +117,15 @@ def train_together(cfg: DictConfig, others: Meeting) -> int:
 
 @contextmanager
 def held(
-    cfg: DictConfig, config: dict[str, Any], run_folder: RunFolder, checkpoint: Checkpoint | None
+    cfg: DictConfig,
+    config: dict[str, Any],
+    run_folder: RunFolder,
+    checkpoint: Checkpoint | None,
+    named_by_time: bool,
 ) -> Iterator[RunFolder]:
     """Hold the run's folder; of two new runs that are named by the same second one gets another."""
 
-    if checkpoint is None and sweep_folder() is None and is_named_by_time(cfg, "run_dir"):
+    if checkpoint is None and named_by_time:
         with claimed_folder(run_folder.root, "train.py", other="run_dir=...") as root:
             config["run_dir"] = str(root)
             yield RunFolder(root)
@@ -238,7 +273,7 @@ def allowed_targets(cfg: DictConfig) -> tuple[str, ...]:
 
 
 def run_of_config(
-    cfg: DictConfig, index: DatasetIndex
+    cfg: DictConfig, index: DatasetIndex, within: str
 ) -> tuple[dict[str, Any], RunFolder, Checkpoint | None]:
     """A new run with the composed config or, with resume=auto, the newest unfinished like it."""
 
@@ -256,7 +291,7 @@ def run_of_config(
                 f"model.{key}={config['model'][key]} differs from the dataset's {wanted}",
                 "leave it out: the model follows the dataset",
             )
-    run_dir = sweep_folder() or Path(cfg.run_dir)
+    run_dir = (sweep_folder() or Path(cfg.run_dir)) / within
     config["run_dir"] = str(run_dir)
     if cfg.resume == "auto":
         unfinished = newest_unfinished([Path(cfg.paths.runs), run_dir], config)

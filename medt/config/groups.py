@@ -51,7 +51,7 @@ class DatasetConfig:
     splits_digest: str | None
     page: int | None
     folds: int | None
-    fold: int | None
+    fold: Any
     group: str | None
     distinct: list[Any]
 

@@ -10,6 +10,7 @@ from medt.errors import UserError
 from medt.io.plain import read_json
 
 BEST = Path("checkpoints", "best.pt")
+METRICS = "metrics.json"
 DEEPEST = 4  # folders down to a run; of runs/DATASET/MODEL/TIME there are three
 MOST_READ = 1000  # runs
 MOST_SHOWN = 3
@@ -55,10 +56,22 @@ def best_runs(folder: Path) -> list[tuple[Path, str]]:
     ]
 
 
+def validation_score(folder: Path) -> float | None:
+    """The best validation score of a run, or the mean over the runs right below a folder.
+
+    None where there is no score.
+    """
+    below = [folder / METRICS]
+    if not below[0].is_file():
+        below = sorted(folder.glob(f"*/{METRICS}"))
+    scores = [score for kind, score in (_score(file.parent) for file in below) if kind]
+    return sum(scores) / len(scores) if scores else None
+
+
 def _score(run: Path) -> tuple[str, float]:
     """Which validation score the run was chosen by, and its best; ("", 0) where that is unknown."""
     try:
-        metrics = read_json(run / "metrics.json")
+        metrics = read_json(run / METRICS)
         kind = metrics["monitor"]
         score = metrics["best"][f"val_{kind}"]
     except (UserError, KeyError, TypeError):
