@@ -21,6 +21,7 @@ from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.files import atomic_write, read_tensors
 from medt.models.sizes import as_size
+from medt.models.without_memory import without_memory
 from medt.plain import check_plain
 from medt.runs_below import BEST, told_of_folder
 from medt.signatures import check_arguments, shortened
@@ -87,7 +88,7 @@ class Checkpoint:
         try:
             # Memory and time are those of the weights, whatever size the file claims.
             with (
-                torch.device("meta"),
+                without_memory(),
                 _parts_at_most(MOST_PARTS * (len(self.weights) + MOST_PARTS)),
             ):
                 self._load(build_model(self.model, self.allow), assign=True)
