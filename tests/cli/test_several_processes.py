@@ -71,6 +71,7 @@ def last_row(run: Path) -> dict[str, float]:
             [
                 *("trainer.batch_size=3", "trainer.sync_norms=true", "model=smp_unet"),
                 *("model.encoder=tu-test_efficientnet", "dataset.image_size=64"),
+                "optimizer.lr=0.01",  # many norms over few pixels: rounding grows
             ],
             marks=pytest.mark.slow,
         ),
