@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from medt.errors import UserError
-from medt.models.encoders import check_forward, smp_unet
+from medt.models.encoders import ENCODER, check_forward, smp_unet
 from medt.models.sizes import as_size, check_size
 from medt.models.state_dicts import read_state_dict
 from medt.models.without_memory import without_memory
@@ -73,6 +73,8 @@ class Baseline(nn.Module):
             raise UserError(
                 f"there is no baseline {architecture}", f"choose one of {', '.join(BUILDERS)}"
             )
+        if architecture == "smp_unet" and encoder is None:
+            encoder = ENCODER
         self.architecture = architecture
         options: dict[str, Any] = {"features": features, "encoder": encoder}
         given = {name: value for name, value in options.items() if value is not None}
@@ -88,13 +90,14 @@ class Baseline(nn.Module):
         if parameters is not None:
             self._check_parameters(parameters, given)
         self.network = BUILDERS[architecture](channels, classes, **given)
-        self.channels, self.fitting = channels, {size}  # sizes that need no further check
+        self.built: dict[str, Any] = {"channels": channels, "encoder": encoder, "image_size": size}
+        self.fitting = {size}  # sizes that need no further check
 
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[2], x.shape[3]
         self._check_size(size)
         if self.architecture == "smp_unet" and size not in self.fitting:
-            check_forward(self.network, self.channels, size)
+            check_forward(self.network, size=size, **self.built)
             self.fitting.add(size)
         output = self.network(x)
         if isinstance(output, dict):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
-import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from medt.errors import UserError
 from medt.models.without_memory import without_memory
 
+ENCODER = "resnet34"
 OF_TIMM = "tu-"  # how segmentation_models_pytorch marks the names that are timm's
 # What the libraries raise for a network that they cannot build, or an image that one cannot take.
 FAILURES = (
@@ -26,7 +27,7 @@ Size = tuple[int, int]
 
 
 def smp_unet(
-    channels: int, classes: int, encoder: str = "resnet34", image_size: Size | None = None
+    channels: int, classes: int, encoder: str = ENCODER, image_size: Size | None = None
 ) -> nn.Module:
     """A U-Net without pretrained weights.
 
@@ -55,40 +56,53 @@ def smp_unet(
         if image_size is not None:
             _freeze_unused(network, *_logits_without_memory(network, channels, image_size))
     except FAILURES as error:
-        said = " ".join(str(error).split())[:200] or type(error).__name__
         nearest = image_size and _nearest_size(channels, classes, encoder, timm_name, image_size)
         if image_size is None or nearest is None:
             raise UserError(
-                f"model.encoder={encoder} cannot be built: {said}", "choose another encoder"
+                f"model.encoder={encoder} cannot be built: {_said(error)}", "choose another encoder"
             ) from error
         raise UserError(
             f"image size {image_size[0]} x {image_size[1]} does not fit model.encoder={encoder}: "
-            f"{said}",
+            f"{_said(error)}",
             f"the nearest square that fits: {nearest} x {nearest}",
         ) from error
     return network
 
 
-def check_forward(network: nn.Module, channels: int, size: Size) -> None:
-    """Raises UserError if a network that is built cannot take images of this size."""
+def check_forward(
+    network: nn.Module, channels: int, encoder: str, image_size: Size | None, size: Size
+) -> None:
+    """Raises UserError unless a network, which was built for `image_size`, takes another one."""
     try:
+        if image_size is not None and _has_one_size(_timm_name(encoder)):
+            raise ValueError(f"it is built for {image_size[0]} x {image_size[1]}")
         _logits_without_memory(network, channels, size)
     except FAILURES as error:
-        said = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            f"image size {size[0]} x {size[1]} does not fit this network: {said}",
-            "give images of the size that it was built for",
+            f"image size {size[0]} x {size[1]} does not fit model.encoder={encoder}: "
+            f"{_said(error)}",
+            "give images of the size that it was trained with",
         ) from error
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _has_one_size(timm_name: str | None) -> bool:
+    """Whether an encoder is built for images of one size."""
+    import timm
+
+    return bool(timm_name and timm.get_pretrained_cfg_value(timm_name, "fixed_input_size"))
 
 
 def _built(
     channels: int, classes: int, encoder: str, timm_name: str | None, image_size: Size | None
 ) -> nn.Module:
     import segmentation_models_pytorch as smp
-    import timm
 
     options: dict[str, Any] = {}
-    if timm_name and image_size and timm.get_pretrained_cfg_value(timm_name, "fixed_input_size"):
+    if image_size is not None and _has_one_size(timm_name):
         options["img_size"] = image_size
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of names such as timm-gernet_s
@@ -100,27 +114,27 @@ def _built(
 
 def _logits_without_memory(
     network: nn.Module, channels: int, size: Size
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Run a network on images without numbers; the logits, and the weights that they are made of.
+) -> tuple[Tensor, list[nn.Parameter]]:
+    """Run a copy of a network on images, both without numbers; the logits, and its parameters.
 
-    This raises whatever it does for images of this size, and leaves the network as it is.
+    This raises whatever the network does for images of this size, other than for their values.
     """
-    named = itertools.chain(network.named_parameters(), network.named_buffers())
     with without_memory(), torch.inference_mode(False), torch.enable_grad():
-        state = {name: value.detach().to("meta") for name, value in named}
-        weights = {name: state[name].requires_grad_() for name, _ in network.named_parameters()}
-        images = torch.empty(2, channels, *size)
-        return torch.func.functional_call(network, state, (images,)), weights
+        parameters = [nn.Parameter(weight.to("meta")) for weight in network.parameters()]
+        copies: dict[int, Tensor] = {id(value): value.to("meta") for value in network.buffers()}
+        copies |= {id(w): c for w, c in zip(network.parameters(), parameters, strict=True)}
+        copied = copy.deepcopy(network, copies)
+        return copied(torch.empty(2, channels, *size)), parameters
 
 
-def _freeze_unused(network: nn.Module, logits: Tensor, weights: Mapping[str, Tensor]) -> None:
+def _freeze_unused(network: nn.Module, logits: Tensor, copies: Sequence[nn.Parameter]) -> None:
     """Do not train parameters without a gradient: several processes would wait for theirs."""
     gradients: Sequence[Tensor | None] = torch.autograd.grad(
-        logits.sum(), list(weights.values()), allow_unused=True
+        logits.sum(), copies, allow_unused=True
     )
-    for name, gradient in zip(weights, gradients, strict=True):
+    for parameter, gradient in zip(network.parameters(), gradients, strict=True):
         if gradient is None:
-            network.get_parameter(name).requires_grad_(False)
+            parameter.requires_grad_(False)
 
 
 def _nearest_size(

@@ -77,7 +77,7 @@ def test_a_size_that_an_encoder_cannot_take_is_refused_with_one_that_it_can() ->
     assert error.value.hint == "the nearest square that fits: 96 x 96"
     fixed = smp("tu-test_maxvit", size=96)
     assert fixed(torch.zeros(2, 3, 96, 96)).shape == (2, 2, 96, 96)
-    with pytest.raises(UserError, match="image size 64 x 64 does not fit this network"):
+    with pytest.raises(UserError, match="tu-test_maxvit: it is built for 96 x 96"):
         fixed(torch.zeros(2, 3, 64, 64))
 
 
