@@ -23,6 +23,7 @@ from medt.io.plain import check_plain
 from medt.io.runs_below import BEST, told_of_folder
 from medt.io.text import is_name
 from medt.models.sizes import as_size
+from medt.models.without_memory import without_memory
 from medt.signatures import check_arguments, shortened
 from medt.targets import build, without_own
 
@@ -86,7 +87,7 @@ class Checkpoint:
         try:
             # Memory and time are those of the weights, whatever size the file claims.
             with (
-                torch.device("meta"),
+                without_memory(),
                 _parts_at_most(MOST_PARTS * (len(self.weights) + MOST_PARTS)),
             ):
                 self._load(build_model(self.model, self.allow), assign=True)

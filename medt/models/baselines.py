@@ -7,10 +7,10 @@ extra ``medt[smp]``. The libraries take seconds to import, so each is imported w
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
 import io
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from medt.errors import UserError
+from medt.models.encoders import ENCODER, check_forward, smp_unet
 from medt.models.sizes import as_size, check_size
 from medt.models.state_dicts import read_state_dict
+from medt.models.without_memory import without_memory
 
 # Below this the deepest feature map of MONAI's networks has one pixel, which their norms refuse.
 SMALLEST = 32
@@ -48,7 +50,7 @@ class Baseline(nn.Module):
             taken for the same network; None does not check.
         features: the channels of MONAI's networks from stage to stage (see there); None leaves
             them their own.
-        encoder: of ``smp_unet``; None is resnet34.
+        encoder: of ``smp_unet``, see `smp_unet`; None is resnet34.
 
     Raises:
         UserError: an unknown architecture or encoder, an option that the architecture does not
@@ -71,21 +73,32 @@ class Baseline(nn.Module):
             raise UserError(
                 f"there is no baseline {architecture}", f"choose one of {', '.join(BUILDERS)}"
             )
+        if architecture == "smp_unet" and encoder is None:
+            encoder = ENCODER
         self.architecture = architecture
-        options = {"features": features, "encoder": encoder}
+        options: dict[str, Any] = {"features": features, "encoder": encoder}
         given = {name: value for name, value in options.items() if value is not None}
         _check_options(architecture, given)
         stages = features or RES_UNET_FEATURES
         strides = 2 ** (len(stages) - 1) if architecture in STRIDED else 1
         self.multiples, self.smallest = (strides, strides), max(SMALLEST, 2 * strides)
-        if image_size is not None:
-            self._check_size(as_size(image_size))
+        size = None if image_size is None else as_size(image_size)
+        if size is not None:
+            self._check_size(size)
+        if architecture == "smp_unet":
+            given["image_size"] = size
         if parameters is not None:
             self._check_parameters(parameters, given)
         self.network = BUILDERS[architecture](channels, classes, **given)
+        self.built: dict[str, Any] = {"channels": channels, "encoder": encoder, "image_size": size}
+        self.fitting = {size}  # sizes that need no further check
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check_size((x.shape[2], x.shape[3]))
+        size = x.shape[2], x.shape[3]
+        self._check_size(size)
+        if self.architecture == "smp_unet" and size not in self.fitting:
+            check_forward(self.network, size=size, **self.built)
+            self.fitting.add(size)
         output = self.network(x)
         if isinstance(output, dict):
             output = output["out"]
@@ -98,7 +111,7 @@ class Baseline(nn.Module):
         check_size(size, self.multiples, self.architecture, self.smallest)
 
     def _check_parameters(self, expected: int, options: dict[str, Any]) -> None:
-        with torch.device("meta"):
+        with without_memory():
             network = BUILDERS[self.architecture](REFERENCE_CHANNELS, REFERENCE_CLASSES, **options)
         found = sum(parameter.numel() for parameter in network.parameters())
         if found != expected:
@@ -134,8 +147,8 @@ def load_encoder(model: nn.Module, path: Path) -> None:
     encoder = getattr(getattr(model, "network", None), "encoder", None)
     if encoder is None:
         raise UserError("this model has no encoder to load", "leave model.encoder_weights out")
-    weights = read_state_dict(path)
     own = encoder.state_dict()
+    weights = _by_names_of(own, read_state_dict(path))
     _check_channels(own, weights, path)
     wrong = [f"{name} is missing" for name in own if name not in weights]
     wrong += [
@@ -149,6 +162,18 @@ def load_encoder(model: nn.Module, path: Path) -> None:
             "use weights of the same encoder and number of image channels",
         )
     encoder.load_state_dict({name: weights[name] for name in own})
+
+
+def _by_names_of(own: Collection[str], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights by the encoder's names, in which timm's begin with "model." and stages_0 is one."""
+    found = {}
+    for name in own:
+        short = name.removeprefix("model.")
+        for given in (name, short, re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", short)):
+            if given in weights:
+                found[name] = weights[given]
+                break
+    return found
 
 
 def _check_channels(
@@ -215,24 +240,6 @@ def _attention_unet(
     return network
 
 
-def _smp_unet(channels: int, classes: int, encoder: str = "resnet34") -> nn.Module:
-    try:
-        import segmentation_models_pytorch as smp
-    except ImportError as error:
-        raise UserError(
-            f"model=smp_unet needs segmentation_models_pytorch: {error}",
-            "pip install -e '.[smp]'",
-        ) from error
-    known = smp.encoders.get_encoder_names()
-    if encoder not in known:
-        near = difflib.get_close_matches(encoder, known, n=3) or known[:10]
-        raise UserError(f"there is no encoder {encoder}", f"such as {', '.join(near)}")
-    network: nn.Module = smp.Unet(
-        encoder, encoder_weights=None, in_channels=channels, classes=classes
-    )
-    return network
-
-
 def _quietly(network: Builder, *arguments: Any) -> nn.Module:
     with contextlib.redirect_stdout(io.StringIO()):  # these networks print their widths
         return network(*arguments)
@@ -244,7 +251,7 @@ BUILDERS: dict[str, Builder] = {
     "unet_plus_plus": _unet_plus_plus,
     "res_unet": _res_unet,
     "attention_unet": _attention_unet,
-    "smp_unet": _smp_unet,
+    "smp_unet": smp_unet,
 }
 # Networks whose strides must divide height and width; the others take any size.
 STRIDED = ("res_unet", "attention_unet")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from medt.errors import UserError
+from medt.models.attention_norm import AttentionNorm
 from medt.models.axial_attention import AxialAttention
 from medt.ops import Moments, Pool
 from medt.ops.reference import pooled_batch_norm
@@ -37,18 +38,47 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         self.running_var.lerp_(moments.variance * (count / max(count - 1, 1)), factor)
 
 
+class SyncedBatchNormAct(SyncedBatchNorm):
+    """The same for timm's batch norm, which an activation follows."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.act(self.drop(super().forward(x)))
+        return out
+
+
 def synchronise_norms(model: nn.Module, pool: Pool | None) -> None:
     """Let all batch norms of a model, ours included, pool their moments; None ends that.
 
-    Torch's 2D batch norms become `SyncedBatchNorm`, with the same state dict.
+    Torch's and timm's 2D batch norms become `SyncedBatchNorm`, with the same state dict.
 
     Raises:
-        ValueError: the model has batch norms of other dimensions.
+        UserError: there is a pool, and the model has other norms with running statistics.
     """
     for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = SyncedBatchNorm
+        if pool is not None and (synced := _synced(module)) is not None:
+            module.__class__ = synced
         if isinstance(module, (AxialAttention, SyncedBatchNorm)):
             module.pool = pool
-        elif isinstance(module, _BatchNorm):
-            raise ValueError(f"{type(module).__name__} cannot be synchronised")
+        elif (
+            pool is not None
+            and getattr(module, "running_var", None) is not None
+            and not isinstance(module, AttentionNorm)  # its layer does it
+        ):
+            raise UserError(
+                f"{type(module).__name__} of this network cannot be synchronised",
+                "give trainer.sync_norms=false, or train with one process",
+            )
+
+
+def _synced(module: nn.Module) -> type[SyncedBatchNorm] | None:
+    """What a norm becomes; None for all others, and for one that already is."""
+    kind = type(module)
+    if kind is nn.BatchNorm2d:
+        return SyncedBatchNorm
+    # By its name, since timm may not be installed.
+    if kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm."):
+        return SyncedBatchNormAct
+    return None
