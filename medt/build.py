@@ -23,6 +23,7 @@ from medt.models.sizes import as_size
 from medt.processes import Processes
 from medt.targets import TARGET, build
 from medt.training.data_watch import DataWatch
+from medt.training.facts import Facts
 from medt.training.memory import MemoryEstimate, estimate_memory, optimizer_bytes
 from medt.training.run_folder import RunFolder
 from medt.training.settings import TrainerSettings
@@ -132,7 +133,11 @@ def build_trainer(
         classes=index.classes,
         settings=settings,
         run=run_folder,
-        config=config,
+        seed=config["seed"],
+        loading=(config["dataset"]["workers"], config["dataset"].get("timeout", 300.0)),
+        facts=Facts(
+            config["model"]["name"], model_spec(config["model"]), config["dataset"], config
+        ),
         device=device,
         console=console,
         processes=processes,

@@ -122,9 +122,9 @@ def check_spec(
     arguments = {k: v for k, v in spec.items() if k != TARGET}
     if not isinstance(found, type):
         given = (*given, *list(inspect.signature(found).parameters)[:2])
+    check_arguments(found, arguments, group, given)
     if group == "optimizer":
         _check_optimizer(spec[TARGET], arguments)
-    check_arguments(found, arguments, group, given)
     return found
 
 

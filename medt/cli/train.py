@@ -210,7 +210,7 @@ def closing_lines(trainer: Trainer) -> list[str]:
 
     def allowing(groups: Iterable[str]) -> str:
         """What a command must be given to build the classes of these groups again."""
-        named = [trainer.config[group].get(TARGET) for group in groups]
+        named = [trainer.facts.config[group].get(TARGET) for group in groups]
         outside = [name for name in dict.fromkeys(named) if name and is_outside(name)]
         listed = outside[0] if len(outside) == 1 else f"[{','.join(outside)}]"
         return f" {shlex.quote(f'allow={listed}')}" if outside else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from medt.errors import UserError
 from medt.io.links import open_own
 from medt.io.terminal import safe_output
 from medt.io.text import for_terminal
+from medt.training.facts import Facts
 from medt.training.state import EpochSums, Row, TrainingState
 
 log = logging.getLogger("medt")
@@ -138,7 +139,7 @@ class EpochBar:
 
 
 def run_line(
-    config: Mapping[str, Any],
+    facts: Facts,
     parameters: int,
     train_set: SegmentationDataset,
     val_set: SegmentationDataset,
@@ -148,11 +149,9 @@ def run_line(
     """One line about a run: network, cases, device and the steps of an epoch."""
     size = " x ".join(str(n) for n in train_set.preprocessing.image_size)
     crops = "" if train_set.crops is None else f" ({len(train_set)} crops an epoch)"
-    folds = config["dataset"].get("folds")
-    fold = f", fold {config['dataset'].get('fold') or 0} of {folds}" if folds else ""
     return (
-        f"{config['model']['name']} ({parameters:,} parameters) at {size} on {device}: "
-        f"{len(train_set.cases)} training{crops} and {len(val_set)} validation cases{fold}, "
+        f"{facts.name} ({parameters:,} parameters) at {size} on {device}: "
+        f"{len(train_set.cases)} training{crops} and {len(val_set)} validation cases{facts.fold}, "
         f"{steps} steps an epoch"
     )
 

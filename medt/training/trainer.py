@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from medt.models.synced_norms import synchronise_norms
 from medt.processes import Processes
 from medt.training.data_watch import DataWatch
 from medt.training.determinism import random_states, restore_random_states
+from medt.training.facts import Facts
 from medt.training.optimization import Optimization
 from medt.training.progress import EpochBar, epoch_line, run_line
 from medt.training.run_folder import GATE_PREFIX, RunFolder
@@ -56,11 +57,13 @@ class Trainer:
         schedule: factor of the learning rates for (step, steps of the run).
         train_set, val_set: the cases; `val_set` without augmentation.
         classes: of the dataset, background first.
-        settings: the `trainer` group of the config.
+        settings: of the loop.
         run: the folder that is written to.
-        config: the whole resolved config; its `model` and `dataset` parts go into checkpoints.
         device: where to train.
         console: where the progress bar is drawn.
+        seed: of order and augmentation.
+        loading: how many processes load images, and the seconds after which they are late.
+        facts: what checkpoints and log tell about the run.
         processes: that train together; each works on its share of every batch, and only the first
             one writes.
         watch: over the files of the dataset.
@@ -81,9 +84,11 @@ class Trainer:
         classes: Sequence[SegmentationClass],
         settings: TrainerSettings,
         run: RunFolder,
-        config: Mapping[str, Any],
         device: torch.device,
         console: Console,
+        seed: int = 0,
+        loading: tuple[int, float] = (0, 300.0),
+        facts: Facts | None = None,
         processes: Processes | None = None,
         watch: DataWatch | None = None,
     ) -> None:
@@ -104,15 +109,14 @@ class Trainer:
         self.classes = tuple(classes)
         self.settings = settings
         self.run = run
-        self.config = dict(config)
+        self.facts = facts or Facts()
+        self.seed = seed
         self.device = device
-        seed = int(config["seed"])
         rank, count = self.processes.rank, self.processes.count
         self.batches = EpochBatches(
             len(train_set), settings.batch_size, seed, rank=rank, processes=count
         )
-        workers, timeout = config["dataset"]["workers"], config["dataset"].get("timeout", 300.0)
-        self.loader = make_loader(train_set, self.batches, int(workers), float(timeout))
+        self.loader = make_loader(train_set, self.batches, *loading)
         self.steps_per_epoch = -(-len(self.batches) // settings.accumulate)
         self.bar = EpochBar(console)
         self.clock = 0.0  # when the run would have begun without pauses
@@ -147,7 +151,7 @@ class Trainer:
         if board is not None:
             if self.state.finished:
                 best = self.state.history[self.state.best_epoch - 1]["val_dice"]
-                board.write_hyperparameters(self.config, best, self.state.epoch)
+                board.write_hyperparameters(self.facts.config, best, self.state.epoch)
             board.close()
         return self.state
 
@@ -167,7 +171,7 @@ class Trainer:
         """One line: network, parameters, cases, device."""
         parameters = sum(p.numel() for p in self.model.parameters())
         sets = self.train_set, self.val_set
-        return run_line(self.config, parameters, *sets, self.device, self.steps_per_epoch)
+        return run_line(self.facts, parameters, *sets, self.device, self.steps_per_epoch)
 
     def train_epoch(self) -> Row | None:
         """One pass over the training cases, or what is left of it; returns its measurements.
@@ -296,9 +300,9 @@ class Trainer:
         """Make a network for use, enter its validation scores into `row`, and return it."""
         average = self.optimization.average
         source = self.model if average is None else average.module
-        cases, seed = self.settings.precise_norm_cases, int(self.config["seed"])
+        cases = self.settings.precise_norm_cases
         network, seconds = network_for_use(
-            source, self.train_set, cases, seed, self.state.epoch, self.device
+            source, self.train_set, cases, self.seed, self.state.epoch, self.device
         )
         if seconds:
             row["norm_seconds"] = seconds
@@ -362,7 +366,7 @@ class Trainer:
     def checkpoint(self, network: nn.Module, row: Row) -> Checkpoint:
         """A network for use and all that belongs to it."""
         epoch = len(self.state.history)
-        return checkpoint_of(network, self.config, self.train_set, self.classes, epoch, row)
+        return checkpoint_of(network, self.facts, self.train_set, self.classes, epoch, row)
 
     def state_dict(self) -> dict[str, Any]:
         """All that `resume` needs to go on as if never interrupted."""
@@ -381,17 +385,17 @@ class Trainer:
             UserError: it is not the state of such a training.
         """
         values = checkpoint.training or {}
-        optimizers = [one["optimizer"]["_target_"] for one in (checkpoint.config, self.config)]
+        optimizers = {Facts(config=checkpoint.config).optimizer, self.facts.optimizer}
         with of_training(checkpoint.file):
             check_finite_weights(values["model"], checkpoint.file)
             self.model.load_state_dict(values["model"])
-            self.optimization.load_state_dict(values, same_optimizer=len(set(optimizers)) == 1)
+            self.optimization.load_state_dict(values, same_optimizer=len(optimizers) == 1)
             restore_random_states(values)
             self.state = TrainingState.from_dict(values)
         if checkpoint.scores:
             self.validated = replace(checkpoint, training=None)
         self.state.finished = self.state.finished and self.state.epoch >= self.settings.epochs
-        epochs = int(checkpoint.config["trainer"]["epochs"]), self.settings.epochs
-        spans = [each * self.steps_per_epoch for each in epochs]
+        former = checkpoint.config.get("trainer", {}).get("epochs", self.settings.epochs)
+        spans = [each * self.steps_per_epoch for each in (int(former), self.settings.epochs)]
         changed = self.watch.resumed(values.get("data"))
         return changed + self.optimization.rescheduled(self.state.step, *spans)

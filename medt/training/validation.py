@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
-from medt.checkpoint import Checkpoint, model_spec
+from medt.checkpoint import Checkpoint
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import SegmentationClass
 from medt.errors import UserError
@@ -21,6 +20,7 @@ from medt.metrics.empty import checked_empty
 from medt.metrics.pixel import IGNORE_INDEX
 from medt.models.synced_norms import synchronise_norms
 from medt.processes import Processes
+from medt.training.facts import Facts
 from medt.training.precise_norm import image_batches, reestimate_norms, tracked_norms
 from medt.training.state import Row
 
@@ -75,7 +75,7 @@ def network_for_use(
 
 def checkpoint_of(
     network: nn.Module,
-    config: Mapping[str, Any],
+    facts: Facts,
     train_set: SegmentationDataset,
     classes: Sequence[SegmentationClass],
     epoch: int,
@@ -83,12 +83,12 @@ def checkpoint_of(
 ) -> Checkpoint:
     """A network for use and all that belongs to it; `row` has its validation scores, if any."""
     return Checkpoint(
-        model=model_spec(config["model"]),
+        model=dict(facts.model),
         weights={name: value.cpu() for name, value in network.state_dict().items()},
         preprocessing=train_set.preprocessing.to_dict(),
         classes=[c.to_dict() for c in classes],
-        dataset=config["dataset"],
-        config=dict(config),
+        dataset=dict(facts.dataset),
+        config=dict(facts.config),
         epoch=epoch,
         scores={key: value for key, value in row.items() if key.startswith("val_")},
         training_cases=[case.name for case in train_set.cases],

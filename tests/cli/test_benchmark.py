@@ -27,6 +27,7 @@ from medt.benchmark.report import (
 )
 from medt.benchmark.timing import Timing, time_group, workers_for
 from medt.benchmark.worker import DOES_NOT_FIT, LIMIT, Failure, Job, Ready, Step
+from medt.cli.arguments import CONFIGS
 from medt.cli.benchmark import loader_overrides, show
 from medt.cli.settings import plain
 from medt.config import register_schema
@@ -118,7 +119,7 @@ def test_the_loader_and_memory_give_the_same_epoch(tmp_path, sampling):
     few = [o for o in loader_overrides(tmp_path, sampling) if not o.startswith("dataset.train=")]
     small = ["dataset.train=4", "dataset.size=64", "dataset.image_size=32"]
     model = ["model=gated_axial_unet", "model.depths=[1,1]"]
-    with initialize_config_dir(config_dir=str(benchmark.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
         config = plain(compose("train", [*few, *small, *model]))
     work = loader_work(LoaderJob(config, threads=1))
     assert list(work.steps) == list(EPOCHS)

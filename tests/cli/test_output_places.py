@@ -44,7 +44,7 @@ def _nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for function in (
         *("medt.evaluation.evaluate.evaluate", "medt.inference.folder._predict"),
-        *("medt.export.formats.export_network", "check_data.check_of"),
+        *("medt.export.formats.export_network", "medt.cli.check_data.check_of"),
         "medt.compare.past_run.find_runs",
     ):
         monkeypatch.setattr(function, computed)

@@ -207,27 +207,30 @@ sys.exit(train.main())
 
 SECOND_IS_SLOW = """
 import os, sys, time, train
+import medt.cli.train as module
 
 if os.environ["RANK"] == "1":  # it is still importing when the first one fails
-    train.train = lambda cfg: time.sleep(60)
+    module.train = lambda cfg: time.sleep(60)
 sys.exit(train.main())
 """
 
 SECOND_IS_STOPPED = """
 import os, signal, sys, time, train
+import medt.cli.train as module
 
 def stopped(cfg, others):
     if others.rank == 1:
         os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(60)
 
-train.train_together = stopped
+module.train_together = stopped
 sys.exit(train.main())
 """
 
 
 FIRST_IS_LEAVING = """
 import os, signal, sys, train
+import medt.cli.train as module
 
 def lost(cfg, others):
     if others.rank == 1:
@@ -237,7 +240,7 @@ def lost(cfg, others):
     finally:  # while it cleans up
         os.kill(os.getpid(), signal.SIGTERM)
 
-train.train_together = lost
+module.train_together = lost
 sys.exit(train.main())
 """
 

@@ -123,8 +123,8 @@ def test_arguments_are_held_against_the_signature_first(
 def test_what_the_class_itself_refuses_is_one_line() -> None:
     with pytest.raises(UserError, match=r"loss|class_weights"):
         build({**LOSS, "class_weights": [-1.0, 1.0]}, "loss")
-    with pytest.raises(UserError, match="AdamW cannot be built: Invalid learning rate"):
-        build({"_target_": "torch.optim.AdamW", "lr": -1}, "optimizer", params=[torch.ones(1)])
+    with pytest.raises(UserError, match="AdamW cannot be built: Invalid epsilon value"):
+        build({"_target_": "torch.optim.AdamW", "eps": -1}, "optimizer", params=[torch.ones(1)])
     with pytest.raises(UserError, match=r"optimizer\.params is not a setting"):
         check_spec({"_target_": "torch.optim.SGD", "params": []}, "optimizer", given=("params",))
 
