@@ -35,7 +35,7 @@ from medt.io.terminal import innermost
 from medt.io.text import shown
 from medt.processes import Meeting, Processes, local_device, meeting
 from medt.shipped import typed
-from medt.targets import GROUPS, TARGET
+from medt.targets import GROUPS, targets_in
 from medt.training.determinism import make_deterministic
 from medt.training.dry_run import dry_run
 from medt.training.progress import log, logging_to, silence
@@ -225,8 +225,8 @@ def run_of_resume(
 
 def allowed_targets(cfg: DictConfig) -> tuple[str, ...]:
     """The classes that the user names: by allow=, or in a config that is not a run's."""
-    named = [OmegaConf.select(cfg, f"{group}.{TARGET}") for group in GROUPS]
-    return tuple(str(name) for name in (cfg.allow, *named) if name)
+    groups = [OmegaConf.to_container(cfg[group], resolve=True) for group in GROUPS]
+    return (*((cfg.allow,) if cfg.allow else ()), *targets_in(groups))
 
 
 def run_of_config(

@@ -7,14 +7,6 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from medt.config.augmentation import (
-    AugmentationConfig,
-    FlipConfig,
-    GreyConfig,
-    HistologyConfig,
-    StrongConfig,
-    UltrasoundConfig,
-)
 from medt.training.settings import TrainerSettings
 
 
@@ -350,14 +342,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "cosine": CosineConfig,
         "polynomial": PolynomialConfig,
     },
-    "augmentation": {
-        "none": AugmentationConfig,
-        "flip": FlipConfig,
-        "histology": HistologyConfig,
-        "ultrasound": UltrasoundConfig,
-        "grey": GreyConfig,
-        "strong": StrongConfig,
-    },
+    "augmentation": {},  # open: any transforms, which `medt.targets` holds against their classes
     "trainer": {"default": TrainerSettings},
     "postprocess": {
         "none": PostprocessConfig,

@@ -7,7 +7,6 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from medt.config.augmentation import AugmentationConfig
 from medt.config.groups import (
     DatasetConfig,
     LossConfig,
@@ -41,7 +40,7 @@ class TrainConfig:
     loss: LossConfig = MISSING
     optimizer: OptimizerConfig = MISSING
     scheduler: SchedulerConfig = MISSING
-    augmentation: AugmentationConfig = MISSING
+    augmentation: dict[str, Any] = MISSING
     trainer: TrainerSettings = MISSING
     paths: PathsConfig = MISSING
     seed: int = 0
@@ -162,7 +161,7 @@ class CheckDataConfig:
     """
 
     dataset: DatasetConfig = MISSING
-    augmentation: AugmentationConfig = MISSING
+    augmentation: dict[str, Any] = MISSING
     paths: PathsConfig = MISSING
     seed: int = 0
     output: str = MISSING

@@ -16,16 +16,20 @@ from medt.config.groups import (
 )
 from medt.config.ranges import check_ranges
 from medt.config.scripts import TrainConfig
+from medt.data.former_augmentation import present_form
 from medt.errors import UserError
 from medt.io.text import is_folder_name, is_name
 from medt.metrics.empty import former_empty
 from medt.models.sizes import as_size
 from medt.signatures import check_arguments, fits
 from medt.targets import GROUPS as BUILT
-from medt.targets import TARGET, check_spec
+from medt.targets import check_spec
 from medt.training.settings import TrainerSettings
 
-NOT_ARGUMENTS = {"name": str, "weights": str | None, "encoder_weights": str | None}
+NOT_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "model": {"name": str, "weights": str | None, "encoder_weights": str | None},
+    "augmentation": {"name": str},
+}
 SCHEMAS: dict[str, type[DatasetConfig]] = {
     "synthetic": SyntheticConfig,
     "folder": FolderConfig,
@@ -52,6 +56,7 @@ def check_stored(config: dict[str, Any], file: str, allow: Collection[str] = ())
         if not isinstance(config.get(name), dict):
             raise UserError(f"{file} has no group {name}", "restore it, or start the run again")
     try:
+        config["augmentation"] = present_form(config["augmentation"])
         _check_names(config)
         check_dataset(config["dataset"])
         # Its best score so far is by that rule.
@@ -108,9 +113,7 @@ def _check_values(config: Mapping[str, Any]) -> None:
 
 
 def _check_built(spec: Mapping[str, Any], group: str, allow: Collection[str]) -> None:
-    if group == "augmentation" and spec.get(TARGET) is None:
-        return
-    extra = NOT_ARGUMENTS if group == "model" else {}
+    extra = NOT_ARGUMENTS.get(group, {})
     for name, hint in extra.items():
         if name in spec and not fits(spec[name], hint):
             raise UserError(f"{group}.{name} is not text", "restore the file")
