@@ -71,17 +71,15 @@ def check_spec(
             name; a value at any depth names something to build, where no part of an augmentation
             stands; an argument is missing, unknown or of another type.
     """
-    found, plain, parts = _taken_apart(spec, group, group, allow)
-    check_arguments(found, plain | dict.fromkeys(parts, []), group, given, hints=_hints(found))
-    waiting = list(parts.items())
+    waiting = [(group, spec)]
     while waiting:
-        key, named = waiting.pop()
-        for name, part in named.items():
-            where = f"{group}.{key}.{name}"
-            found, plain, inner = _taken_apart(part, group, where, allow)
-            values = plain | dict.fromkeys(inner, [])
-            check_arguments(found, values, where, hints=_hints(found))
-            waiting += [(f"{key}.{name}.{k}", below) for k, below in inner.items()]
+        where, one = waiting.pop()
+        found, _, parts = _taken_apart(one, group, where, allow)
+        arguments = {key: value for key, value in one.items() if key != TARGET}
+        others = given if where == group else ()
+        check_arguments(found, arguments, where, others, hints=_hints(found))
+        for key, named in parts.items():
+            waiting += [(f"{where}.{key}.{name}", part) for name, part in named.items()]
 
 
 def targets_in(spec: Any) -> Iterator[str]:
@@ -100,10 +98,14 @@ def _built(
 ) -> Any:
     target, arguments, parts = _taken_apart(spec, group, where, allow)
     for key, named in parts.items():
-        made = {n: _built(part, group, f"{where}.{key}.{n}", allow, {}) for n, part in named.items()}
-        arguments[key] = made if isinstance(spec[key], dict) else list(made.values())
-    # It else only warns, and takes its own defaults for what it cannot read.
-    strict = {"strict": True} if target.__module__.startswith(f"{TRANSFORMS}.aug") else {}
+        made = {
+            n: _built(part, group, f"{where}.{key}.{n}", allow, {}) for n, part in named.items()
+        }
+        keeps_names = isinstance(spec[key], dict) and key != "transforms"
+        arguments[key] = made if keeps_names else list(made.values())
+    # A class of albumentations else warns, and takes its own defaults for what it cannot read.
+    constructor = next(one for one in target.__mro__ if "__init__" in vars(one))
+    strict = {"strict": True} if "InitSchema" in vars(constructor) else {}
     try:
         return target(**arguments, **given, **strict)
     except UserError as error:
@@ -158,7 +160,8 @@ def _class(name: str, group: str, where: str, allow: Collection[str]) -> type:
         importlib.import_module(home)  # which must be there before albumentations is imported
         found = getattr(importlib.import_module(module), own)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"there is no {group} {name}: {error}", _nearest(own, homes)) from error
+        what = f"{where}.{TARGET}: there is no" if is_part else f"there is no {group}"
+        raise UserError(f"{what} {name}: {error}", _nearest(own, homes)) from error
     if not isinstance(found, type) or (name not in allow and not _is_ours(found, module)):
         raise UserError(f"{where}.{TARGET}={name} is not a class of {module}", "name one of them")
     if group == "optimizer" and module == home and own not in OPTIMIZERS:

@@ -6,7 +6,7 @@ import difflib
 import errno
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, cast, get_args, get_type_hints
@@ -14,12 +14,13 @@ from typing import Any, cast, get_args, get_type_hints
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import MissingMandatoryValue
+from omegaconf import DictConfig, MissingMandatoryValue
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from medt.cli.arguments import CONFIGS, configs_given
 from medt.config.groups import GROUPS
 from medt.config.scripts import SCRIPTS
+from medt.data.former_augmentation import PLACES
 from medt.errors import UserError, is_out_of_memory
 from medt.io.text import LONGEST_NAME, abridged
 
@@ -154,12 +155,13 @@ def _key_line(error: OmegaConfBaseException, script: str) -> str:
     said = str(error).partition("\n    full_key:")[0]
     unknown = isinstance(error, (ConfigAttributeError, ConfigKeyError))
     if unknown and re.search(r"Key '.*' (is )?not in", said, re.DOTALL):
-        return f"there is no key {key} ({_key_hint(key, error.object_type, script)})"
+        siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else ()
+        return f"there is no key {key} ({_key_hint(key, error.object_type, script, siblings)})"
     kinds = KINDS if "nterpolation" not in said else "check what stands in its ${...}"
     return f"{key}: {' '.join(said.split()).rstrip('.')} ({kinds})"
 
 
-def _key_hint(key: str, owner: Any, script: str) -> str:
+def _key_hint(key: str, owner: Any, script: str, siblings: Iterable[Any]) -> str:
     """Which option of the key's group has it, else the keys like it."""
     group, _, name = key.partition(".")
     if key == "experiment":
@@ -172,7 +174,11 @@ def _key_hint(key: str, owner: Any, script: str) -> str:
     ]
     if options:
         return f"it is a key of {', '.join(f'{group}={option}' for option in options)}"
+    if group == "augmentation" and name in PLACES:
+        return f"it is augmentation.{' and augmentation.'.join(PLACES[name])} now"
     prefix = key.rpartition(".")[0]
+    if group == "augmentation" and prefix:  # whose keys are not those of a schema
+        return _nearest(key, [f"{prefix}.{one}" for one in siblings])
     every = _keys(SCRIPTS[script])
     if not (prefix and is_dataclass(owner)):
         groups = [name for name, _ in _members(SCRIPTS[script]) if name in GROUPS]

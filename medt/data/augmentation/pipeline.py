@@ -143,8 +143,8 @@ def _check(transform: Any, place: str) -> None:
         raise UserError(f"{place} is no transform", "name one, such as albumentations.Blur")
     if not 0 <= transform.p <= 1:
         raise UserError(f"{place}.p={transform.p} is no probability", "use a number from 0 to 1")
-    if isinstance(transform, A.Affine) and not SMALLEST_ZOOM <= _smallest_zoom(transform):
-        raise UserError(f"{place}.scale={transform.scale} is out of range", "e.g. [0.8, 1.25]")
+    if isinstance(transform, A.Affine) and (zoom := _smallest_zoom(transform)) < SMALLEST_ZOOM:
+        raise UserError(f"{place}.scale={zoom} is out of range", f"give at least {SMALLEST_ZOOM}")
     if getattr(transform, "border_mode", cv2.BORDER_CONSTANT) != cv2.BORDER_CONSTANT:
         return
     for name in FILLS:
@@ -158,7 +158,7 @@ def _check(transform: Any, place: str) -> None:
 
 
 def _smallest_zoom(affine: Any) -> float:
-    return min(low for low, _ in affine.scale.values())
+    return float(min(low for low, _ in affine.scale.values()))
 
 
 def _turned(side: float, other: float, angle: float) -> float:

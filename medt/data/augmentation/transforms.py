@@ -19,7 +19,8 @@ class QuarterTurns(A.RandomRotate90):  # type: ignore[misc]
 
     def fit(self, height: int, width: int) -> None:
         """Prepare for results of this size; where it is no square no number is drawn, either."""
-        self.p = self.p if height == width else 0.0
+        if height != width:
+            self.p = 0.0
 
 
 class Elastic(A.ElasticTransform):  # type: ignore[misc]
