@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from medt.errors import UserError
-from medt.signatures import check_arguments
+from medt.signatures import check_arguments, shortened
 
 TARGET = "_target_"
 # Where the classes of each group are, of which the public ones may be built.
@@ -121,7 +121,8 @@ def _not_built(spec: Mapping[str, Any], where: str, error: Exception) -> UserErr
     errors = getattr(error.__cause__, "errors", None)
     for fault in errors() if callable(errors) else ():
         said = fault["msg"].removeprefix("Value error, ")
-        key = f"{where}.{fault['loc'][0]}={spec.get(fault['loc'][0])}" if fault["loc"] else where
+        name = fault["loc"][0] if fault["loc"] else None
+        key = where if name is None else f"{where}.{name}={shortened(spec.get(name))}"
         return UserError(f"{key}: {' '.join(said.split())[:200]}", f"see {spec[TARGET]}")
     said = " ".join(str(error).split())[:300]
     return UserError(f"{spec[TARGET]} cannot be built: {said}", f"see {where} in the config")
