@@ -208,7 +208,9 @@ def run_of_resume(
         *parents, name = key.split(".")
         node = config
         for parent in parents:
-            node = node.setdefault(parent, {})
+            node = node.setdefault(parent, {}) if isinstance(node, dict) else node
+        if not isinstance(node, dict):  # a list of transforms, whose names are those of another
+            raise UserError(f"there is no {key} in {run_folder.config}", "give the whole group")
         before: Any = node.get(name)
         selected = OmegaConf.select(cfg, key)
         after: Any = plain(selected) if isinstance(selected, Container) else selected

@@ -70,7 +70,8 @@ def present_form(spec: Mapping[str, Any]) -> dict[str, Any]:
     for argument, value in spec.items():
         if argument == "_target_":
             continue
-        parents = [_parent(form, place) for place in PLACES.get(argument, ())]
+        places = [place.split(".") for place in PLACES.get(argument, ())]
+        parents = [form[part].get(transform) for part, transform, _ in places]
         if not parents or None in parents or ONLY.get(argument, name) != name:
             raise UserError(f"there is no augmentation.{argument}", "restore the file")
         hint = KINDS.get(argument, float)
@@ -81,15 +82,8 @@ def present_form(spec: Mapping[str, Any]) -> dict[str, Any]:
             )
         if argument == "upright" and not value:
             continue
-        for place, parent in zip(PLACES[argument], parents, strict=True):
-            parent[place.rpartition(".")[2]] = NEW.get(argument, lambda same: same)(value)
+        for (*_, key), parent in zip(places, parents, strict=True):
+            parent[key] = NEW.get(argument, lambda same: same)(value)
         if argument == "zoom":
             form["geometry"]["affine"]["balanced_scale"] = value[0] < 1 < value[1]
-    return form
-
-
-def _parent(form: Any, place: str) -> Any:
-    """The mapping that holds a dotted key; None where the form has no such transform."""
-    for part in place.split(".")[:-1]:
-        form = form.get(part) if form else None
     return form

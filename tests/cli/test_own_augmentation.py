@@ -49,6 +49,12 @@ def test_ones_own_list_trains_resumes_and_is_compared_by_name(
     stored = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
     assert stored["augmentation"] == OWN
     more = [f"resume={tmp_path}/run", "trainer.epochs=2", "resume_force=true"]
+    for key, said in {
+        "augmentation.geometry.affine.p": "augmentation.geometry.affine names no class",
+        "augmentation.appearance.color.p": "there is no augmentation.appearance.color.p in",
+    }.items():
+        assert train.main([*more, f"{key}=0.1"]) == 1
+        assert said in capsys.readouterr().err
     assert train.main(more) == 0
     flips = [one for one in arguments if "augmentation" not in one and "config-dir" not in one]
     assert train.main([*flips, "augmentation=flip", f"run_dir={tmp_path}/flips"]) == 0
