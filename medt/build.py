@@ -21,7 +21,7 @@ from medt.losses import FunctionLoss
 from medt.models.baselines import load_encoder
 from medt.models.sizes import as_size
 from medt.processes import Processes
-from medt.targets import TARGET, build
+from medt.targets import build
 from medt.training.data_watch import DataWatch
 from medt.training.facts import Facts
 from medt.training.memory import MemoryEstimate, estimate_memory, optimizer_bytes
@@ -57,7 +57,8 @@ def training_set(
 ) -> SegmentationDataset:
     """The cases as a training with this resolved config gets them; `allow` as for `build`."""
 
-    drawn, dataset = config["augmentation"], config["dataset"]
+    dataset = config["dataset"]
+    drawn = {key: value for key, value in config["augmentation"].items() if key != "name"}
     crops = None
     if preprocessing.sampling == "crop":
         crops = Crops(dataset["crop_foreground"], dataset["crops_per_case"])
@@ -65,7 +66,7 @@ def training_set(
         cases,
         preprocessing,
         index.labels,
-        build(drawn, "augmentation", allow) if drawn.get(TARGET, "") is not None else None,
+        build(drawn, "augmentation", allow),
         config["seed"],
         dataset["cache"],
         crops,

@@ -52,6 +52,7 @@ def check_arguments(
     where: str,
     given: Collection[str] = (),
     others: bool = False,
+    hints: Mapping[str, Any] | None = None,
 ) -> None:
     """Hold plain values against the signature of what they are meant for, which is not called.
 
@@ -61,12 +62,13 @@ def check_arguments(
         where: they stand, for the error, such as "loss" or the name of a file.
         given: names of arguments that come from elsewhere.
         others: whether names that it does not take are passed over.
+        hints: the types of the arguments; None for those that it is annotated with.
 
     Raises:
         UserError: an argument is missing, unknown or of another type.
     """
     parameters = inspect.signature(target).parameters
-    hints = _hints(target)
+    hints = _hints(target) if hints is None else hints
     named = [
         name
         for name, parameter in parameters.items()

@@ -11,6 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import prepare_data
 import pytest
@@ -18,7 +19,10 @@ import torch
 import train
 from hypothesis import settings
 
+from medt.io.plain import read_yaml
 from medt.ops import library, set_backend
+from medt.shipped import shipped
+from medt.targets import build
 
 torch.set_num_threads(1)
 ALL = "all" in (os.environ.get("MEDT_TESTS"), os.environ.get("MEDT_FAULTS"))
@@ -73,6 +77,19 @@ def tiny_dataset() -> tuple[Path, list[str]]:
     overrides = ["dataset=synthetic", *(o for o in tiny(DATA) if o.startswith(TINY_IMAGES))]
     assert prepare_data.main(overrides) == 0
     return TINY, overrides
+
+
+def recipe(name: str, **changes: Any) -> Any:
+    """The augmentation of configs/augmentation/; of the changes each names a key, a__b for a.b."""
+    spec = read_yaml(shipped("configs") / "augmentation" / f"{name}.yaml")
+    for key, value in changes.items():
+        *parents, last = key.split("__")
+        node = spec
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    del spec["name"]
+    return build(spec, "augmentation")
 
 
 def tiny_training(folder: Path, override: str) -> list[str]:

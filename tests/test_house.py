@@ -22,6 +22,7 @@ ORDER = (
     "interruption",
     "io",
     "signatures",
+    "transform_targets",
     "targets",
     "drawing",
     "ops",

@@ -20,7 +20,7 @@ from medt.evaluation.tables import strict
 from medt.io.files import write_png, write_text
 from medt.io.locks import locked
 from medt.io.text import json_text, shown
-from medt.targets import TARGET
+from medt.targets import targets_in
 
 REPORT, SHEET, PREVIEW = "check.json", "cases.png", "preview.png"
 
@@ -59,7 +59,7 @@ def preview(cfg: DictConfig, found: Check) -> Picture | None:
     if not cases:
         return None
     preprocessing = new_preprocessing(config["dataset"], cases)
-    allow = [config["augmentation"][TARGET] or ""]
+    allow = list(targets_in(config["augmentation"]))
     dataset = training_set(config, found.index, cases, preprocessing, allow)
     colors = [c.color for c in found.index.classes]
     return draw_preview(dataset, cfg.versions, colors, tiles_of(found))

@@ -17,6 +17,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from medt.cli.arguments import CONFIGS, configs_given
 from medt.cli.config_files import comments_of, groups_of, keys_of, options_of
+from medt.data.former_augmentation import PLACES
 from medt.errors import UserError, is_out_of_memory
 from medt.io.text import LONGEST_NAME, abridged
 
@@ -168,6 +169,8 @@ def _key_hint(key: str, script: str, arguments: Sequence[str]) -> str:
     having = [option for option, path in options.items() if name in comments_of(path)]
     if having:
         return f"it is a key of {', '.join(f'{group}={option}' for option in having)}"
+    if group == "augmentation" and name in PLACES:
+        return f"it is augmentation.{' and augmentation.'.join(PLACES[name])} now"
     chosen = [text.partition("=")[2] for text in arguments if text.startswith(f"{group}=")]
     files = [options[one] for one in chosen if one in options] or list(options.values())
     own = list(dict.fromkeys(f"{group}.{one}" for file in files for one in comments_of(file)))

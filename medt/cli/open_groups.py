@@ -14,7 +14,7 @@ from medt.cli.arguments import CONFIGS
 from medt.cli.config_files import standing_in
 from medt.cli.settings import allowed
 from medt.errors import UserError
-from medt.targets import GROUPS, TARGET, check_group, target_of
+from medt.targets import GROUPS, TARGET, check_group, target_of, targets_in
 
 # What a network follows the dataset in, if its class takes it and its file does not say.
 FOLLOWING = {
@@ -35,7 +35,7 @@ def complete_and_check(cfg: DictConfig) -> None:
     """
     for group in (name for name in GROUPS if name in cfg):
         spec = cfg[group]
-        allow = (*allowed(cfg), str(OmegaConf.select(spec, TARGET)))
+        allow = (*allowed(cfg), *targets_in(OmegaConf.to_container(spec, resolve=False)))
         try:
             if group == "model" and "dataset" in cfg:
                 _complete(spec, allow)
@@ -57,8 +57,6 @@ def _complete(spec: DictConfig, allow: tuple[str, ...]) -> None:
 
 def _check(spec: DictConfig, group: str, allow: tuple[str, ...]) -> None:
     values = cast("dict[str, Any]", OmegaConf.to_container(spec, resolve=False))
-    if group == "augmentation" and values.get(TARGET) is None:
-        return
     later = [key for key, value in values.items() if _is_later(value)]
     known = {key: value for key, value in values.items() if key not in later}
     check_group(known, group, allow, later)

@@ -35,7 +35,7 @@ from medt.io.terminal import innermost
 from medt.io.text import shown
 from medt.processes import Meeting, Processes, local_device, meeting
 from medt.shipped import typed
-from medt.targets import GROUPS, TARGET, is_outside
+from medt.targets import GROUPS, is_outside, targets_in
 from medt.training.determinism import make_deterministic
 from medt.training.dry_run import dry_run
 from medt.training.progress import log, logging_to, silence
@@ -210,8 +210,8 @@ def closing_lines(trainer: Trainer) -> list[str]:
 
     def allowing(groups: Iterable[str]) -> str:
         """What a command must be given to build the classes of these groups again."""
-        named = [trainer.facts.config[group].get(TARGET) for group in groups]
-        outside = [name for name in dict.fromkeys(named) if name and is_outside(name)]
+        named = targets_in([trainer.facts.config[group] for group in groups])
+        outside = [name for name in dict.fromkeys(named) if is_outside(name)]
         listed = outside[0] if len(outside) == 1 else f"[{','.join(outside)}]"
         return f" {shlex.quote(f'allow={listed}')}" if outside else ""
 
@@ -251,7 +251,9 @@ def run_of_resume(
         *parents, name = key.split(".")
         node = config
         for parent in parents:
-            node = node.setdefault(parent, {})
+            node = node.setdefault(parent, {}) if isinstance(node, dict) else node
+        if not isinstance(node, dict):  # a list of transforms, whose names are those of another
+            raise UserError(f"there is no {key} in {run_folder.config}", "give the whole group")
         before: Any = node.get(name)
         selected = OmegaConf.select(cfg, key)
         after: Any = plain(selected) if isinstance(selected, Container) else selected
@@ -268,8 +270,8 @@ def run_of_resume(
 
 def allowed_targets(cfg: DictConfig) -> tuple[str, ...]:
     """The classes that the user names: by allow=, or in a config that is not a run's."""
-    named = [OmegaConf.select(cfg, f"{group}.{TARGET}") for group in GROUPS]
-    return (*allowed(cfg), *(str(name) for name in named if name))
+    groups = [OmegaConf.to_container(cfg[group], resolve=True) for group in GROUPS]
+    return (*allowed(cfg), *targets_in(groups))
 
 
 def run_of_config(

@@ -15,8 +15,8 @@ from medt.io.files import natural_key
 from medt.io.text import abridged, for_terminal
 
 # The key that names what a config group holds; a class stands for itself without its module.
-HEADS = {"dataset": "name", "model": "name"}
-HEADS |= dict.fromkeys(("loss", "optimizer", "scheduler", "augmentation"), "_target_")
+HEADS = dict.fromkeys(("dataset", "model", "augmentation"), "name")
+HEADS |= dict.fromkeys(("loss", "optimizer", "scheduler"), "_target_")
 # Keys of the model that are filled in from the dataset's.
 FOLLOWERS = {"image_size": "image_size", "channels": "channels", "classes": "num_classes"}
 # Keys of the dataset that change what the network sees, but not which cases are scored.

@@ -10,14 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from medt.config.augmentation import (
-    AugmentationConfig,
-    FlipConfig,
-    GreyConfig,
-    HistologyConfig,
-    StrongConfig,
-    UltrasoundConfig,
-)
 from medt.training.settings import TrainerSettings
 
 
@@ -131,14 +123,6 @@ GROUPS: dict[str, dict[str, type]] = {
         "monuseg": MonusegConfig,
         "synthetic": SyntheticConfig,
         "folder": FolderConfig,
-    },
-    "augmentation": {
-        "none": AugmentationConfig,
-        "flip": FlipConfig,
-        "histology": HistologyConfig,
-        "ultrasound": UltrasoundConfig,
-        "grey": GreyConfig,
-        "strong": StrongConfig,
     },
     "trainer": {"default": TrainerSettings},
     "postprocess": {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from medt.config.augmentation import AugmentationConfig
 from medt.config.groups import (
     DatasetConfig,
     PathsConfig,
@@ -23,7 +22,7 @@ class TrainConfig:
     loss: dict[str, Any]
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
-    augmentation: AugmentationConfig
+    augmentation: dict[str, Any]
     trainer: TrainerSettings
     paths: PathsConfig
     seed: int
@@ -100,7 +99,7 @@ class CheckDataConfig:
     """configs/check_data.yaml."""
 
     dataset: DatasetConfig
-    augmentation: AugmentationConfig
+    augmentation: dict[str, Any]
     paths: PathsConfig
     seed: int
     output: str

@@ -16,6 +16,7 @@ from medt.config.groups import (
 )
 from medt.config.ranges import check_ranges
 from medt.config.scripts import TrainConfig
+from medt.data.former_augmentation import present_form
 from medt.errors import UserError
 from medt.io.plain import read_yaml
 from medt.io.text import is_folder_name, is_name
@@ -24,7 +25,7 @@ from medt.models.sizes import as_size
 from medt.shipped import shipped
 from medt.signatures import check_arguments, fits
 from medt.targets import GROUPS as BUILT
-from medt.targets import TARGET, check_group
+from medt.targets import check_group
 from medt.training.settings import TrainerSettings
 
 SCHEMAS: dict[str, type[DatasetConfig]] = {
@@ -52,6 +53,7 @@ def check_stored(config: dict[str, Any], file: str, allow: Collection[str] = ())
         if not isinstance(config.get(name), dict):
             raise UserError(f"{file} has no group {name}", "restore it, or start the run again")
     try:
+        config["augmentation"] = present_form(config["augmentation"])
         _check_names(config)
         check_dataset(config["dataset"])
         # Its best score so far is by that rule.
@@ -62,8 +64,7 @@ def check_stored(config: dict[str, Any], file: str, allow: Collection[str] = ())
         check_arguments(TrainerSettings, config["trainer"], "trainer")
         TrainerSettings(**config["trainer"])
         for group in BUILT:
-            if group != "augmentation" or config[group].get(TARGET) is not None:
-                check_group(config[group], group, allow)
+            check_group(config[group], group, allow)
         check_ranges(config)
     except UserError as error:
         raise UserError(f"{file}: {error.message}", error.hint) from error

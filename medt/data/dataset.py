@@ -18,7 +18,7 @@ from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 
 if TYPE_CHECKING:
-    from medt.data.augmentation import Augmentation
+    from medt.data.augmentation import Pipeline
 
 Key = tuple[int, int]  # (epoch, index)
 
@@ -49,7 +49,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         cases: Sequence[Case],
         preprocessing: Preprocessing,
         labels: Labels = IDS,
-        augmentation: Augmentation | None = None,
+        augmentation: Pipeline | None = None,
         seed: int = 0,
         cache_megabytes: float = 1024.0,
         crops: Crops | None = None,

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from medt.checkpoint import Checkpoint, load_checkpoint
+from medt.data.former_augmentation import present_form
 from medt.errors import UserError
 from medt.io.files import write_text
 from medt.io.links import check_unlinked
@@ -105,7 +106,7 @@ class RunFolder:
         write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False))
 
     def read_config(self) -> dict[str, Any]:
-        """The run's config.
+        """The run's config, with its augmentation as it is said now.
 
         Raises:
             UserError: config.yaml is missing or damaged, or far larger than any of ours.
@@ -113,6 +114,11 @@ class RunFolder:
         config = read_yaml(self.config, LARGEST_CONFIG)
         if not isinstance(config, dict):
             raise UserError(f"{self.config} is missing or damaged", "start the run again")
+        if isinstance(config.get("augmentation"), dict):
+            try:
+                config["augmentation"] = present_form(config["augmentation"])
+            except UserError as error:
+                raise UserError(f"{self.config}: {error.message}", error.hint) from error
         return config
 
     def write_tables(self, state: TrainingState, monitor: str) -> None:

@@ -38,7 +38,7 @@ CLASS_TAGS = {"val_dice_": "dice/val/", "val_iou_": "iou/val/"}
 HYPERPARAMETERS = (
     *("dataset.name", "dataset.image_size", "dataset.sampling", "dataset.normalize", "model.name"),
     *("model.width_factor", "model.gate", "loss._target_", "optimizer._target_", "optimizer.lr"),
-    *("optimizer.weight_decay", "scheduler._target_", "scheduler.warmup", "augmentation._target_"),
+    *("optimizer.weight_decay", "scheduler._target_", "scheduler.warmup", "augmentation.name"),
     *("trainer.epochs", "trainer.batch_size", "trainer.accumulate", "trainer.clip_norm"),
     *("trainer.ema", "trainer.gate_epoch", "seed"),
 )

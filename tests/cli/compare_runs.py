@@ -15,7 +15,7 @@ CONFIG: dict[str, Any] = {
     "model": {"_target_": "medt.models.LocalGlobalNet", "name": "medt", "image_size": 128},
     "loss": {"_target_": "medt.losses.DiceLoss", "batch": True},
     "optimizer": {"_target_": "torch.optim.AdamW", "lr": 0.001, "betas": [0.9, 0.999]},
-    "augmentation": {"_target_": "medt.data.augmentation.Flip"},
+    "augmentation": {"_target_": "medt.data.augmentation.Flip"},  # as version 0.1 wrote it
     "trainer": {"epochs": 3, "device": "cpu", "empty": "skip"},
     "paths": {"root": "here"},
     "seed": 0,

@@ -86,7 +86,7 @@ def test_one_run_has_no_deviation(tmp_path: Path, capsys: pytest.CaptureFixture[
             {"optimizer._target_": "torch.optim.SGD", "optimizer.lr": 0.1, "trainer.epochs": 9},
             {"optimizer=AdamW trainer.epochs=3", "optimizer=SGD trainer.epochs=9"},
         ),
-        ({"augmentation._target_": None}, {"augmentation=Flip", "augmentation=none"}),
+        ({"augmentation._target_": None}, {"augmentation=flip", "augmentation=none"}),
         ({"dataset.name": "folder"}, {"dataset=glas", "dataset=folder"}),
         # The model's size follows the dataset's.
         (

@@ -95,7 +95,7 @@ def test_the_papers_recipe(name: str, size: int) -> None:
     assert (cfg.optimizer._target_, cfg.optimizer.lr) == ("torch.optim.Adam", 1e-3)
     assert cfg.optimizer.weight_decay == 1e-5
     assert cfg.scheduler._target_ == "medt.training.schedules.Constant"
-    assert cfg.augmentation._target_ == "medt.data.augmentation.Flip"
+    assert cfg.augmentation.name == "flip"
     assert (cfg.trainer.batch_size, cfg.trainer.epochs, cfg.trainer.gate_epoch) == (4, 400, 10)
 
 

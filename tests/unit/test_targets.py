@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from medt.data.augmentation import Flip
+from medt.data.augmentation import Pipeline
 from medt.errors import UserError
 from medt.losses import DiceCrossEntropyLoss
 from medt.signatures import check_arguments, described, fits
-from medt.targets import GROUPS, build, check_spec
+from medt.targets import GROUPS, build, check_spec, targets_in
 
 LOSS = {"_target_": "medt.losses.DiceCrossEntropyLoss"}
 BUILT: list[Any] = []
@@ -43,7 +43,8 @@ def test_classes_of_the_groups_are_built_with_their_arguments() -> None:
     adam = {"_target_": "torch.optim.AdamW", "lr": 0.5, "betas": [0.8, 0.9]}
     optimizer = build(adam, "optimizer", params=parameters)
     assert optimizer.param_groups[0]["lr"] == 0.5
-    assert isinstance(build({"_target_": "medt.data.augmentation.Flip"}, "augmentation"), Flip)
+    augmentation = {"_target_": "medt.data.augmentation.Pipeline"}
+    assert isinstance(build(augmentation, "augmentation"), Pipeline)
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -173,3 +174,46 @@ class TestSignatures:
         with pytest.raises(UserError) as caught:
             check_arguments(Spy, {"width": "x" * 10_000}, "x")
         assert len(str(caught.value)) < 300
+
+
+class TestTransforms:
+    @staticmethod
+    def check(**spec: Any) -> None:
+        group = {"_target_": "medt.data.augmentation.Pipeline", "geometry": [spec]}
+        check_spec(group, "augmentation")
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("Lambda", "TextImage", "FDA", "HistogramMatching", "Mosaic", "TemplateTransform"),
+            *("PixelDistributionAdaptation", "OverlayElements", "ToTensorV2", "CenterCrop3D"),
+            *("MixUp", "BasicTransform", "Compose", "ReplayCompose", "OneOrOther", "BboxParams"),
+            *("from_pretrained", "Compose.from_pretrained", "load", "core.utils", "np", "_x"),
+        ],
+    )
+    @pytest.mark.parametrize("place", ["{}", "augmentations.{}"])
+    def test_what_needs_more_than_an_image_and_plain_values_is_refused(
+        self, name: str, place: str
+    ) -> None:
+        with pytest.raises(UserError):
+            self.check(_target_=f"albumentations.{place.format(name)}")
+
+    def test_nor_is_it_at_any_depth_or_where_the_user_allows_it(self) -> None:
+        inner = {"_target_": "albumentations.Lambda"}
+        with pytest.raises(UserError, match=r"geometry\.0\.transforms\.a\._target_"):
+            self.check(_target_="albumentations.OneOf", transforms={"a": inner})
+        group = {"_target_": "medt.data.augmentation.Pipeline", "appearance": [inner]}
+        with pytest.raises(UserError, match=r"augmentation\.appearance\.0\._target_"):
+            check_spec(group, "augmentation", ("albumentations.Lambda",))
+
+    def test_a_class_that_the_user_names_is_built_with_its_parts(self) -> None:
+        own = {"_target_": OWN, "geometry": {"a": {"_target_": "albumentations.NoOp"}}}
+        assert list(targets_in(own)) == [OWN, "albumentations.NoOp"]
+        with pytest.raises(UserError, match="is not one of"):
+            build(own, "augmentation")
+        assert isinstance(build(own, "augmentation", (OWN,)), Spy)
+        assert [type(one).__name__ for one in BUILT[0][1]["geometry"].values()] == ["NoOp"]
+
+    def test_only_an_augmentation_has_parts(self) -> None:
+        with pytest.raises(UserError, match=r"loss\.geometry\.0\._target_ is not a setting"):
+            build({"_target_": OWN, "geometry": [COMMAND]}, "loss", (OWN,))

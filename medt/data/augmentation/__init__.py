@@ -5,15 +5,23 @@ package index for updates at import, and ``Compose.set_random_seed`` gives every
 generator with the *same* seed, so that two flips always happen together. ``set_random_state``
 shares one generator instead.
 
-Masks are only ever resampled by the nearest pixel, and nothing is filled in: beyond an image's edge
-lies its mirror image or the edge repeated, in the mask too. So a mask gains no value.
+Masks are only ever resampled by the nearest pixel, and beyond an image's edge lies its mirror image
+or the edge repeated, in the mask too. So a mask gains no value, but 255 (ignored) where a list of
+transforms says ``fill_mask: 255``.
 """
 
 import os
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before any of these imports albumentations
 
-from medt.data.augmentation.base import Augmentation, Deformation, Flip
-from medt.data.augmentation.modalities import Grey, Histology, Strong, Ultrasound
+from medt.data.augmentation.pipeline import Pipeline
+from medt.data.augmentation.transforms import (
+    ColorJitter,
+    DepthGain,
+    Elastic,
+    QuarterTurns,
+    Shadow,
+    Speckle,
+)
 
-__all__ = ["Augmentation", "Deformation", "Flip", "Grey", "Histology", "Strong", "Ultrasound"]
+__all__ = ["ColorJitter", "DepthGain", "Elastic", "Pipeline", "QuarterTurns", "Shadow", "Speckle"]

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 import torch
 from check_sample import SETTINGS, SIZE, TRAIN, Sample
+from conftest import recipe
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,6 @@ from medt.check.cases import CaseFacts, ImageFacts, MaskFacts, examine_case
 from medt.check.report import lines, report, tables
 from medt.check.sheet import draw_sheet
 from medt.check.suggestions import suggest_normalize, suggest_size
-from medt.data.augmentation import Flip
 from medt.data.dataset import SegmentationDataset
 from medt.data.labels import IDS, Labels
 from medt.data.layout import Case
@@ -273,7 +273,7 @@ class TestPreview:
 
     def test_shows_what_the_training_gets_in_its_first_epochs(self, sample):
         colors = [(0, 0, 0), (0, 158, 115)]
-        dataset = self.dataset(sample, Flip())
+        dataset = self.dataset(sample, recipe("flip"))
         plain = self.dataset(sample)
         sheet = draw_preview(dataset, 3, colors)
         side = LARGE_OBJECTS.height

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import recipe
 from noise_cases import CROP, RESIZE, dataset_of, noise_cases
 
 import medt.data.dataset as module
-from medt.data.augmentation import Histology
+from medt.data.augmentation import Pipeline
 from medt.data.crops import Crops
 from medt.data.dataset import SegmentationDataset, sample_seed
 from medt.data.labels import Labels
@@ -35,14 +36,14 @@ def test_an_item_is_what_preprocessing_makes_of_the_files(cases: list[Case]) -> 
 
 
 def test_a_bare_index_means_epoch_0(cases: list[Case]) -> None:
-    dataset = dataset_of(cases, augmentation=Histology())
+    dataset = dataset_of(cases, augmentation=recipe("histology"))
     assert torch.equal(dataset[2]["image"], dataset[0, 2]["image"])
     assert not torch.equal(dataset[0, 2]["image"], dataset[1, 2]["image"])
 
 
 def test_draws_follow_the_case_not_its_place(cases: list[Case]) -> None:
-    forward = dataset_of(cases, augmentation=Histology())
-    backward = dataset_of(cases[::-1], augmentation=Histology())
+    forward = dataset_of(cases, augmentation=recipe("histology"))
+    backward = dataset_of(cases[::-1], augmentation=recipe("histology"))
     assert torch.equal(forward[4, 0]["image"], backward[4, 4]["image"])
 
 
@@ -64,7 +65,7 @@ def test_epochs_and_cases_have_draws_of_their_own(tmp_path: Path, sampling: str)
     """One picture under several names: whatever differs was drawn."""
     one = noise_cases(tmp_path, names="a")[0]
     cases = [Case(name, one.image, one.mask, None, name, "train") for name in "abcdefgh"]
-    settings = {"augmentation": Histology()}
+    settings = {"augmentation": recipe("histology")}
     if sampling == "crop":
         settings = {"preprocessing": CROP, "crops": Crops(0.5, per_case=2)}
     dataset = dataset_of(cases, **settings)
@@ -119,15 +120,16 @@ class TestCrops:
         case = Case("a", tmp_path / "a.png", tmp_path / "a_mask.png", None, "", "train")
         seen = []
 
-        class Recorder(Histology):
+        class Recorder(Pipeline):
             def __call__(self, image, mask, seed, size=None):  # type: ignore[no-untyped-def]
                 seen.append((image.shape, mask.shape, size))
                 return super().__call__(image, mask, seed, size)
 
-        item = dataset_of([case], CROP, augmentation=Recorder(), crops=Crops())[0, 0]
+        recorder = Recorder(recipe("histology").geometry)
+        item = dataset_of([case], CROP, augmentation=recorder, crops=Crops())[0, 0]
         assert item["image"].shape == (3, 16, 16)
         assert item["mask"].shape == (16, 16)
-        margin = Histology().margin(16, 16)[0]
+        margin = recipe("histology").margin(16, 16)[0]
         side = 16 + 2 * margin
         assert margin >= 16 * (2**0.5 / 0.8 - 1) / 2
         assert seen == [((side, side, 3), (side, side), (16, 16))]
@@ -179,7 +181,7 @@ def test_the_cache_changes_nothing_but_the_number_of_reads(
 @pytest.mark.parametrize("preprocessing", [RESIZE, CROP], ids=["resize", "crop"])
 def test_augmentation_leaves_the_cache_alone(cases: list[Case], preprocessing: object) -> None:
     crops = Crops() if preprocessing is CROP else None
-    dataset = dataset_of(cases, preprocessing, augmentation=Histology(), crops=crops)
+    dataset = dataset_of(cases, preprocessing, augmentation=recipe("histology"), crops=crops)
     before = [array.copy() for array in dataset.pair(0)]
     for epoch in range(3):
         dataset[epoch, 0]

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from noise_cases import CROP, RESIZE, dataset_of, noise_cases
 from torch.utils.data import _utils
 
-from medt.data.augmentation import Histology, Strong
 from medt.data.crops import Crops
 from medt.data.layout import Case
 from medt.data.loader import EpochBatches, make_loader
@@ -35,7 +35,7 @@ Batches = list[tuple[list[str], torch.Tensor, torch.Tensor]]
 def load(cases: list[Case], workers: int, epochs: range, preprocessing: Preprocessing) -> Batches:
     """All batches of these epochs."""
     crops = Crops(0.5, per_case=2) if preprocessing is CROP else None
-    augmentation = Strong() if preprocessing is CROP else Histology()
+    augmentation = recipe("strong" if preprocessing is CROP else "histology")
     dataset = dataset_of(cases, preprocessing, augmentation=augmentation, crops=crops)
     batches = EpochBatches(len(dataset), 2, seed=1)
     found = []
