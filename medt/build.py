@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from medt.check import Settings
 from medt.checkpoint import Checkpoint, build_model, model_spec
 from medt.data.crops import Crops
 from medt.data.dataset import SegmentationDataset
@@ -29,6 +30,19 @@ from medt.training.run_folder import RunFolder
 from medt.training.settings import TrainerSettings
 from medt.training.trainer import Trainer
 from medt.weights import load_weights
+
+
+def settings_of_check(settings: Mapping[str, Any], index: DatasetIndex) -> Settings:
+    """What a check of a dataset needs of its resolved config."""
+    return Settings(
+        image_size=as_size(settings["image_size"]),
+        normalize=settings["normalize"],
+        crops=settings["sampling"] == "crop",
+        channels=settings["channels"] or index.channels,
+        window=settings.get("window"),
+        eight_bit=settings.get("eight_bit", False),
+        distinct={frozenset(pair) for pair in settings.get("distinct", ())},
+    )
 
 
 def new_preprocessing(settings: Mapping[str, Any], cases: Sequence[Case]) -> Preprocessing:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load_checkpoint(
-    path: str | Path, allow: str | Sequence[str] = (), key: str = "checkpoint"
+    path: str | PathLike[str], allow: str | Sequence[str] = (), key: str = "checkpoint"
 ) -> Checkpoint:
     """Read a checkpoint; nothing in the file is executed.
 

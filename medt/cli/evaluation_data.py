@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -12,9 +11,10 @@ from medt.checkpoint import Checkpoint
 from medt.cli.settings import plain
 from medt.cli.training_data import located
 from medt.data.dataset import SegmentationDataset
-from medt.data.layout import DatasetIndex, SegmentationClass
+from medt.data.layout import DatasetIndex
 from medt.data.open import open_dataset
 from medt.errors import UserError
+from medt.evaluation.classes import in_order_of
 from medt.inference.predictor import Predictor
 
 
@@ -35,34 +35,7 @@ def open_index(cfg: DictConfig, checkpoint: Checkpoint, predictor: Predictor) ->
             f"{checkpoint.file} was imported and names no dataset",
             "give one: dataset=glas, or another",
         )
-    trained, present = ([c.name for c in owner.classes] for owner in (predictor, index))
-    if set(trained) != set(present):
-        raise UserError(
-            f"{checkpoint.file} was trained on the classes {', '.join(trained)}, "
-            f"but dataset {index.name} has {', '.join(present)}",
-            "evaluate on a dataset with the same classes; those of your own folder are named by "
-            f"'dataset.classes=[{','.join(trained)}]'",
-        )
-    return index if trained == present else in_order(index, predictor.classes)
-
-
-def in_order(index: DatasetIndex, classes: Sequence[SegmentationClass]) -> DatasetIndex:
-    """The dataset with its classes, found by their names, in the order of the network's.
-
-    Raises:
-        UserError: its masks hold object numbers, which say by themselves what is background.
-    """
-    if index.labels.instances:
-        raise UserError(
-            f"dataset.mask=instances has the background first, {index.name} names it "
-            f"{index.classes[0].name}",
-            f"give 'dataset.classes=[{','.join(c.name for c in classes)}]'",
-        )
-    place = {c.name: c.id for c in classes}
-    new_id = {c.id: place[c.name] for c in index.classes}
-    values = index.labels.values or {c.id: c.id for c in index.classes}
-    labels = replace(index.labels, values={value: new_id[own] for value, own in values.items()})
-    return replace(index, classes=tuple(classes), labels=labels)
+    return in_order_of(index, predictor.classes, checkpoint.file)
 
 
 def trained_elsewhere(checkpoint: Checkpoint, cfg: DictConfig) -> str | None:

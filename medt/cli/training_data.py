@@ -11,14 +11,14 @@ from typing import Any, cast
 from hydra import compose
 from omegaconf import OmegaConf
 
-from medt.check import Check, Settings, check_dataset
+from medt.build import settings_of_check
+from medt.check import Check, check_dataset
 from medt.cli.arguments import quoted
 from medt.cli.screen import progress
 from medt.cli.settings import command_line
 from medt.data.layout import DatasetIndex
 from medt.data.stored import AbsentDatasetError, locate
 from medt.errors import UserError
-from medt.models.sizes import as_size
 from medt.shipped import typed
 
 WARNINGS_SHOWN = 5
@@ -32,19 +32,7 @@ def check_of(settings: Mapping[str, Any], index: DatasetIndex) -> Check:
     """Check a dataset under its resolved config, behind a progress bar."""
 
     with progress(f"checking {index.name}") as advance:
-        return check_dataset(
-            index,
-            Settings(
-                image_size=as_size(settings["image_size"]),
-                normalize=settings["normalize"],
-                crops=settings["sampling"] == "crop",
-                channels=settings["channels"] or index.channels,
-                window=settings.get("window"),
-                eight_bit=settings.get("eight_bit", False),
-                distinct={frozenset(pair) for pair in settings.get("distinct", ())},
-            ),
-            advance,
-        )
+        return check_dataset(index, settings_of_check(settings, index), advance)
 
 
 def warnings_before_training(settings: Mapping[str, Any], index: DatasetIndex) -> list[str]:

@@ -96,6 +96,16 @@ class Evaluation:
     rows: list[dict[str, Any]]
     summary: dict[str, Any]
 
+    @property
+    def dice(self) -> float:
+        """Of the foreground, the mean over cases."""
+        return float(self.summary["mean_over_cases"]["dice"]["foreground"])
+
+    @property
+    def iou(self) -> float:
+        """Of the foreground, the mean over cases."""
+        return float(self.summary["mean_over_cases"]["iou"]["foreground"])
+
 
 def evaluate(
     predictor: Predictor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class Predictor:
     @classmethod
     def load(
         cls,
-        path: str | Path | Sequence[str | Path],
+        path: str | PathLike[str] | Sequence[str | PathLike[str]],
         device: str | torch.device = "cpu",
         allow: str | Sequence[str] = (),
         mode: str | None = None,
@@ -75,7 +76,7 @@ class Predictor:
             UserError: a file is missing or damaged, names a class that is not allowed, or does not
                 fit the others; an unknown mode.
         """
-        paths = [path] if isinstance(path, (str, Path)) else path
+        paths = [path] if isinstance(path, (str, PathLike)) else path
         return cls.from_checkpoints(
             [load_checkpoint(one, allow=allow) for one in paths], device, mode, tta
         )

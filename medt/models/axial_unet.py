@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from medt.models.axial_attention import GateOrder, Position
 from medt.models.blocks import BASE_WIDTH, Decoder, Encoder
+from medt.models.recorded import Recorded
 from medt.models.sizes import as_size, check_size
 from medt.signatures import COUNT, POSITIVE
 
 
-class AxialUNet(nn.Module):
+class AxialUNet(Recorded):
     """Encoder of axial blocks and a decoder of 3x3 convolutions.
 
     Maps an image (N, channels, H, W) to logits (N, classes, H, W).

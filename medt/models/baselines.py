@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from medt.errors import UserError
 from medt.models.encoders import ENCODER, check_forward, smp_unet
+from medt.models.recorded import Recorded
 from medt.models.sizes import as_size, check_size
 from medt.models.state_dicts import read_state_dict
 from medt.models.without_memory import without_memory
@@ -32,7 +33,7 @@ RES_UNET_FEATURES = (16, 32, 64, 128, 256)
 Builder = Callable[..., nn.Module]
 
 
-class Baseline(nn.Module):
+class Baseline(Recorded):
     """A network of another library: an image (N, channels, H, W) to logits (N, classes, H, W).
 
     Every parameter takes part in the logits.

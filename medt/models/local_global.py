@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from medt.models.axial_attention import GateOrder, Position
 from medt.models.axial_unet import decoder_channels, stage_widths
 from medt.models.blocks import Decoder, Encoder
+from medt.models.recorded import Recorded
 from medt.models.sizes import as_size, check_size
 from medt.signatures import COUNT, POSITIVE
 
@@ -19,7 +20,7 @@ from medt.signatures import COUNT, POSITIVE
 LOCAL_STEM_CHANNELS = 64
 
 
-class LocalGlobalNet(nn.Module):
+class LocalGlobalNet(Recorded):
     """A shallow global branch on the image and a deep local one on its patches, added.
 
     Maps an image (N, channels, H, W) to logits (N, classes, H, W). The defaults are MedT's. The

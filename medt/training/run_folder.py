@@ -43,6 +43,9 @@ class RunFolder:
         # What is written through links; the other files are replaced as a whole.
         self._grown = (self.last.parent, self.tensorboard, self.log)
 
+    def __fspath__(self) -> str:
+        return str(self.root)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep every other process from training into the folder, see `medt.io.locks.locked`.
