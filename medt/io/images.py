@@ -171,8 +171,8 @@ def read_palette(path: str | Path, page: int | None = None) -> dict[int, int]:
     Raises:
         UserError: as ``read_image``.
     """
-    data, frame = _chosen(read_bytes(path), f"Mask {path}", page)
-    return palette_colors(data, frame or 0)
+    chosen = _chosen(read_bytes(path), f"Mask {path}", page)
+    return palette_colors(chosen.data, chosen.frame or 0)
 
 
 def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
@@ -183,9 +183,9 @@ def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any
 def decode_samples(data: bytes, name: str, page: int | None = None) -> Samples:
     """``read_samples`` for the content of a file; arguments as those of ``decode_image``."""
     _check_end(data, name)
-    data, frame = _chosen(data, name, page)
-    header = _checked_header(data, name, frame or 0)
-    pixels = _decode(data, name, frame)
+    chosen = _chosen(data, name, page)
+    header = _checked_header(chosen, name)
+    pixels = _decode(chosen, name)
     if sorted(pixels.shape[:2]) != sorted((header.height, header.width)):
         raise _undecodable(name)
     if pixels.nbytes > header.width * header.height * header.sample_bytes:
@@ -200,8 +200,8 @@ def decode_mask(data: bytes, name: str, page: int | None = None) -> NDArray[Any]
     name = f"Mask {name}"  # in every error of it
     mask = decode_samples(data, name, page).opaque()
     if mask.ndim == 3:
-        data, frame = _chosen(data, name, page)
-        indices = palette_indices(data, frame or 0)
+        chosen = _chosen(data, name, page)
+        indices = palette_indices(chosen.data, chosen.frame or 0)
         mask = _grey_plane(mask, name) if indices is None else oriented(indices, orientation(data))
     if np.issubdtype(mask.dtype, np.floating):
         whole = np.nan_to_num(mask, nan=0.5, posinf=0.5, neginf=0.5)
@@ -219,9 +219,7 @@ def count_pages(data: bytes, name: str) -> int:
     Raises:
         UserError: the file is damaged, or not an image.
     """
-    with _readable(name):
-        data = needed_parts(data)
-    return len(_pages(data, name))
+    return len(_opened(data, name)[2])
 
 
 def orientation(data: bytes) -> int:
@@ -250,41 +248,42 @@ def has_orientation(path: str | Path) -> bool:
         return False
 
 
-def _chosen(data: bytes, name: str, page: int | None) -> tuple[bytes, int | None]:
-    """What there is to decode of one image of a file, and its number if that is an animation."""
-    with _readable(name):
-        data = needed_parts(data)
-    places = _pages(data, name)
+class _Chosen(NamedTuple):
+    """One image of a file: its number if that is an animation, no header if that is a TIFF."""
+
+    data: bytes
+    header: Header | None
+    frame: int | None
+
+
+def _chosen(data: bytes, name: str, page: int | None) -> _Chosen:
+    data, header, places = _opened(data, name)
     if len(places) > 1 and (page is None or not 0 <= page < len(places)):
         raise UserError(
             f"{name} is a stack of {len(places)} pages",
             f"choose one with dataset.page=0 to {len(places) - 1}, or save one page per file",
         )
     place = places[page or 0 if len(places) > 1 else 0]
-    if data[:4] in tiff.STARTS:
-        return page_alone(data, place), None
-    return data, place if len(places) > 1 else None
+    if header is None:
+        return _Chosen(page_alone(data, place), None, None)
+    return _Chosen(data, header, place if len(places) > 1 else None)
 
 
-def _pages(data: bytes, name: str) -> list[int]:
-    """Where the images of a file stand in it."""
-    if data[:4] in tiff.STARTS:
-        with _readable(name):
-            return tiff.page_places(data)
-    header = _header(data, name)
-    if header.frames > MOST_FRAMES:
-        raise UserError(
-            f"{name} has more than {MOST_FRAMES:,} pages", "save those that count on their own"
-        )
-    if header.frames == 1:
-        return [0]
-    with _readable(name), opened_by_pillow(data) as image:
-        return list(range(getattr(image, "n_frames", 1)))
-
-
-def _header(data: bytes, name: str) -> Header:
+def _opened(data: bytes, name: str) -> tuple[bytes, Header | None, list[int]]:
+    """What the pixels of a file need of it, its header if it has one, where its images stand."""
     with _readable(name):
-        return read_header(data)
+        data = needed_parts(data)
+        if data[:4] in tiff.STARTS:
+            return data, None, tiff.page_places(data)
+        header = read_header(data)
+        if header.frames > MOST_FRAMES:
+            raise UserError(
+                f"{name} has more than {MOST_FRAMES:,} pages", "save those that count on their own"
+            )
+        if header.frames == 1:
+            return data, header, [0]
+        with opened_by_pillow(data) as image:
+            return data, header, list(range(getattr(image, "n_frames", 1)))
 
 
 @contextmanager
@@ -299,14 +298,14 @@ def _readable(name: str) -> Iterator[None]:
         raise _undecodable(name) from None
 
 
-def _checked_header(data: bytes, name: str, frame: int) -> Header:
+def _checked_header(chosen: _Chosen, name: str) -> Header:
     """What an image announces; a small file can claim one that fills the memory."""
-    if data[:4] in tiff.STARTS:
+    header = chosen.header
+    if header is None:
         with _readable(name):
-            header = tiff.read_page_header(data)
-    else:
-        header = _header(data, name)
-    _check_size(header, name, max(header.passes, 1 + frame))  # on all frames before it
+            header = tiff.read_page_header(chosen.data)
+    # An animation takes a pass over all frames before the chosen one.
+    _check_size(header, name, max(header.passes, 1 + (chosen.frame or 0)))
     if header.depth != 1:
         raise UserError(f"{name} is a volume of {header.depth} slices", "save each slice as a file")
     return header
@@ -345,8 +344,9 @@ def _check_promise(pixels: NDArray[Any], header: Header, name: str) -> None:
         )
 
 
-def _decode(data: bytes, name: str, frame: int | None) -> NDArray[Any]:
-    if data[:4] in tiff.STARTS:
+def _decode(chosen: _Chosen, name: str) -> NDArray[Any]:
+    data, header, frame = chosen
+    if header is None:
         with _readable(name):
             return tiff.decode_page(data)
     pixels = decode_with_opencv(data) if frame is None else _frame(data, name, frame)
@@ -375,7 +375,7 @@ def _check_end(data: bytes, name: str) -> None:
     if data.startswith(b"\xff\xd8\xff"):
         # A JPEG ends behind its last scan; a preview within it has an end of its own before that,
         # and cameras append what they like.
-        cut = data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+        cut = data.find(b"\xff\xda", data.rfind(b"\xff\xd9") + 1) >= 0
     if cut:
         raise _undecodable(name)
 
