@@ -16,6 +16,7 @@ from medt.data.dataset import SegmentationDataset
 from medt.data.layout import Case, DatasetIndex
 from medt.data.normalization import fit_normalization
 from medt.data.preprocessing import Preprocessing
+from medt.data.scan import Scan
 from medt.errors import UserError
 from medt.models.baselines import load_encoder
 from medt.models.sizes import as_size
@@ -29,7 +30,9 @@ from medt.training.trainer import Trainer
 from medt.weights import load_weights
 
 
-def new_preprocessing(settings: Mapping[str, Any], cases: Sequence[Case]) -> Preprocessing:
+def new_preprocessing(
+    settings: Mapping[str, Any], cases: Sequence[Case], scan: Scan
+) -> Preprocessing:
     """What the resolved dataset config asks for, fitted to the training cases."""
 
     channels, normalize, page = (settings[key] for key in ("channels", "normalize", "page"))
@@ -39,9 +42,10 @@ def new_preprocessing(settings: Mapping[str, Any], cases: Sequence[Case]) -> Pre
         page=page,
         sampling=settings["sampling"],
         **fit_normalization(
-            *(cases, normalize, channels, page),
+            *(cases, normalize, channels),
             window=settings.get("window"),
             eight_bit=settings.get("eight_bit", False),
+            scan=scan,
         ),
     )
 
@@ -111,7 +115,7 @@ def build_trainer(
     if config["overfit"] is not None:
         train_cases = val_cases = train_cases[: config["overfit"]]
     if checkpoint is None:
-        preprocessing = new_preprocessing(config["dataset"], train_cases)
+        preprocessing = new_preprocessing(config["dataset"], train_cases, index.scan)
     else:
         preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
         if [case.name for case in train_cases] != checkpoint.training_cases:

@@ -21,6 +21,7 @@ from medt.cli.sweeps import is_named_by_time, sweep_folder
 from medt.cli.training_data import (
     FOLDER_KEYS,
     located,
+    plan_of,
     warnings_before_training,
 )
 from medt.config.stored import check_stored
@@ -58,16 +59,17 @@ def train_together(cfg: DictConfig, others: Meeting) -> int:
     if cfg.dry_run and cfg.resume is not None:
         raise UserError("dry_run=true says what a new run would be", "leave resume out")
     allow = allowed_targets(cfg)
+    checks = cfg.check and others.rank == 0
     checkpoint: Checkpoint | None
     if cfg.resume not in (None, "auto"):
         config, run_folder, checkpoint = run_of_resume(cfg, allow)
         settings = config["dataset"] = located(
             config["dataset"], cfg.paths.data, run_folder.config, "train"
         )
-        index = open_dataset(settings)
+        index = open_dataset(settings, plan=plan_of(settings, checks))
     else:
         settings = plain(cfg.dataset)
-        index = open_dataset(settings, draws=True)
+        index = open_dataset(settings, draws=True, plan=plan_of(settings, checks, fits=True))
         config, run_folder, checkpoint = run_of_config(cfg, index)
         if cfg.resume == "auto" and checkpoint is None and is_finished(run_folder.root, config):
             if others.rank == 0:

@@ -10,11 +10,13 @@ from typing import Any
 
 from hydra import compose
 
-from medt.check import Check, Settings, check_dataset
+from medt.check import Check, Settings, check_dataset, mask_look
 from medt.cli.arguments import quoted
 from medt.cli.screen import progress
 from medt.cli.settings import command_line, plain
 from medt.data.layout import DatasetIndex
+from medt.data.normalization import tone_looks
+from medt.data.scan import Look, MaskLook, Plan
 from medt.data.stored import AbsentDatasetError, locate
 from medt.errors import UserError
 from medt.models.sizes import as_size
@@ -27,23 +29,42 @@ UNCHECKED = ("name", "num_classes", "splits_digest", "cache", "workers", "timeou
 KEYWORDS = ("null", "true", "false", "nan", "inf")  # of Hydra's override grammar
 
 
+def plan_of(settings: Mapping[str, Any], checks: bool, fits: bool = False) -> Plan:
+    """What a command looks at the files of a dataset for, by its config.
+
+    Args:
+        checks: whether `check_of` follows.
+        fits: whether images are normalised anew.
+    """
+
+    def plan(channels: int) -> tuple[list[Look[Any]], MaskLook | None]:
+        look = check_settings(settings, channels).look(settings["page"])
+        how = settings["normalize"], channels, settings.get("window")
+        tones = tone_looks(*how, settings.get("eight_bit", False)) if fits else []
+        return [*([look] if checks else []), *tones], mask_look if checks else None
+
+    return plan
+
+
+def check_settings(settings: Mapping[str, Any], channels: int) -> Settings:
+    """What the check knows of a training with this dataset config."""
+    return Settings(
+        image_size=as_size(settings["image_size"]),
+        normalize=settings["normalize"],
+        crops=settings["sampling"] == "crop",
+        channels=channels,
+        window=settings.get("window"),
+        eight_bit=settings.get("eight_bit", False),
+        distinct={frozenset(pair) for pair in settings.get("distinct", ())},
+    )
+
+
 def check_of(settings: Mapping[str, Any], index: DatasetIndex) -> Check:
     """Check a dataset under its resolved config, behind a progress bar."""
 
     with progress(f"checking {index.name}") as advance:
-        return check_dataset(
-            index,
-            Settings(
-                image_size=as_size(settings["image_size"]),
-                normalize=settings["normalize"],
-                crops=settings["sampling"] == "crop",
-                channels=settings["channels"] or index.channels,
-                window=settings.get("window"),
-                eight_bit=settings.get("eight_bit", False),
-                distinct={frozenset(pair) for pair in settings.get("distinct", ())},
-            ),
-            advance,
-        )
+        channels = settings["channels"] or index.channels
+        return check_dataset(index, check_settings(settings, channels), advance)
 
 
 def warnings_before_training(settings: Mapping[str, Any], index: DatasetIndex) -> list[str]:
