@@ -42,7 +42,7 @@ def new_preprocessing(
         page=page,
         sampling=settings["sampling"],
         **fit_normalization(
-            *(cases, normalize, channels),
+            *(cases, normalize, channels, page),
             window=settings.get("window"),
             eight_bit=settings.get("eight_bit", False),
             scan=scan,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, TypeVar
 
 import cv2
@@ -20,7 +18,7 @@ from medt.data.labels import Labels
 from medt.data.layout import Case, DatasetIndex
 from medt.data.normalization import intensity_of
 from medt.data.preprocessing import Preprocessing
-from medt.data.scan import Scan
+from medt.data.scan import WORKERS, Scan
 from medt.errors import UserError
 from medt.io.files import read_bytes
 from medt.io.images import Samples, count_pages, read_mask
@@ -28,7 +26,6 @@ from medt.metrics.pixel import IGNORE_INDEX
 
 PERCENTILES = (1, 50, 99)
 SMALLER_OBJECTS = 10  # the percentile of a case's objects that stands for its smaller ones
-MOST_WORKERS = 8  # each holds an image and its mask
 ROWS = 64  # counted at a time
 MOST_SAMPLES = 1_000_000  # pixels of a plane that are sorted where they cannot be counted
 KINDS = {(1, 0): "grey", (1, 1): "grey + alpha", (3, 0): "RGB", (3, 1): "RGBA"}  # and alpha
@@ -177,10 +174,13 @@ def examine(
         settings: what a training would make of the dataset.
         advance: called with the number of cases done and of all.
     """
+
+    def look(case: Case) -> CaseFacts:
+        return examine_case(case, index.labels, settings, index.page, index.scan)
+
     facts = []
-    pool = ThreadPoolExecutor(min(MOST_WORKERS, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(WORKERS)
     try:
-        look = partial(examine_case, labels=index.labels, settings=settings, scan=index.scan)
         for fact in pool.map(look, index.cases):
             facts.append(fact)
             if advance is not None:
@@ -191,7 +191,11 @@ def examine(
 
 
 def examine_case(
-    case: Case, labels: Labels, settings: Settings, scan: Scan | None = None
+    case: Case,
+    labels: Labels,
+    settings: Settings,
+    page: int | None = None,
+    scan: Scan | None = None,
 ) -> CaseFacts:
     """Look at one case; nothing that is wrong with its files is raised.
 
@@ -199,7 +203,6 @@ def examine_case(
         scan: knows what was found in files that were read already.
     """
     scan = scan or Scan()
-    page = scan.page
     faults: list[Fault] = []
 
     def tried(code: str, action: Callable[[], Result]) -> Result | None:
@@ -209,9 +212,9 @@ def examine_case(
             faults.append(Fault(code, error.message, error.hint))
             return None
 
-    image = tried("unreadable", lambda: scan.image(case.image, settings.look(page)))
+    image = tried("unreadable", lambda: scan.image(case.image, page, settings.look(page)))
     shapes = {} if image is None else {"image": (image.height, image.width)}
-    mask: MaskFacts | None = scan.mask(case.mask, labels) if case.mask is not None else None
+    mask: MaskFacts | None = scan.mask(case.mask, page, labels) if case.mask is not None else None
     if mask is None:
         ids = tried("unreadable", lambda: _read_values(case, labels, page))
         if ids is not None:

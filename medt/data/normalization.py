@@ -57,6 +57,7 @@ def fit_normalization(
     cases: Iterable[Case],
     normalize: str,
     channels: int,
+    page: int | None = None,
     window: Sequence[float] | None = None,
     eight_bit: bool = False,
     scan: Scan | None = None,
@@ -71,6 +72,7 @@ def fit_normalization(
             after all are stretched between the percentiles of all their pixels, "zscore" takes
             each image's own mean and deviation, by channel.
         channels: of the network's input.
+        page: which image of a stack, from 0.
         window: the values that become 0 and 1, [low, high], for the first three.
         eight_bit: whether values are rounded to 8 bits.
         scan: of the images, where they may have been looked at.
@@ -103,7 +105,7 @@ def fit_normalization(
                 "Normalisation needs at least one training image", "check the split file"
             )
         (look,) = tone_looks(normalize, channels, window, eight_bit)
-        rule, mean, std = _fitted(cases, scan or Scan(), look, rule)
+        rule, mean, std = _fitted(cases, page, scan or Scan(), look, rule)
     return {
         "mean": mean,
         "std": std,
@@ -181,9 +183,9 @@ def tone_looks(
 
 
 def _fitted(
-    cases: Sequence[Case], scan: Scan, look: ToneLook, rule: Intensity
+    cases: Sequence[Case], page: int | None, scan: Scan, look: ToneLook, rule: Intensity
 ) -> tuple[Intensity, tuple[float, ...], tuple[float, ...]]:
-    tones = [scan.image(case.image, look) for case in cases]
+    tones = [scan.image(case.image, page, look) for case in cases]
     if look.normalize == "percentile_dataset":
         rule = Intensity(window=_pooled_ends([one.ranks for one in tones if one.ranks is not None]))
     ends = [one.ends for one in tones if one.ends is not None]
@@ -193,7 +195,7 @@ def _fitted(
         rule = Intensity(window=own, clip=False)
     ruled = RuledLook(look.channels, rule)
     known = [
-        one if one.ends is None and one.ranks is None else scan.image(case.image, ruled)
+        one if one.ends is None and one.ranks is None else scan.image(case.image, page, ruled)
         for case, one in zip(cases, tones, strict=True)
     ]
     return (rule, *_statistics(known, rule))

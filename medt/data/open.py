@@ -66,11 +66,9 @@ def open_dataset(
             with the data.
     """
     check_settings(settings)
-    page = settings.get("page")
-    index = replace(_open(settings, draws, splits, plan, only), page=page)
+    index = replace(_open(settings, draws, splits, plan, only), page=settings.get("page"))
     if settings["name"] != "folder":
-        looked_at = plan(settings.get("channels") or index.channels)
-        index = replace(index, scan=Scan(page, *looked_at))
+        index = replace(index, scan=Scan(*plan(settings.get("channels") or index.channels)))
     if settings.get("group") is not None:
         index = with_groups(index, settings["group"])
     index = replace(index, facts=FileFacts.of(index.training_files()))

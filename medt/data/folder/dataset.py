@@ -99,15 +99,15 @@ def open_folder(
     painted = plan is not None and plan.labels.painted
     if painted and mask == "alpha":
         raise UserError("dataset.mask=alpha has values, no colours", "give each class its value")
-    scan = Scan(page, *planned(channels))
+    scan = Scan(*planned(channels))
     whole = {name: SplitRow(name, "", "test") for name in pairs}
     if only is None or undrawn:
-        inspected = inspect(pairs, scan, plan, ignore, mask, small=undrawn)
+        inspected = inspect(pairs, scan, plan, ignore, mask, page, small=undrawn)
         plan = checked_classes(plan, pairs, inspected, ignore)
     else:
         rows = _rows(list(pairs), splits_file) if splits else whole
         scored = {name: pair for name, pair in pairs.items() if only in (rows[name].split, "all")}
-        plan = _told_classes(plan, scored, pairs, scan, ignore, mask)
+        plan = _told_classes(plan, scored, pairs, ignore, mask, page)
     plan = replace(plan, labels=replace(plan.labels, alpha=mask == "alpha"))
     if undrawn:
         found = {name: one.thumbnail for name, one in inspected.items()}
@@ -141,14 +141,14 @@ def open_folder(
 
 
 def _told_classes(
-    plan: Classes | None, scored: Pairs, pairs: Pairs, scan: Scan, ignore: Any, kind: str
+    plan: Classes | None, scored: Pairs, pairs: Pairs, ignore: Any, kind: str, page: int | None
 ) -> Classes:
     """The classes, by as few masks as tell them."""
     if plan is not None and not is_open(plan):
         return plan
     inspected: dict[str, Inspected] = {}
     for read in (pairs,) if plan is None else (scored, pairs):
-        inspected = inspect(read, scan, plan, ignore, kind, small=False, images=False)
+        inspected = inspect(read, Scan(), plan, ignore, kind, page, small=False, images=False)
         if not read or any(0 in found.values for found in inspected.values()):
             break
     return checked_classes(plan, read, inspected, ignore, whole=read is pairs)

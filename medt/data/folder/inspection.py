@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ from medt.data.folder.classes import (
 )
 from medt.data.folder.soft_edges import has_soft_edges, solid_pixels
 from medt.data.layout import listed
-from medt.data.scan import Scan
+from medt.data.scan import WORKERS, Scan, place_of
 from medt.errors import UserError
 from medt.io.images import Samples, read_values
 from medt.shipped import typed
@@ -93,16 +92,18 @@ def inspect(
     plan: Classes | None,
     ignore: Any,
     kind: str,
+    page: int | None,
     small: bool,
     images: bool = True,
 ) -> dict[str, Inspected]:
-    """Read every pair, on all cores.
+    """Read every pair, several at a time.
 
     Args:
         scan: looks at what is read.
         plan: the classes that the user gives, or None.
         ignore: as in ``given_classes``.
         kind: what the masks' values are, as ``dataset.mask`` says.
+        page: which image of a stack, from 0.
         small: whether thumbnails of the images are made, too.
         images: whether the images are read, not the masks alone.
 
@@ -113,10 +114,11 @@ def inspect(
 
     def examine(name: str) -> Inspected | UserError:
         image_path, mask_path = pairs[name]
+        place = place_of(mask_path, page)
         try:
-            image = scan.image(image_path, Outside(small)) if images else None
+            image = scan.image(image_path, page, Outside(small)) if images else None
             mask, in_colors, samples, palette = read_values(
-                mask_path, scan.page, painted, kind == "alpha"
+                mask_path, page, painted, kind == "alpha"
             )
         except UserError as error:
             return error
@@ -137,7 +139,7 @@ def inspect(
                 "JPEG changes colours: save painted masks as PNG",
             )
         colors = {v: palette[v] for v in counted if v in palette}
-        scan.add_mask(mask_path, mask, list(counted), likely_labels(plan, counted, ignore, kind))
+        scan.add_mask(place, mask, list(counted), likely_labels(plan, counted, ignore, kind))
         return Inspected(
             *(counted, solid, in_colors, colors),
             hidden=_alpha_values(samples) if len(values) == 1 else frozenset(),
@@ -145,7 +147,7 @@ def inspect(
             turned=image is not None and image.turned and not samples.turned,
         )
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         results = dict(zip(pairs, pool.map(examine, pairs), strict=True))
     faults = [result.message for result in results.values() if isinstance(result, UserError)]
     if faults:
