@@ -138,7 +138,8 @@ def inspect(
                 "check that these are the masks; dataset.mask=instances is for object numbers, and "
                 "JPEG changes colours: save painted masks as PNG",
             )
-        colors = {v: palette[v] for v in counted if v in palette}
+        told = palette if kind == "classes" else {}  # object numbers may have any colours
+        colors = {v: told[v] for v in counted if v in told}
         scan.add_mask(place, mask, list(counted), likely_labels(plan, counted, ignore, kind))
         return Inspected(
             *(counted, solid, in_colors, colors),
