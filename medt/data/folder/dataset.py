@@ -100,12 +100,12 @@ def open_folder(
     if painted and mask == "alpha":
         raise UserError("dataset.mask=alpha has values, no colours", "give each class its value")
     scan = Scan(*planned(channels))
-    whole = {name: SplitRow(name, "", "test") for name in pairs}
+    rows = {} if splits else {name: SplitRow(name, "", "test") for name in pairs}
     if only is None or undrawn:
         inspected = inspect(pairs, scan, plan, ignore, mask, page, small=undrawn)
         plan = checked_classes(plan, pairs, inspected, ignore)
     else:
-        rows = _rows(list(pairs), splits_file) if splits else whole
+        rows = rows or _rows(list(pairs), splits_file)
         scored = {name: pair for name, pair in pairs.items() if only in (rows[name].split, "all")}
         plan = _told_classes(plan, scored, pairs, ignore, mask, page)
     plan = replace(plan, labels=replace(plan.labels, alpha=mask == "alpha"))
@@ -113,7 +113,7 @@ def open_folder(
         found = {name: one.thumbnail for name, one in inspected.items()}
         groups = groups_by(group, {name: pair[0] for name, pair in pairs.items()}) if group else {}
         _draw({k: v for k, v in found.items() if v is not None}, groups, seed, splits_file)
-    rows = _rows(list(pairs), splits_file) if splits else whole
+    rows = rows or _rows(list(pairs), splits_file)
     cases = tuple(
         Case(
             name,
