@@ -10,13 +10,14 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from medt.check import Settings
+from medt.check import Settings, mask_look
 from medt.checkpoint import Checkpoint, build_model, model_spec
 from medt.data.crops import Crops
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import Case, DatasetIndex
-from medt.data.normalization import fit_normalization
+from medt.data.normalization import fit_normalization, tone_looks
 from medt.data.preprocessing import Preprocessing
+from medt.data.scan import Look, MaskLook, Plan, Scan
 from medt.errors import UserError
 from medt.losses import FunctionLoss
 from medt.models.baselines import load_encoder
@@ -32,20 +33,40 @@ from medt.training.trainer import Trainer
 from medt.weights import load_weights
 
 
-def settings_of_check(settings: Mapping[str, Any], index: DatasetIndex) -> Settings:
-    """What a check of a dataset needs of its resolved config."""
+def plan_of(settings: Mapping[str, Any], checks: bool, fits: bool = False) -> Plan:
+    """What the files of a dataset are looked at for, by its config.
+
+    Args:
+        settings: the resolved dataset config.
+        checks: whether a check follows, see `check_settings`.
+        fits: whether images are normalised anew.
+    """
+
+    def plan(channels: int) -> tuple[list[Look[Any]], MaskLook | None]:
+        look = check_settings(settings, channels).look(settings["page"])
+        how = settings["normalize"], channels, settings.get("window")
+        tones = tone_looks(*how, settings.get("eight_bit", False)) if fits else []
+        return [*([look] if checks else []), *tones], mask_look if checks else None
+
+    return plan
+
+
+def check_settings(settings: Mapping[str, Any], channels: int) -> Settings:
+    """What a check of a dataset knows of a training with this config."""
     return Settings(
         image_size=as_size(settings["image_size"]),
         normalize=settings["normalize"],
         crops=settings["sampling"] == "crop",
-        channels=settings["channels"] or index.channels,
+        channels=channels,
         window=settings.get("window"),
         eight_bit=settings.get("eight_bit", False),
         distinct={frozenset(pair) for pair in settings.get("distinct", ())},
     )
 
 
-def new_preprocessing(settings: Mapping[str, Any], cases: Sequence[Case]) -> Preprocessing:
+def new_preprocessing(
+    settings: Mapping[str, Any], cases: Sequence[Case], scan: Scan
+) -> Preprocessing:
     """What the resolved dataset config asks for, fitted to the training cases."""
 
     channels, normalize, page = (settings[key] for key in ("channels", "normalize", "page"))
@@ -58,6 +79,7 @@ def new_preprocessing(settings: Mapping[str, Any], cases: Sequence[Case]) -> Pre
             *(cases, normalize, channels, page),
             window=settings.get("window"),
             eight_bit=settings.get("eight_bit", False),
+            scan=scan,
         ),
     )
 
@@ -128,7 +150,7 @@ def build_trainer(
     if config["overfit"] is not None:
         train_cases = val_cases = train_cases[: config["overfit"]]
     if checkpoint is None:
-        preprocessing = new_preprocessing(config["dataset"], train_cases)
+        preprocessing = new_preprocessing(config["dataset"], train_cases, index.scan)
     else:
         preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
         if [case.name for case in train_cases] != checkpoint.training_cases:

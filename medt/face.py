@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from medt.build import build_trainer, new_network, settings_of_check
+from medt.build import build_trainer, check_settings, new_network, plan_of
 from medt.check import check_dataset
 from medt.config.groups import PreparedConfig
 from medt.config.stored import SCHEMAS
-from medt.config.stored import check_dataset as check_settings
+from medt.config.stored import check_dataset as check_values
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import DatasetIndex
 from medt.data.open import open_dataset as open_index
@@ -85,7 +85,8 @@ class Data:
     @cached_property
     def index(self) -> DatasetIndex:
         """Its cases and classes."""
-        return open_index(self.settings, draws=True)
+        plan = plan_of(self.settings, checks=True, fits=True)
+        return open_index(self.settings, draws=True, plan=plan)
 
     @property
     def channels(self) -> int:
@@ -146,7 +147,7 @@ def _data(name: str, settings: Mapping[str, Any]) -> Data:
     common, own = option("dataset", "_common"), option("dataset", name)
     values = common | own | dict(settings)
     check_arguments(SCHEMAS.get(name, PreparedConfig), values, "dataset")
-    check_settings(values)
+    check_values(values)
     return Data(values)
 
 
@@ -189,8 +190,7 @@ def train(
     >>> run = medt.train(
     ...     network, data, epochs=1, run_dir="run", device="cpu"
     ... )  # doctest: +ELLIPSIS
-    axialunet (93,186 parameters) at 32 x 32 on cpu: 6 training and 2 validation cases, ...
-    epoch 1/1 ...
+    axialunet (93,170 parameters) at 32 x 32 on cpu: 6 training and 2 validation cases, ...
     >>> run.best.is_file()
     True
     """
@@ -250,7 +250,7 @@ def _train(
 
 def _warnings(settings: Mapping[str, Any], index: DatasetIndex) -> list[str]:
     """What a check of the dataset says; a UserError where it has errors."""
-    found = check_dataset(index, settings_of_check(settings, index))
+    found = check_dataset(index, check_settings(settings, settings["channels"]))
     if found.errors:
         told = "; ".join(error.message for error in found.errors)
         raise UserError(f"Dataset {index.name} cannot be trained on: {told}", found.errors[0].hint)

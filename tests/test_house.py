@@ -43,6 +43,7 @@ ORDER = (
     "export",
     "benchmark",
     "config",
+    "face",
     "cli",
 )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from medt.check.cases import CaseFacts, Settings, examine
+from medt.check.cases import CaseFacts, Settings, examine, mask_look
 from medt.check.finding import ERROR, Finding
 from medt.check.groups import group_findings
 from medt.check.images import image_findings
@@ -19,7 +19,7 @@ from medt.check.sizes import size_findings
 from medt.check.splits import split_findings
 from medt.data.layout import DatasetIndex
 
-__all__ = ["CaseFacts", "Check", "Finding", "Settings", "check_dataset"]
+__all__ = ["CaseFacts", "Check", "Finding", "Settings", "check_dataset", "mask_look"]
 
 
 @dataclass(frozen=True)

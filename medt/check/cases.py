@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import cv2
@@ -21,14 +18,14 @@ from medt.data.labels import Labels
 from medt.data.layout import Case, DatasetIndex
 from medt.data.normalization import intensity_of
 from medt.data.preprocessing import Preprocessing
+from medt.data.scan import WORKERS, Scan
 from medt.errors import UserError
 from medt.io.files import read_bytes
-from medt.io.images import Samples, count_pages, decode_samples, read_mask
+from medt.io.images import Samples, count_pages, read_mask
 from medt.metrics.pixel import IGNORE_INDEX
 
 PERCENTILES = (1, 50, 99)
 SMALLER_OBJECTS = 10  # the percentile of a case's objects that stands for its smaller ones
-MOST_WORKERS = 8  # each holds an image and its mask
 ROWS = 64  # counted at a time
 MOST_SAMPLES = 1_000_000  # pixels of a plane that are sorted where they cannot be counted
 KINDS = {(1, 0): "grey", (1, 1): "grey + alpha", (3, 0): "RGB", (3, 1): "RGBA"}  # and alpha
@@ -62,6 +59,11 @@ class Settings:
         """Whether 0..1 is the range of the images, or of each of them, whatever their type."""
         return not (self.normalize in ("unit", "imagenet") or self.eight_bit or self.window)
 
+    def look(self, page: int | None) -> ImageLook:
+        """What the check looks at images for."""
+        window = None if self.window is None else tuple(self.window)
+        return ImageLook(replace(self, window=window, distinct=()), page)
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -93,6 +95,7 @@ class ImageFacts:
         thumbnail: of all its channels.
         digest: of all numbers; two images have the same one if all their pixels are equal.
         pages: of the stack that it is one of, where the dataset names a page; else 1.
+        unsuited: why the preprocessing refuses it, if it does.
     """
 
     height: int
@@ -108,6 +111,7 @@ class ImageFacts:
     thumbnail: Thumbnail
     digest: bytes
     pages: int = 1
+    unsuited: Fault | None = None
 
     @property
     def kind(self) -> str:
@@ -164,16 +168,19 @@ class CaseFacts:
 def examine(
     index: DatasetIndex, settings: Settings, advance: Callable[[int, int], None] | None = None
 ) -> list[CaseFacts]:
-    """Read every case once, several at a time; what is wrong with one is among its facts.
+    """Look at every case, several at a time; what is wrong with one is among its facts.
 
     Args:
         settings: what a training would make of the dataset.
         advance: called with the number of cases done and of all.
     """
+
+    def look(case: Case) -> CaseFacts:
+        return examine_case(case, index.labels, settings, index.page, index.scan)
+
     facts = []
-    pool = ThreadPoolExecutor(min(MOST_WORKERS, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(WORKERS)
     try:
-        look = partial(examine_case, labels=index.labels, settings=settings, page=index.page)
         for fact in pool.map(look, index.cases):
             facts.append(fact)
             if advance is not None:
@@ -184,9 +191,18 @@ def examine(
 
 
 def examine_case(
-    case: Case, labels: Labels, settings: Settings, page: int | None = None
+    case: Case,
+    labels: Labels,
+    settings: Settings,
+    page: int | None = None,
+    scan: Scan | None = None,
 ) -> CaseFacts:
-    """Read one case; nothing that is wrong with its files is raised."""
+    """Look at one case; nothing that is wrong with its files is raised.
+
+    Args:
+        scan: knows what was found in files that were read already.
+    """
+    scan = scan or Scan()
     faults: list[Fault] = []
 
     def tried(code: str, action: Callable[[], Result]) -> Result | None:
@@ -196,36 +212,45 @@ def examine_case(
             faults.append(Fault(code, error.message, error.hint))
             return None
 
-    read = tried("unreadable", lambda: _read_image(case.image, page))
-    samples, pages = read or (None, 1)
-    ids = tried("unreadable", lambda: _read_values(case, labels, page))
-    if ids is not None:
-        values = ids
-        ids = tried("labels", lambda: labels.class_ids(values, str(case.mask)))
-    instances = tried("unreadable", lambda: _read_instances(case, page)) if case.instances else None
-    if samples is not None:
-        taken = samples
-        tried("unsuitable", lambda: _check_suitable(taken, case, settings))
-    pixels = None if samples is None else samples.pixels
-    sized = (("image", pixels), ("mask", ids), ("instances", instances))
-    shapes = {name: array.shape[:2] for name, array in sized if array is not None}
+    image = tried("unreadable", lambda: scan.image(case.image, page, settings.look(page)))
+    shapes = {} if image is None else {"image": (image.height, image.width)}
+    mask: MaskFacts | None = scan.mask(case.mask, page, labels) if case.mask is not None else None
+    if mask is None:
+        ids = tried("unreadable", lambda: _read_values(case, labels, page))
+        if ids is not None:
+            values = ids
+            ids = tried("labels", lambda: labels.class_ids(values, str(case.mask)))
+        objects = tried("unreadable", lambda: _read_instances(case, page))
+        sized = (("mask", ids), ("instances", objects))
+        shapes |= {name: array.shape[:2] for name, array in sized if array is not None}
+        mask = None if ids is None else mask_facts(ids, objects)
+    else:
+        shapes["mask"] = (mask.height, mask.width)
+    if image is not None and image.unsuited is not None:
+        faults.append(image.unsuited)
     if len(set(shapes.values())) > 1:
         found = ", ".join(f"{name} {w} x {h}" for name, (h, w) in shapes.items())
         faults.append(
             Fault("sizes", f"{case.name}: {found} pixels", "repair or remove the pair: both files")
         )
-    return CaseFacts(
-        case,
-        None if samples is None else _image_facts(samples, settings.channels, pages),
-        None if ids is None else _mask_facts(ids, instances),
-        tuple(faults),
-    )
+    return CaseFacts(case, image, mask, tuple(faults))
 
 
-def _read_image(path: Path, page: int | None) -> tuple[Samples, int]:
-    """An image, and the number of pages of its stack where one of them is named."""
-    data, name = read_bytes(path), str(path)
-    return decode_samples(data, name, page), 1 if page is None else count_pages(data, name)
+@dataclass(frozen=True)
+class ImageLook:
+    """What the check wants to know of an image, for a training with these settings."""
+
+    settings: Settings
+    page: int | None
+
+    def __call__(self, samples: Samples, name: str) -> ImageFacts:
+        unsuited = None
+        try:
+            _check_suitable(samples, name, self.settings)
+        except UserError as error:
+            unsuited = Fault("unsuitable", error.message, error.hint)
+        pages = 1 if self.page is None else count_pages(read_bytes(name), name)
+        return _image_facts(samples, self.settings.channels, pages, unsuited)
 
 
 def _read_values(case: Case, labels: Labels, page: int | None) -> NDArray[Any]:
@@ -234,10 +259,11 @@ def _read_values(case: Case, labels: Labels, page: int | None) -> NDArray[Any]:
     return labels.read_values(case.mask, page)
 
 
-def _read_instances(case: Case, page: int | None) -> NDArray[Any]:
-    assert case.instances is not None
+def _read_instances(case: Case, page: int | None) -> NDArray[Any] | None:
+    if case.instances is None:
+        return None
     instances = read_mask(case.instances, page)
-    if instances.min() < 0 or instances.max() > 0xFFFF:
+    if not _are_numbers(instances):
         raise UserError(
             f"{case.instances} holds {instances.min()} to {instances.max()}",
             "object numbers are 1 to 65535, and 0 where there is none",
@@ -245,7 +271,11 @@ def _read_instances(case: Case, page: int | None) -> NDArray[Any]:
     return instances
 
 
-def _check_suitable(samples: Samples, case: Case, settings: Settings) -> None:
+def _are_numbers(instances: NDArray[Any]) -> bool:
+    return bool(instances.min() >= 0 and instances.max() <= 0xFFFF)
+
+
+def _check_suitable(samples: Samples, name: str, settings: Settings) -> None:
     """Raises UserError for what the preprocessing refuses: a type, channels, a range of floats."""
     rule = intensity_of(settings.normalize, settings.window, settings.eight_bit)
     if settings.takes_own_range and rule.by_type:  # which the training images tell
@@ -253,10 +283,10 @@ def _check_suitable(samples: Samples, case: Case, settings: Settings) -> None:
     decoder = Preprocessing.decoder(settings.channels, None, rule)
     pixels = samples.pixels
     decisive = pixels if pixels.dtype.kind == "f" else np.zeros_like(pixels[:1, :1])
-    decoder.original(Samples(decisive, samples.alpha), str(case.image))
+    decoder.original(Samples(decisive, samples.alpha), name)
 
 
-def _image_facts(samples: Samples, channels: int, pages: int) -> ImageFacts:
+def _image_facts(samples: Samples, channels: int, pages: int, unsuited: Fault | None) -> ImageFacts:
     pixels = samples.pixels
     found = pixels.shape[2] if pixels.ndim == 3 else 1
     planes = pixels if found == channels else samples.opaque()
@@ -277,6 +307,7 @@ def _image_facts(samples: Samples, channels: int, pages: int) -> ImageFacts:
         thumbnail=thumbnail(samples.opaque()),
         digest=_digest(pixels),
         pages=pages,
+        unsuited=unsuited,
     )
 
 
@@ -312,7 +343,14 @@ def _statistics(plane: NDArray[Any]) -> _Statistics:
     return _Statistics(low, high, mean / scale, deviation / scale, scaled)
 
 
-def _mask_facts(ids: NDArray[np.uint8], instances: NDArray[Any] | None) -> MaskFacts:
+def mask_look(ids: NDArray[np.uint8], instances: NDArray[Any] | None) -> MaskFacts | None:
+    """What the check wants to know of a mask; None if its object numbers are none."""
+    whole = instances is None or _are_numbers(instances)
+    return mask_facts(ids, instances) if whole else None
+
+
+def mask_facts(ids: NDArray[np.uint8], instances: NDArray[Any] | None) -> MaskFacts:
+    """Of class ids and, where there are any, object numbers, both (H, W)."""
     counts = _counted(ids, IGNORE_INDEX + 1)
     pixels = {i: int(counts[i]) for i in np.flatnonzero(counts[:IGNORE_INDEX]).tolist()}
     areas = _region_areas(ids, pixels) if instances is None else _counted(instances)[1:]

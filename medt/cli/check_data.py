@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from medt.build import new_preprocessing, training_set
+from medt.build import new_preprocessing, plan_of, training_set
 from medt.check import Check
 from medt.check.report import lines, report, tables
 from medt.check.sheet import draw_sheet, tiles_of
@@ -30,7 +30,7 @@ def check_data(cfg: DictConfig) -> int:
     output = Path(cfg.output)
     with locked(output, "check_data.py"):
         settings = plain(cfg.dataset)
-        index = open_dataset(settings, draws=True)
+        index = open_dataset(settings, draws=True, plan=plan_of(settings, checks=True))
         found = check_of(settings, index)
         print_check(found)
         write_text(output / REPORT, json_text(strict(report(found))))
@@ -58,7 +58,7 @@ def preview(cfg: DictConfig, found: Check) -> Picture | None:
     cases = spread(cases, cfg.preview_cases)
     if not cases:
         return None
-    preprocessing = new_preprocessing(config["dataset"], cases)
+    preprocessing = new_preprocessing(config["dataset"], cases, found.index.scan)
     allow = list(targets_in(config["augmentation"]))
     dataset = training_set(config, found.index, cases, preprocessing, allow)
     colors = [c.color for c in found.index.classes]

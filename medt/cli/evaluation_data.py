@@ -25,11 +25,13 @@ def open_index(cfg: DictConfig, checkpoint: Checkpoint, predictor: Predictor) ->
     """
 
     if cfg.dataset is not None:
-        index = open_dataset(plain(cfg.dataset), draws=True, splits=cfg.split != "all")
+        given = plain(cfg.dataset)
+        index = open_dataset(given, draws=True, splits=cfg.split != "all", only=cfg.split)
     elif checkpoint.dataset:
-        index = open_dataset(
-            located(checkpoint.dataset, cfg.paths.data, checkpoint.file, "evaluate")
-        )
+        stored = located(checkpoint.dataset, cfg.paths.data, checkpoint.file, "evaluate")
+        if stored.get("classes") is None and stored.get("mask") != "instances":
+            stored["classes"] = [c["name"] for c in checkpoint.classes]
+        index = open_dataset(stored, only=cfg.split)
     else:
         raise UserError(
             f"{checkpoint.file} was imported and names no dataset",

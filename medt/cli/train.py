@@ -13,7 +13,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import Container, DictConfig, OmegaConf
 
-from medt.build import build_trainer, memory_of, network_of, new_network
+from medt.build import build_trainer, memory_of, network_of, new_network, plan_of
 from medt.checkpoint import Checkpoint
 from medt.cli.resume_rules import check_changes, check_position, differences
 from medt.cli.settings import allowed, plain
@@ -86,16 +86,17 @@ def train_together(cfg: DictConfig, others: Meeting, within: str = "") -> int:
     if cfg.dry_run and cfg.resume is not None:
         raise UserError("dry_run=true says what a new run would be", "leave resume out")
     allow = allowed_targets(cfg)
+    checks = cfg.check and others.rank == 0
     checkpoint: Checkpoint | None
     if cfg.resume not in (None, "auto"):
         config, run_folder, checkpoint = run_of_resume(cfg, allow)
         settings = config["dataset"] = located(
             config["dataset"], cfg.paths.data, run_folder.config, "train"
         )
-        index = open_dataset(settings)
+        index = open_dataset(settings, plan=plan_of(settings, checks))
     else:
         settings = plain(cfg.dataset)
-        index = open_dataset(settings, draws=True)
+        index = open_dataset(settings, draws=True, plan=plan_of(settings, checks, fits=True))
         config, run_folder, checkpoint = run_of_config(cfg, index, within)
         if cfg.resume == "auto" and checkpoint is None and is_finished(run_folder.root, config):
             if others.rank == 0:

@@ -11,7 +11,7 @@ from typing import Any, cast
 from hydra import compose
 from omegaconf import OmegaConf
 
-from medt.build import settings_of_check
+from medt.build import check_settings
 from medt.check import Check, check_dataset
 from medt.cli.arguments import quoted
 from medt.cli.screen import progress
@@ -31,8 +31,9 @@ KEYWORDS = ("null", "true", "false", "nan", "inf")  # of Hydra's override gramma
 def check_of(settings: Mapping[str, Any], index: DatasetIndex) -> Check:
     """Check a dataset under its resolved config, behind a progress bar."""
 
+    channels = settings["channels"] or index.channels
     with progress(f"checking {index.name}") as advance:
-        return check_dataset(index, settings_of_check(settings, index), advance)
+        return check_dataset(index, check_settings(settings, channels), advance)
 
 
 def warnings_before_training(settings: Mapping[str, Any], index: DatasetIndex) -> list[str]:

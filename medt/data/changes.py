@@ -20,11 +20,11 @@ class FileFacts:
     @classmethod
     def of(cls, files: Iterable[Path]) -> FileFacts:
         """Look at the files now."""
-        return cls({path: _fact(path) for path in files})
+        return cls({path: fact_of(path) for path in files})
 
     def changed(self) -> list[Path]:
         """The files of which size or time are other ones now, or that came or went."""
-        return [path for path, fact in self.facts.items() if _fact(path) != fact]
+        return [path for path, fact in self.facts.items() if fact_of(path) != fact]
 
     def digest(self) -> str:
         """16 hexadecimal digits for names, sizes and times in seconds; the folders do not count."""
@@ -35,7 +35,8 @@ class FileFacts:
         return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()[:16]
 
 
-def _fact(path: Path) -> Fact | None:
+def fact_of(path: Path) -> Fact | None:
+    """What the file system says of a file now; None if there is none."""
     try:
         status = path.stat()
     except OSError:

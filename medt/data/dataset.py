@@ -144,9 +144,10 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             original = self.preprocessing.original(case.image)
             ids = self.labels.read(case.mask, self.preprocessing.page)
             if original.shape[:2] != ids.shape:
+                (h, w), (mask_h, mask_w) = original.shape[:2], ids.shape
                 raise UserError(
-                    f"image {case.image} is {original.shape[:2]}, mask {case.mask} is {ids.shape}",
-                    "image and mask must have the same height and width",
+                    f"{case.image.name} is {w} x {h}, its mask {mask_w} x {mask_h} pixels",
+                    "repair, replace or remove them in pairs",
                 )
         pair = self.preprocessing.fit(original), self.preprocessing.fit_mask(ids)
         size = pair[0].nbytes + pair[1].nbytes

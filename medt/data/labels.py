@@ -74,9 +74,7 @@ class Labels:
             ids[mask == self.ignore] = IGNORE_INDEX
             return ids
         values, inverse = _distinct(mask)
-        known = {i: i for i in range(IGNORE_INDEX)} if self.values is None else dict(self.values)
-        if self.ignore is not None:
-            known[self.ignore] = IGNORE_INDEX
+        known = self._known()
         unknown = [value for value in values.tolist() if value not in known]
         if unknown:
             expected = "0 to 254" if self.values is None else self.shown(known)
@@ -86,6 +84,18 @@ class Labels:
             )
         table = np.array([known[value] for value in values.tolist()], np.uint8)
         return table[inverse].reshape(mask.shape)
+
+    def table(self, values: Iterable[int]) -> dict[int, int] | None:
+        """The class id of each of these mask values; None if one of them is no class."""
+        if self.instances:
+            return {v: IGNORE_INDEX if v == self.ignore else int(v != 0) for v in values}
+        known = self._known()
+        found = {value: known[value] for value in values if value in known}
+        return found if len(found) == len(set(values)) else None
+
+    def _known(self) -> dict[int, int]:
+        ids = {i: i for i in range(IGNORE_INDEX)} if self.values is None else dict(self.values)
+        return ids if self.ignore is None else {**ids, self.ignore: IGNORE_INDEX}
 
     def shown(self, values: Iterable[int]) -> str:
         """Values, or colours as #rrggbb, for a message; beyond 20 the first ones and the count."""

@@ -13,6 +13,7 @@ import yaml
 
 from medt.data.changes import FileFacts
 from medt.data.labels import IDS, Labels
+from medt.data.scan import Scan
 from medt.data.splits import SPLITS, check_groups, digest_of, lost_zeros, read_splits
 from medt.errors import UserError
 from medt.io.files import list_images, natural_key, write_text
@@ -132,6 +133,7 @@ class DatasetIndex:
         grouped_by: what the groups of the cases are, and who says so.
         splits_digest: of what that file says of these cases; empty where there is none.
         facts: of the files that a training uses, as they were when the dataset was opened.
+        scan: knows what was found in files that were read already.
     """
 
     name: str
@@ -146,6 +148,7 @@ class DatasetIndex:
     splits_digest: str = ""
     grouped_by: str = "groups"
     facts: FileFacts = field(default_factory=FileFacts)
+    scan: Scan = field(default_factory=Scan, compare=False, repr=False)
 
     def split(self, name: str) -> tuple[Case, ...]:
         """The cases of one split, or of "all", in natural order of their names.

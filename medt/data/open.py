@@ -26,6 +26,7 @@ from medt.data.published.isbi2012 import ISBI2012
 from medt.data.published.kvasir_seg import KVASIR_SEG
 from medt.data.published.monuseg import MONUSEG, drawn_by
 from medt.data.published.recognition import check_raster
+from medt.data.scan import Plan, Scan, nothing_planned
 from medt.data.settings import check_settings, path_of, told
 from medt.data.splits import read_splits
 from medt.data.synthetic.dataset import SyntheticSet, draw_synthetic, open_synthetic
@@ -39,7 +40,11 @@ NAMES = (*PUBLISHED, "synthetic", "folder")
 
 
 def open_dataset(
-    settings: Mapping[str, Any], draws: bool = False, splits: bool = True
+    settings: Mapping[str, Any],
+    draws: bool = False,
+    splits: bool = True,
+    plan: Plan = nothing_planned,
+    only: str | None = None,
 ) -> DatasetIndex:
     """Index the dataset that the settings name.
 
@@ -52,13 +57,18 @@ def open_dataset(
         draws: whether what is absent is drawn: the images of "synthetic", the split of "folder".
             Only for settings that are the user's own words; without it nothing is ever written.
         splits: whether a folder has splits; without them all of its cases are of the test.
+        plan: what its files will be looked at for.
+        only: the split that is read later, or "all": of a folder no more is read now than tells the
+            classes. None reads all now, to find faults.
 
     Raises:
         UserError: an unknown name, a key without a value or of the wrong kind, or whatever is wrong
             with the data.
     """
     check_settings(settings)
-    index = replace(_open(settings, draws, splits), page=settings.get("page"))
+    index = replace(_open(settings, draws, splits, plan, only), page=settings.get("page"))
+    if settings["name"] != "folder":
+        index = replace(index, scan=Scan(*plan(settings.get("channels") or index.channels)))
     if settings.get("group") is not None:
         index = with_groups(index, settings["group"])
     index = replace(index, facts=FileFacts.of(index.training_files()))
@@ -70,7 +80,9 @@ def open_dataset(
     return with_fold(index, settings["folds"], settings.get("fold") or 0)
 
 
-def _open(settings: Mapping[str, Any], draws: bool, splits: bool) -> DatasetIndex:
+def _open(
+    settings: Mapping[str, Any], draws: bool, splits: bool, plan: Plan, only: str | None
+) -> DatasetIndex:
     name = name_of(settings)
     if name == "synthetic":
         root, drawn = path_of(settings, "root"), SyntheticSet.of(settings)
@@ -85,6 +97,8 @@ def _open(settings: Mapping[str, Any], draws: bool, splits: bool) -> DatasetInde
             splits_file=Path(splits_file) if splits_file else None,
             draws=draws,
             splits=splits,
+            planned=plan,
+            only=only,
             **_given(settings, FOLDER_SETTINGS),
         )
     raster = settings.get("raster")

@@ -136,12 +136,12 @@ class Preprocessing:
         pixels = _planes(self._samples(source), self.channels, name)
         return _to_channels(self.intensity.scaled(pixels, name), self.channels)
 
-    def values(self, source: Source) -> NDArray[Any]:
+    def values(self, source: Source, name: str | None = None) -> NDArray[Any]:
         """The numbers that `original` starts from: (H, W, n), n = 1, 3 or C, in their own type.
 
         Arguments and errors are those of `original`.
         """
-        name = source_name(source)
+        name = name or source_name(source)
         pixels = _planes(self._samples(source), self.channels, name)
         check_values(pixels, name)
         return pixels

@@ -325,7 +325,10 @@ def read_bytes(path: str | Path, most: int | None = None) -> bytes:
                 raise UserError(
                     f"{path} is no regular file", "give files, not folders, pipes or devices"
                 )
-            data = file.read(limit + 1) if facts.st_size <= limit else None
+            data = None
+            if facts.st_size <= limit:
+                data = file.read(facts.st_size + 1)  # a buffer for the limit takes its time
+                data += file.read(limit + 1 - len(data)) if len(data) > facts.st_size else b""
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"No file {path}", "check the path") from None
     except OSError as error:

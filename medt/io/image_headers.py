@@ -11,6 +11,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from medt.errors import UserError
+from medt.io.files import environment_number
+
 PNG, JPEG, BMP, GIFS = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", (b"GIF87a", b"GIF89a")
 MOST_FRAMES = 100_000
 MOST_SCANS = 64  # of a progressive JPEG, which has ten or so, and is decoded anew for each
@@ -28,6 +31,10 @@ END_OF_IMAGE, START_OF_SCAN, APP1 = 0xD9, 0xDA, 0xE1
 ORIENTING = (b"Exif", b"http://ns.adobe.com/xap/1.0/")  # names of such segments
 GIF_BLOCK = re.compile(rb"[!,;]")
 GIF_CONTROL = 0xF9  # transparency and timing; other extensions are comments and the like
+
+MOST_PIXELS = 2**28
+PIXEL_BYTES = 4  # that the limit takes a pixel for: 8 bit RGBA
+MOST_PASSES = 16  # over an image of the limit; more over a smaller one
 
 
 class HeaderError(ValueError):
@@ -61,6 +68,28 @@ class Header:
     frames: int = 1
     stored: int = 0
     passes: int = 1
+
+
+def check_size(header: Header, name: str, passes: int) -> None:
+    """Raises UserError for an image that takes more memory or time than allowed."""
+    pixels = header.width * header.height * header.depth
+    most = environment_number("MEDT_MAX_PIXELS", MOST_PIXELS)
+    size = f"{header.width} x {header.height}" + (f" x {header.depth}" * (header.depth > 1))
+    stored = max(pixels, header.stored)
+    memory, most_memory = stored * header.sample_bytes, PIXEL_BYTES * most
+    claim = ""
+    if pixels > most:
+        claim = f"claims {size} pixels, more than {most:,}"
+    elif stored > most:
+        claim = f"claims tiles of {stored:,} pixels for {size}, more than {most:,}"
+    elif memory > most_memory:
+        claim = f"claims {memory / 1e6:,.1f} MB of pixels, more than {most_memory / 1e6:,.1f}"
+    elif passes * stored > MOST_PASSES * most:
+        claim = f"takes {passes} passes over {size} pixels, more than {MOST_PASSES * most:,} in all"
+    if claim:
+        raise UserError(
+            f"{name} {claim}", "if it is right, set MEDT_MAX_PIXELS in the environment to allow it"
+        )
 
 
 def read_header(data: bytes) -> Header:

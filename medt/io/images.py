@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from medt.errors import UserError
 from medt.io import tiff
-from medt.io.files import environment_number, read_bytes
+from medt.io.files import read_bytes
 from medt.io.image_headers import (
     JPEG,
     MOST_FRAMES,
     PNG,
     Header,
     HeaderError,
+    check_size,
     needed_parts,
     orientation_parts,
     read_header,
@@ -50,22 +51,20 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-MOST_PIXELS = 2**28
-PIXEL_BYTES = 4  # that the limit takes a pixel for: 8 bit RGBA
-MOST_PASSES = 16  # over an image of the limit; more over a smaller one
-
 
 class Samples(NamedTuple):
-    """What a file stores of an image, and what that is.
+    """What a file stores of an image, as it is to be seen, and what that is.
 
     Attributes:
         pixels: (H, W), or (H, W, C) in RGB or RGBA order, in the file's own type.
         alpha: the channels, from 0, of which the file says that they are transparency: TIFF by its
             extra samples, PNG by its colour type. No channel is taken for it by its place.
+        turned: whether a PNG or JPEG says that it is to be seen turned or mirrored.
     """
 
     pixels: NDArray[Any]
     alpha: tuple[int, ...] = ()
+    turned: bool = False
 
     def opaque(self) -> NDArray[Any]:
         """The pixels without transparency: (H, W), or (H, W, channels)."""
@@ -123,17 +122,7 @@ def read_colors(path: str | Path, page: int | None = None) -> NDArray[np.int64]:
             that are no colours.
     """
     name = f"Mask {path}"
-    pixels = decode_samples(read_bytes(path), name, page).opaque()
-    if pixels.dtype != np.uint8:
-        raise UserError(
-            f"{name} has type {pixels.dtype}", "colours have 8 bits a channel: save it as RGB"
-        )
-    planes = pixels[..., None] if pixels.ndim == 2 else pixels
-    if planes.shape[2] not in (1, 3):
-        raise _no_mask(name, planes.shape[2])
-    red, green, blue = np.broadcast_to(planes, (*planes.shape[:2], 3)).astype(np.int64).T
-    packed: NDArray[np.int64] = (red << 16 | green << 8 | blue).T
-    return packed
+    return _colors(decode_samples(read_bytes(path), name, page), name)
 
 
 def read_alpha(path: str | Path, page: int | None = None) -> NDArray[Any]:
@@ -143,36 +132,45 @@ def read_alpha(path: str | Path, page: int | None = None) -> NDArray[Any]:
         UserError: as ``read_image``; also for files without an alpha channel of whole numbers.
     """
     name = f"Mask {path}"
-    alpha = decode_samples(read_bytes(path), name, page).transparency()
-    if alpha is None or alpha.dtype.kind not in "iu":
-        raise UserError(f"{name} has no alpha channel", "leave out dataset.mask=alpha")
-    return alpha
+    return _alpha(decode_samples(read_bytes(path), name, page), name)
 
 
-def read_values(path: str | Path, page: int | None = None) -> tuple[NDArray[Any], bool]:
-    """Decode a mask file of either kind.
+class MaskContent(NamedTuple):
+    """All that a mask file may mean.
 
-    Returns:
-        What ``read_mask`` gives and False or, of a mask painted in colours, what ``read_colors``
-        gives and True.
+    Attributes:
+        values: (H, W), as one of the readers above gives them.
+        painted: whether that is ``read_colors``.
+        samples: what the values were made of.
+        palette: which colour, 0xRRGGBB, it gives to each number; empty without a palette.
+    """
+
+    values: NDArray[Any]
+    painted: bool
+    samples: Samples
+    palette: dict[int, int]
+
+
+def read_values(
+    path: str | Path, page: int | None = None, painted: bool = False, alpha: bool = False
+) -> MaskContent:
+    """Decode a mask file, once; unless told how, as numbers or, if it is painted, as colours.
 
     Raises:
-        UserError: as these.
+        UserError: as ``read_mask``, ``read_colors`` and ``read_alpha``.
     """
+    data, name = read_bytes(path), f"Mask {path}"
+    samples = decode_samples(data, name, page)
+    if alpha:
+        return MaskContent(_alpha(samples, name), False, samples, {})
+    if painted:
+        return MaskContent(_colors(samples, name), True, samples, {})
+    chosen = _chosen(data, name, page)
+    palette = palette_colors(chosen.data, chosen.frame or 0)
     try:
-        return read_mask(path, page), False
+        return MaskContent(_numbers(samples, data, name, page), False, samples, palette)
     except PaintedMaskError:
-        return read_colors(path, page), True
-
-
-def read_palette(path: str | Path, page: int | None = None) -> dict[int, int]:
-    """Which colour, 0xRRGGBB, a palette gives to each number of ``read_mask``; empty without one.
-
-    Raises:
-        UserError: as ``read_image``.
-    """
-    data, frame = _chosen(read_bytes(path), f"Mask {path}", page)
-    return palette_colors(data, frame or 0)
+        return MaskContent(_colors(samples, name), True, samples, palette)
 
 
 def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
@@ -183,34 +181,24 @@ def decode_image(data: bytes, name: str, page: int | None = None) -> NDArray[Any
 def decode_samples(data: bytes, name: str, page: int | None = None) -> Samples:
     """``read_samples`` for the content of a file; arguments as those of ``decode_image``."""
     _check_end(data, name)
-    data, frame = _chosen(data, name, page)
-    header = _checked_header(data, name, frame or 0)
-    pixels = _decode(data, name, frame)
+    chosen = _chosen(data, name, page)
+    header = _checked_header(chosen, name)
+    tag = orientation(chosen.data)
+    pixels = oriented(_decode(chosen, name), tag)
     if sorted(pixels.shape[:2]) != sorted((header.height, header.width)):
         raise _undecodable(name)
     if pixels.nbytes > header.width * header.height * header.sample_bytes:
         raise _undecodable(name)
     _check_promise(pixels, header, name)
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
-    return Samples(pixels, tuple(i for i in header.alpha if i < channels))
+    alpha = tuple(i for i in header.alpha if i < channels)
+    return Samples(pixels, alpha, tag != 1)
 
 
 def decode_mask(data: bytes, name: str, page: int | None = None) -> NDArray[Any]:
     """``read_mask`` for the content of a file; arguments as those of ``decode_image``."""
     name = f"Mask {name}"  # in every error of it
-    mask = decode_samples(data, name, page).opaque()
-    if mask.ndim == 3:
-        data, frame = _chosen(data, name, page)
-        indices = palette_indices(data, frame or 0)
-        mask = _grey_plane(mask, name) if indices is None else oriented(indices, orientation(data))
-    if np.issubdtype(mask.dtype, np.floating):
-        whole = np.nan_to_num(mask, nan=0.5, posinf=0.5, neginf=0.5)
-        if np.any(whole != np.rint(whole)):
-            raise UserError(
-                f"{name} holds fractional numbers", "save class numbers as an 8 or 16 bit PNG"
-            )
-        mask = mask.astype(np.int64)
-    return mask
+    return _numbers(decode_samples(data, name, page), data, name, page)
 
 
 def count_pages(data: bytes, name: str) -> int:
@@ -219,9 +207,7 @@ def count_pages(data: bytes, name: str) -> int:
     Raises:
         UserError: the file is damaged, or not an image.
     """
-    with _readable(name):
-        data = needed_parts(data)
-    return len(_pages(data, name))
+    return len(_opened(data, name)[2])
 
 
 def orientation(data: bytes) -> int:
@@ -242,49 +228,82 @@ def orientation(data: bytes) -> int:
     return found if found in range(1, 9) else 1
 
 
-def has_orientation(path: str | Path) -> bool:
-    """Whether a PNG or JPEG file is to be seen turned or mirrored; False if it does not read."""
-    try:
-        return orientation(read_bytes(path)) != 1
-    except UserError:
-        return False
+def _numbers(samples: Samples, data: bytes, name: str, page: int | None) -> NDArray[Any]:
+    mask = samples.opaque()
+    if mask.ndim == 3:
+        chosen = _chosen(data, name, page)
+        indices = palette_indices(chosen.data, chosen.frame or 0)
+        if indices is None:
+            mask = _grey_plane(mask, name)
+        else:
+            mask = oriented(indices, orientation(chosen.data))
+    if np.issubdtype(mask.dtype, np.floating):
+        whole = np.nan_to_num(mask, nan=0.5, posinf=0.5, neginf=0.5)
+        if np.any(whole != np.rint(whole)):
+            raise UserError(
+                f"{name} holds fractional numbers", "save class numbers as an 8 or 16 bit PNG"
+            )
+        mask = mask.astype(np.int64)
+    return mask
 
 
-def _chosen(data: bytes, name: str, page: int | None) -> tuple[bytes, int | None]:
-    """What there is to decode of one image of a file, and its number if that is an animation."""
-    with _readable(name):
-        data = needed_parts(data)
-    places = _pages(data, name)
+def _colors(samples: Samples, name: str) -> NDArray[np.int64]:
+    pixels = samples.opaque()
+    if pixels.dtype != np.uint8:
+        raise UserError(
+            f"{name} has type {pixels.dtype}", "colours have 8 bits a channel: save it as RGB"
+        )
+    planes = pixels[..., None] if pixels.ndim == 2 else pixels
+    if planes.shape[2] not in (1, 3):
+        raise _no_mask(name, planes.shape[2])
+    red, green, blue = np.broadcast_to(planes, (*planes.shape[:2], 3)).astype(np.int64).T
+    packed: NDArray[np.int64] = (red << 16 | green << 8 | blue).T
+    return packed
+
+
+def _alpha(samples: Samples, name: str) -> NDArray[Any]:
+    alpha = samples.transparency()
+    if alpha is None or alpha.dtype.kind not in "iu":
+        raise UserError(f"{name} has no alpha channel", "leave out dataset.mask=alpha")
+    return alpha
+
+
+class _Chosen(NamedTuple):
+    """One image of a file: its number if that is an animation, no header if that is a TIFF."""
+
+    data: bytes
+    header: Header | None
+    frame: int | None
+
+
+def _chosen(data: bytes, name: str, page: int | None) -> _Chosen:
+    data, header, places = _opened(data, name)
     if len(places) > 1 and (page is None or not 0 <= page < len(places)):
         raise UserError(
             f"{name} is a stack of {len(places)} pages",
             f"choose one with dataset.page=0 to {len(places) - 1}, or save one page per file",
         )
     place = places[page or 0 if len(places) > 1 else 0]
-    if data[:4] in tiff.STARTS:
-        return page_alone(data, place), None
-    return data, place if len(places) > 1 else None
+    if header is None:
+        return _Chosen(page_alone(data, place), None, None)
+    return _Chosen(data, header, place if len(places) > 1 else None)
 
 
-def _pages(data: bytes, name: str) -> list[int]:
-    """Where the images of a file stand in it."""
-    if data[:4] in tiff.STARTS:
-        with _readable(name):
-            return tiff.page_places(data)
-    header = _header(data, name)
-    if header.frames > MOST_FRAMES:
-        raise UserError(
-            f"{name} has more than {MOST_FRAMES:,} pages", "save those that count on their own"
-        )
-    if header.frames == 1:
-        return [0]
-    with _readable(name), opened_by_pillow(data) as image:
-        return list(range(getattr(image, "n_frames", 1)))
-
-
-def _header(data: bytes, name: str) -> Header:
+def _opened(data: bytes, name: str) -> tuple[bytes, Header | None, list[int]]:
+    """What the pixels of a file need of it, its header if it has one, where its images stand."""
     with _readable(name):
-        return read_header(data)
+        data = needed_parts(data)
+        if data[:4] in tiff.STARTS:
+            return data, None, tiff.page_places(data)
+        header = read_header(data)
+        if header.frames > MOST_FRAMES:
+            raise UserError(
+                f"{name} has more than {MOST_FRAMES:,} pages", "save those that count on their own"
+            )
+        if header.frames == 1:
+            return data, header, [0]
+        with opened_by_pillow(data) as image:
+            return data, header, list(range(getattr(image, "n_frames", 1)))
 
 
 @contextmanager
@@ -299,38 +318,17 @@ def _readable(name: str) -> Iterator[None]:
         raise _undecodable(name) from None
 
 
-def _checked_header(data: bytes, name: str, frame: int) -> Header:
+def _checked_header(chosen: _Chosen, name: str) -> Header:
     """What an image announces; a small file can claim one that fills the memory."""
-    if data[:4] in tiff.STARTS:
+    header = chosen.header
+    if header is None:
         with _readable(name):
-            header = tiff.read_page_header(data)
-    else:
-        header = _header(data, name)
-    _check_size(header, name, max(header.passes, 1 + frame))  # on all frames before it
+            header = tiff.read_page_header(chosen.data)
+    # An animation takes a pass over all frames before the chosen one.
+    check_size(header, name, max(header.passes, 1 + (chosen.frame or 0)))
     if header.depth != 1:
         raise UserError(f"{name} is a volume of {header.depth} slices", "save each slice as a file")
     return header
-
-
-def _check_size(header: Header, name: str, passes: int) -> None:
-    pixels = header.width * header.height * header.depth
-    most = environment_number("MEDT_MAX_PIXELS", MOST_PIXELS)
-    size = f"{header.width} x {header.height}" + (f" x {header.depth}" * (header.depth > 1))
-    stored = max(pixels, header.stored)
-    memory, most_memory = stored * header.sample_bytes, PIXEL_BYTES * most
-    claim = ""
-    if pixels > most:
-        claim = f"claims {size} pixels, more than {most:,}"
-    elif stored > most:
-        claim = f"claims tiles of {stored:,} pixels for {size}, more than {most:,}"
-    elif memory > most_memory:
-        claim = f"claims {memory / 1e6:,.1f} MB of pixels, more than {most_memory / 1e6:,.1f}"
-    elif passes * stored > MOST_PASSES * most:
-        claim = f"takes {passes} passes over {size} pixels, more than {MOST_PASSES * most:,} in all"
-    if claim:
-        raise UserError(
-            f"{name} {claim}", "if it is right, set MEDT_MAX_PIXELS in the environment to allow it"
-        )
 
 
 def _check_promise(pixels: NDArray[Any], header: Header, name: str) -> None:
@@ -345,14 +343,15 @@ def _check_promise(pixels: NDArray[Any], header: Header, name: str) -> None:
         )
 
 
-def _decode(data: bytes, name: str, frame: int | None) -> NDArray[Any]:
-    if data[:4] in tiff.STARTS:
+def _decode(chosen: _Chosen, name: str) -> NDArray[Any]:
+    data, header, frame = chosen
+    if header is None:
         with _readable(name):
             return tiff.decode_page(data)
     pixels = decode_with_opencv(data) if frame is None else _frame(data, name, frame)
     if pixels is None:
         raise _undecodable(name)
-    return oriented(pixels, orientation(data))  # neither reader does
+    return pixels
 
 
 def _frame(data: bytes, name: str, number: int) -> NDArray[np.uint8]:
@@ -375,7 +374,7 @@ def _check_end(data: bytes, name: str) -> None:
     if data.startswith(b"\xff\xd8\xff"):
         # A JPEG ends behind its last scan; a preview within it has an end of its own before that,
         # and cameras append what they like.
-        cut = data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+        cut = data.find(b"\xff\xda", data.rfind(b"\xff\xd9") + 1) >= 0
     if cut:
         raise _undecodable(name)
 

@@ -27,6 +27,7 @@ FAX, DEFLATED = (2, 3, 4), (8, 32946)
 # strip or tile has, and that they have wherever medt is installed.
 READ = {UNCOMPRESSED, *FAX, LZW, JPEGS, *DEFLATED, PACKED_BITS, LZMA}
 UNPACKED = {LZW, *DEFLATED, PACKED_BITS, LZMA}  # by us
+SWAPPED = (np.uint8, np.uint16, np.float32)  # the types of which OpenCV swaps channels, fast
 MOST_SAMPLES = 2**16
 MOST_DICTIONARY = 2**27  # bytes of LZMA; its highest usual setting takes 2**26
 
@@ -111,8 +112,10 @@ def decode_with_opencv(data: bytes) -> NDArray[Any] | None:
     if pixels is None or pixels.size == 0:
         return None
     if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
-        order = (2, 1, 0, 3)[: pixels.shape[2]]  # from BGR; cvtColor knows fewer types
-        pixels = np.ascontiguousarray(pixels[..., order])
+        if pixels.dtype in SWAPPED:
+            swap = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+            return np.asarray(cv2.cvtColor(pixels, swap))
+        pixels = np.ascontiguousarray(pixels[..., (2, 1, 0, 3)[: pixels.shape[2]]])
     return np.asarray(pixels)
 
 

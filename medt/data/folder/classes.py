@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -170,11 +170,27 @@ def _naming(
     return hint
 
 
+def is_open(plan: Classes | None) -> bool:
+    """Whether the masks say which value is the foreground, since two names do not, nor does None.
+
+    Of two classes given by number, 0 and 1, nobody can tell that they were.
+    """
+    labels = plan.labels if plan is not None else Labels({0: 0, 1: 1})
+    return not labels.painted and labels.values == {0: 0, 1: 1}
+
+
+def likely_labels(plan: Classes | None, found: Iterable[int], ignore: Any, kind: str) -> Labels:
+    """What the values of one mask mean if the classes turn out to fit all."""
+    if plan is not None and not is_open(plan):
+        return replace(plan.labels, alpha=kind == "alpha")
+    foreground = {value for value in found if value not in (0, ignore)}
+    return Labels({0: 0, **dict.fromkeys(foreground, 1)}, ignore, alpha=kind == "alpha")
+
+
 def fitted_to(plan: Classes, found: Mapping[int, int]) -> Classes:
     """Two classes given by names alone are 0 and the one other value of the masks, such as 255."""
     foreground = set(found) - {0, plan.labels.ignore}
-    by_name = not plan.labels.painted and plan.labels.values == {0: 0, 1: 1}
-    if not by_name or len(foreground) != 1 or 0 not in found:
+    if not is_open(plan) or len(foreground) != 1 or 0 not in found:
         return plan
     return replace(plan, labels=replace(plan.labels, values={0: 0, foreground.pop(): 1}))
 

@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from medt.data.duplicates import Thumbnail, near_duplicates
-from medt.data.folder.classes import ClassList, given_classes, instance_classes
-from medt.data.folder.inspection import checked_classes, inspect
+from medt.data.folder.classes import (
+    Classes,
+    ClassList,
+    given_classes,
+    instance_classes,
+    is_open,
+)
+from medt.data.folder.inspection import Inspected, Pairs, checked_classes, inspect
 from medt.data.folder.pairing import pair_files
 from medt.data.grouping import groups_by
 from medt.data.layout import Case, DatasetIndex, listed
+from medt.data.scan import Plan, Scan, nothing_planned
 from medt.data.splits import (
     SPLITS,
     SplitRow,
@@ -47,6 +54,8 @@ def open_folder(
     group: str | None = None,
     draws: bool = False,
     splits: bool = True,
+    planned: Plan = nothing_planned,
+    only: str | None = None,
 ) -> DatasetIndex:
     """Index a folder of images and one of masks; every file is read once, to find faults now.
 
@@ -65,6 +74,10 @@ def open_folder(
         group: what the split that is drawn keeps together, see ``groups_by``.
         draws: whether the split is drawn and ``splits_file`` written where that is absent.
         splits: whether there are splits; without them all cases are of the test.
+        planned: what the files will be looked at for.
+        only: the split, or "all", whose cases are read later. Then masks alone are read, to tell
+            the classes: none where their values are given, those of this split where the names
+            are, and all where neither is, or a split is drawn.
 
     Raises:
         UserError: files without partner, unreadable, or of different sizes; mask values that are no
@@ -86,15 +99,21 @@ def open_folder(
     painted = plan is not None and plan.labels.painted
     if painted and mask == "alpha":
         raise UserError("dataset.mask=alpha has values, no colours", "give each class its value")
-    inspected = inspect(pairs, painted, mask, page, small=undrawn)
-    plan = checked_classes(plan, pairs, inspected, ignore)
+    scan = Scan(*planned(channels))
+    rows = {} if splits else {name: SplitRow(name, "", "test") for name in pairs}
+    if only is None or undrawn:
+        inspected = inspect(pairs, scan, plan, ignore, mask, page, small=undrawn)
+        plan = checked_classes(plan, pairs, inspected, ignore)
+    else:
+        rows = rows or _rows(list(pairs), splits_file)
+        scored = {name: pair for name, pair in pairs.items() if only in (rows[name].split, "all")}
+        plan = _told_classes(plan, scored, pairs, ignore, mask, page)
     plan = replace(plan, labels=replace(plan.labels, alpha=mask == "alpha"))
     if undrawn:
         found = {name: one.thumbnail for name, one in inspected.items()}
         groups = groups_by(group, {name: pair[0] for name, pair in pairs.items()}) if group else {}
         _draw({k: v for k, v in found.items() if v is not None}, groups, seed, splits_file)
-    whole = {name: SplitRow(name, "", "test") for name in pairs}
-    rows = _rows(list(pairs), splits_file) if splits else whole
+    rows = rows or _rows(list(pairs), splits_file)
     cases = tuple(
         Case(
             name,
@@ -117,7 +136,22 @@ def open_folder(
         splits_file=splits_file if splits else None,
         splits_digest=digest_of(rows.values()) if splits else "",
         grouped_by=f"groups, by {splits_file.name}",
+        scan=scan,
     )
+
+
+def _told_classes(
+    plan: Classes | None, scored: Pairs, pairs: Pairs, ignore: Any, kind: str, page: int | None
+) -> Classes:
+    """The classes, by as few masks as tell them."""
+    if plan is not None and not is_open(plan):
+        return plan
+    inspected: dict[str, Inspected] = {}
+    for read in (pairs,) if plan is None else (scored, pairs):
+        inspected = inspect(read, Scan(), plan, ignore, kind, page, small=False, images=False)
+        if not read or any(0 in found.values for found in inspected.values()):
+            break
+    return checked_classes(plan, read, inspected, ignore, whole=read is pairs)
 
 
 def splits_beside(images: Path) -> Path:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medt.data.duplicates import Thumbnail, thumbnail
 from medt.data.folder.classes import (
@@ -22,19 +20,14 @@ from medt.data.folder.classes import (
     evident_classes,
     extended_example,
     fitted_to,
+    likely_labels,
     told_of_soft_edges,
 )
 from medt.data.folder.soft_edges import has_soft_edges, solid_pixels
 from medt.data.layout import listed
+from medt.data.scan import WORKERS, Scan, place_of
 from medt.errors import UserError
-from medt.io.images import (
-    has_orientation,
-    read_alpha,
-    read_colors,
-    read_palette,
-    read_samples,
-    read_values,
-)
+from medt.io.images import Samples, read_values
 from medt.shipped import typed
 
 log = logging.getLogger("medt")
@@ -42,6 +35,26 @@ log = logging.getLogger("medt")
 Pairs = Mapping[str, tuple[Path, Path]]
 # A mask of more is none, or its colours were changed by JPEG.
 MOST_VALUES = 1024
+
+
+class Seen(NamedTuple):
+    """An image from outside: (H, W), whether it has an orientation tag, a thumbnail if asked."""
+
+    size: tuple[int, int]
+    turned: bool
+    thumbnail: Thumbnail | None
+
+
+@dataclass(frozen=True)
+class Outside:
+    """The look that finds this."""
+
+    small: bool
+
+    def __call__(self, samples: Samples, _: str) -> Seen:
+        height, width = samples.pixels.shape[:2]
+        shown = thumbnail(samples.opaque()) if self.small else None
+        return Seen((height, width), samples.turned, shown)
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,7 @@ class Inspected:
         colors: value -> the colour that the mask's palette gives to it; empty without a palette.
         hidden: the values of the alpha channel of a mask that is otherwise of one value.
         thumbnail: of the image, if asked for.
+        turned: whether the image has an orientation tag and the mask has none.
     """
 
     values: Mapping[int, int]
@@ -63,6 +77,7 @@ class Inspected:
     colors: Mapping[int, int]
     hidden: frozenset[int]
     thumbnail: Thumbnail | None
+    turned: bool
 
     def by_color(self) -> dict[int, int]:
         """Colour -> pixels; a number without a palette is a grey."""
@@ -72,33 +87,43 @@ class Inspected:
 
 
 def inspect(
-    pairs: Pairs, painted: bool, kind: str, page: int | None, small: bool
+    pairs: Pairs,
+    scan: Scan,
+    plan: Classes | None,
+    ignore: Any,
+    kind: str,
+    page: int | None,
+    small: bool,
+    images: bool = True,
 ) -> dict[str, Inspected]:
-    """Read every pair, on all cores.
+    """Read every pair, several at a time.
 
     Args:
-        painted: whether masks are known to be painted in colours.
-        kind: what their values are, as ``dataset.mask`` says.
+        scan: looks at what is read.
+        plan: the classes that the user gives, or None.
+        ignore: as in ``given_classes``.
+        kind: what the masks' values are, as ``dataset.mask`` says.
         page: which image of a stack, from 0.
         small: whether thumbnails of the images are made, too.
+        images: whether the images are read, not the masks alone.
 
     Raises:
         UserError: pairs that cannot be read or differ in size; the first ten and the count.
     """
+    painted = plan is not None and plan.labels.painted
 
     def examine(name: str) -> Inspected | UserError:
         image_path, mask_path = pairs[name]
-        palette: dict[int, int] = {}
+        place = place_of(mask_path, page)
         try:
-            image = read_samples(image_path, page).opaque()
-            if not painted and kind == "classes":
-                palette = read_palette(mask_path, page)
-            mask, in_colors = _read_mask(mask_path, painted, kind, page)
-            hidden = _alpha_values(mask_path, page) if np.all(mask == mask[0, 0]) else set()
+            image = scan.image(image_path, page, Outside(small)) if images else None
+            mask, in_colors, samples, palette = read_values(
+                mask_path, page, painted, kind == "alpha"
+            )
         except UserError as error:
             return error
-        if image.shape[:2] != mask.shape:
-            (h, w), (mask_h, mask_w) = image.shape[:2], mask.shape
+        if image is not None and image.size != mask.shape:
+            (h, w), (mask_h, mask_w) = image.size, mask.shape
             turned = "; one of them has an orientation tag" if (h, w) == (mask_w, mask_h) else ""
             return UserError(
                 f"{image_path.name} is {w} x {h}, its mask {mask_w} x {mask_h} pixels{turned}"
@@ -113,11 +138,17 @@ def inspect(
                 "check that these are the masks; dataset.mask=instances is for object numbers, and "
                 "JPEG changes colours: save painted masks as PNG",
             )
-        colors = {v: palette[v] for v in counted if v in palette}
-        shown = thumbnail(image) if small else None
-        return Inspected(counted, solid, in_colors, colors, frozenset(hidden), shown)
+        told = palette if kind == "classes" else {}  # object numbers may have any colours
+        colors = {v: told[v] for v in counted if v in told}
+        scan.add_mask(place, mask, list(counted), likely_labels(plan, counted, ignore, kind))
+        return Inspected(
+            *(counted, solid, in_colors, colors),
+            hidden=_alpha_values(samples) if len(values) == 1 else frozenset(),
+            thumbnail=image and image.thumbnail,
+            turned=image is not None and image.turned and not samples.turned,
+        )
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         results = dict(zip(pairs, pool.map(examine, pairs), strict=True))
     faults = [result.message for result in results.values() if isinstance(result, UserError)]
     if faults:
@@ -128,46 +159,37 @@ def inspect(
             f"Faulty files: {listed(faults)}",
             shared,
         )
-    _tell_of_orientation(pairs)
-    return {name: result for name, result in results.items() if isinstance(result, Inspected)}
-
-
-def _read_mask(path: Path, painted: bool, kind: str, page: int | None) -> tuple[NDArray[Any], bool]:
-    """Its values, and whether they are colours."""
-    if painted:
-        return read_colors(path, page), True
-    return (read_alpha(path, page), False) if kind == "alpha" else read_values(path, page)
-
-
-def _alpha_values(path: Path, page: int | None) -> set[int]:
-    alpha = read_samples(path, page).transparency()
-    return (
-        set() if alpha is None or alpha.dtype.kind not in "iu" else set(np.unique(alpha).tolist())
-    )
-
-
-def _tell_of_orientation(pairs: Pairs) -> None:
-    turned = [
-        image.name
-        for image, mask in pairs.values()
-        if has_orientation(image) and not has_orientation(mask)
-    ]
+    inspected = {name: one for name, one in results.items() if isinstance(one, Inspected)}
+    turned = [pairs[name][0].name for name, found in inspected.items() if found.turned]
     if turned:
         log.warning(
             f"warning: images with an orientation tag whose masks have none: {listed(turned)}; the "
             "masks count as drawn on the image as viewers show it "
             f"({typed('check_data')} draws both)"
         )
+    return inspected
+
+
+def _alpha_values(samples: Samples) -> frozenset[int]:
+    alpha = samples.transparency()
+    if alpha is None or alpha.dtype.kind not in "iu":
+        return frozenset()
+    return frozenset(np.unique(alpha).tolist())
 
 
 def checked_classes(
-    plan: Classes | None, pairs: Pairs, inspected: Mapping[str, Inspected], ignore: Any
+    plan: Classes | None,
+    pairs: Pairs,
+    inspected: Mapping[str, Inspected],
+    ignore: Any,
+    whole: bool = True,
 ) -> Classes:
     """The classes, inferred where none are given; every mask shows nothing else.
 
     Args:
         plan: the classes that the user gives, or None.
         ignore: as in ``given_classes``.
+        whole: whether these are all pairs, so that a class that none shows is worth a word.
 
     Raises:
         UserError: values that are no class, palettes that disagree, or which is which is not
@@ -232,7 +254,7 @@ def checked_classes(
         )
     seen = {(plan.labels.values or {}).get(value) for value in total}
     absent = [c.name for c in plan.classes if c.id not in seen]
-    if absent:
+    if absent and whole:
         folder = next(iter(pairs.values()))[1].parent
         log.warning(f"warning: no mask in {folder} shows the class {', '.join(absent)}")
     return plan

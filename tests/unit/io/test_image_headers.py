@@ -24,10 +24,10 @@ from medt.io.images import (
     count_pages,
     decode_image,
     decode_mask,
-    has_orientation,
     orientation,
     read_image,
     read_mask,
+    read_samples,
 )
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (24, 40, 3), np.uint8)
@@ -364,7 +364,7 @@ def test_all_agree_that_the_exif_chunk_of_a_png_turns_it_and_no_text(
     (tmp_path / "a.png").write_bytes(data)
     shown = np.rot90(PIXELS[..., 0], -1) if turned else PIXELS[..., 0]
     assert orientation(data) == (6 if turned else 1)
-    assert has_orientation(tmp_path / "a.png") == turned
+    assert read_samples(tmp_path / "a.png").turned == turned
     assert np.array_equal(read_image(tmp_path / "a.png"), shown)
     assert np.array_equal(read_mask(tmp_path / "a.png"), shown)
 
@@ -373,7 +373,7 @@ def test_the_orientation_of_a_jpeg_may_stand_far_behind_its_start(tmp_path: Path
     data = saved("JPEG", exif=EXIF)
     profiles = (b"\xff\xe2" + struct.pack(">H", 60_000) + bytes(59_998)) * 3
     (tmp_path / "a.jpg").write_bytes(data[:2] + profiles + data[2:])
-    assert has_orientation(tmp_path / "a.jpg")
+    assert read_samples(tmp_path / "a.jpg").turned
     assert read_image(tmp_path / "a.jpg").shape == (40, 24, 3)
 
 

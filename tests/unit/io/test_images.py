@@ -219,10 +219,10 @@ def test_colours_are_read_as_one_number(tmp_path: Path) -> None:
     colors = np.array([[[255, 0, 16], [0, 2, 0]]], np.uint8)
     Image.fromarray(colors).save(tmp_path / "a.png")
     assert read_colors(tmp_path / "a.png").tolist() == [[0xFF0010, 0x000200]]
-    assert read_values(tmp_path / "a.png")[1]
+    assert read_values(tmp_path / "a.png").painted
     Image.fromarray(colors[..., 0]).save(tmp_path / "grey.png")
     assert read_colors(tmp_path / "grey.png").tolist() == [[0xFFFFFF, 0]]
-    assert not read_values(tmp_path / "grey.png")[1]
+    assert not read_values(tmp_path / "grey.png").painted
 
 
 @settings(max_examples=150, deadline=None)
