@@ -1,6 +1,8 @@
 # make train   trains and tests MedT on synthetic glands; ARGS="seed=1" adds overrides
 # make test    runs the tests
+# make test-fast  runs those of the parts that take no seconds: in less than a minute
 # make test-all  the slow ones, too, and all of what make test takes a part of
+# make coverage  runs the tests and says which lines they leave out
 # make test-faults  kills, fills disks and cuts power, 50 times and at every file operation
 # make lint    runs ruff and mypy, and asks pip whether the installed versions fit together
 # make constraints  writes the versions of constraints/; commit them when make test has passed
@@ -8,9 +10,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 BUILD := pyproject.toml setup.py $(wildcard medt/ops/kernel/*)
+FLOOR := 90
 RUN := runs/synthetic/medt/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: train test test-all test-faults lint constraints audit
+.PHONY: train test test-fast test-all coverage test-faults lint constraints audit
 .DELETE_ON_ERROR:
 
 train: .venv/installed
@@ -20,8 +23,14 @@ train: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/python -m pytest $(ARGS)
 
+test-fast: .venv/installed-dev
+	$(BIN)/python -m pytest tests/unit tests/test_house.py -m "not seconds and not shared" $(ARGS)
+
 test-all: .venv/installed-dev
 	MEDT_TESTS=all $(BIN)/python -m pytest $(ARGS)
+
+coverage: .venv/installed-dev
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html --cov-fail-under=$(FLOOR) $(ARGS)
 
 test-faults: .venv/installed-dev
 	MEDT_FAULTS=all $(BIN)/python -m pytest tests/faults $(ARGS)
