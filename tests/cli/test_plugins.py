@@ -12,7 +12,9 @@ import pytest
 import train
 import yaml
 from conftest import QUICK, tiny, tiny_dataset
+from hydra.errors import MissingConfigException
 
+from medt.cli.error_lines import error_line
 from medt.io.runs_below import validation_score
 from medt.training.run_folder import RunFolder
 
@@ -132,6 +134,14 @@ class TestSubmitit:
         assert done.returncode == 1
         assert "the run trainer.batch_size=99 failed" in done.stderr
         assert [run.name for run in runs(tmp_path)] == ["trainer.batch_size=3"]
+
+
+@pytest.mark.parametrize("option", ["launcher=submitit_slurm", "sweeper=optuna"])
+def test_a_plugin_that_is_not_installed_is_said_how_to_get(option: str) -> None:
+    kind, name = option.split("=")
+    said = f"Could not find 'hydra/{kind}/{name}'\n\nAvailable options in 'hydra/{kind}':\n\tbasic"
+    line = error_line(MissingConfigException(said), "train", [f"hydra/{option}"], composing=True)
+    assert line.startswith(f"hydra/{option} needs a package more (pip install 'medt[")
 
 
 class TestFolds:
