@@ -45,6 +45,7 @@ class TestOptuna:
         self, optuna: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         tiny_dataset()
+        capsys.readouterr()
         assert train.main(sweep(tmp_path, *SEARCH, "hydra.sweeper.n_trials=2")) == 0
         said = capsys.readouterr()
         assert "2 of 2 runs ended well" in said.out
@@ -79,8 +80,9 @@ class TestOptuna:
         self, optuna: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """Of the batch sizes 3 and 99 only the first can be trained with."""
-        grid = ["hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_jobs=1"]
-        given = [*grid, "trainer.batch_size=choice(99,3)", "hydra.sweeper.n_trials=2"]
+        drawn = ["hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.n_jobs=1"]
+        drawn.append("hydra.sweeper.sampler.seed=0")
+        given = [*drawn, "trainer.batch_size=choice(99,3)", "hydra.sweeper.n_trials=2"]
         assert train.main(sweep(tmp_path, *given)) == 1
         said = capsys.readouterr()
         assert "trainer.batch_size=99 is larger" in said.err
