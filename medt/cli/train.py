@@ -62,10 +62,14 @@ def train_folds(cfg: DictConfig, others: Meeting) -> int:
             "dataset.fold=all needs dataset.folds=N, and new runs",
             "give a fold, resume a fold's run, or use resume=auto",
         )
+    if others.count > 1:
+        raise UserError(
+            "dataset.fold=all trains in one process",
+            "start torchrun for each dataset.fold=0, 1, ...",
+        )
     codes = []
     for fold in range(folds):
-        if others.rank == 0:
-            print(f"\nfold {fold} of {folds}", flush=True)
+        print(f"\nfold {fold} of {folds}", flush=True)
         one = cfg.copy()
         one.dataset.fold = fold
         codes.append(train_together(one, others, f"fold={fold}"))

@@ -234,7 +234,9 @@ import medt.cli.train as module
 
 def lost(cfg, others):
     if others.rank == 1:
+        others.store.wait(["the first is here"])
         os.kill(os.getpid(), signal.SIGKILL)
+    others.store.set("the first is here", "")
     try:
         raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
     finally:  # while it cleans up
@@ -246,18 +248,30 @@ sys.exit(train.main())
 
 
 FILE_FOR_DATA = f"dataset.root={__file__}"
+ALL_FOLDS = "dataset.fold=all"
 
 
 @pytest.mark.many_parameters
 @pytest.mark.parametrize(
     ("script", "override", "line"),
     [
+        (
+            "import sys, train; sys.exit(train.main())",
+            ALL_FOLDS,
+            r"error: .* trains in one process.*",
+        ),
         (SECOND_IS_SLOW, FILE_FOR_DATA, r"error: .*test_several_processes.py is a file.*"),
         (SECOND_FAILS, "trainer.epochs=2", r"error: .*its disk is gone \(look at the second .*"),
         (SECOND_IS_STOPPED, "trainer.epochs=2", "stopped by SIGTERM"),
         (FIRST_IS_LEAVING, "trainer.epochs=2", r"error: another process of the training failed .*"),
     ],
-    ids=["the second is slow", "the second fails", "the second is stopped", "the first is leaving"],
+    ids=[
+        "all folds",
+        "the second is slow",
+        "the second fails",
+        "the second is stopped",
+        "the first is leaving",
+    ],
 )
 def test_one_process_says_why_and_the_others_nothing(
     tmp_path: Path, script: str, override: str, line: str
@@ -265,5 +279,6 @@ def test_one_process_says_why_and_the_others_nothing(
     path = tmp_path / "changed.py"
     path.write_text(f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n{script}")
     given = tiny(tmp_path, f"run_dir={tmp_path}/run", "trainer.batch_size=2", "check=false", QUICK)
+    given += ["dataset.folds=2"] if override == ALL_FOLDS else []
     _, error = torchrun(*given, override, script=path).communicate(timeout=90)
     assert re.fullmatch(line, "\n".join(our_lines(error)))
