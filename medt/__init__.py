@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         MedT,
     )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "AxialAttention",
     "AxialUNet",
@@ -71,7 +71,7 @@ def load(
     """The predictor of a run or a checkpoint, or of several: see `Predictor.load`.
 
     >>> import medt
-    >>> medt.load("run").predict("images/val_1.png").mask.shape
+    >>> medt.load("run").predict("images/val_1.png").shape
     (64, 64)
     """
     from medt.inference.predictor import Predictor

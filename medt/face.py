@@ -6,6 +6,7 @@ used by `medt train`, `medt evaluate` and `medt predict`, and the other way roun
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,7 +39,7 @@ from medt.models.recorded import Recorded
 from medt.processes import Processes
 from medt.shipped import shipped
 from medt.signatures import check_arguments
-from medt.targets import TARGET, check_group, targets_in
+from medt.targets import TARGET, check_group, target_of, targets_in
 from medt.training.progress import log, logging_to
 from medt.training.run_folder import RunFolder
 
@@ -297,7 +298,11 @@ def _opened(data: Data, image_size: Any) -> dict[str, Any]:
 
 def _follow(spec: dict[str, Any], dataset: Mapping[str, Any]) -> None:
     """Give a network what it has in common with its data, or refuse what differs."""
+    parameters = inspect.signature(target_of(spec, "model", tuple(targets_in(spec)))).parameters
+    takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
     for key, of_dataset in FOLLOWED.items():
+        if not takes_all and key not in parameters:
+            continue
         value = dataset[of_dataset]
         if spec.setdefault(key, value) != value:
             raise UserError(

@@ -2,7 +2,7 @@
 
 This is the formulation of the official code: the L x L terms are computed whole, stacked, normed,
 added and passed to a softmax, and the local branch runs on one patch after the other. Parameters
-carry the official names, so `medt.models.official_weights.layer_state` leads back to ours.
+carry the official names, so `medt.models.weights.layer_state` leads back to ours.
 """
 
 from __future__ import annotations

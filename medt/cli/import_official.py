@@ -13,9 +13,8 @@ from medt.data.layout import default_classes
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.io.locks import locked_beside
-from medt.models.official_weights import load_official
 from medt.models.sizes import as_size
-from medt.models.state_dicts import read_state_dict
+from medt.models.weights import load_official, read_state_dict
 
 OFFICIAL = ("medt", "logo", "gated_axial_unet", "axial_unet")
 

@@ -21,7 +21,7 @@ from medt.errors import UserError
 from medt.models.encoders import ENCODER, check_forward, smp_unet
 from medt.models.recorded import Recorded
 from medt.models.sizes import as_size, check_size
-from medt.models.state_dicts import read_state_dict
+from medt.models.weights import read_state_dict
 from medt.models.without_memory import without_memory
 
 # Below this the deepest feature map of MONAI's networks has one pixel, which their norms refuse.

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medt.errors import UserError
-from medt.models.attention_norm import AttentionNorm
-from medt.models.axial_attention import AxialAttention
+from medt.models.attention import AttentionNorm, AxialAttention
 from medt.ops import Moments, Pool
 from medt.ops.reference import pooled_batch_norm
 

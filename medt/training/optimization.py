@@ -11,7 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from medt.models.axial_attention import AxialAttention
+from medt.models.attention import AxialAttention
 from medt.training.precision import Precision
 from medt.training.settings import TrainerSettings
 from medt.training.state import Row

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from medt.data.dataset import SegmentationDataset
-from medt.models.attention_norm import AttentionNorm
+from medt.models.attention import AttentionNorm
 
 BATCH = 8
 

@@ -57,7 +57,7 @@ def test_only_our_models_are_built_unless_a_name_is_allowed(
     model: AxialUNet, tmp_path: Path
 ) -> None:
     path = tmp_path / "best.pt"
-    foreign = "medt.models.axial_unet.AxialUNet"
+    foreign = "medt.models.medt.AxialUNet"
     save_checkpoint(checkpoint(model, foreign), path)
     with pytest.raises(UserError, match=f"{foreign} is not one of medt.models"):
         medt.load(path)

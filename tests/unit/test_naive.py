@@ -7,7 +7,7 @@ import torch
 
 from medt.benchmark.naive import NaiveAxialAttention, naive_network, naive_state
 from medt.models import AxialAttention, AxialUNet, MedT
-from medt.models.official_weights import layer_state
+from medt.models.weights import layer_state
 
 LAYERS = [
     (position, axis, stride)

@@ -54,7 +54,7 @@ def test_classes_of_the_groups_are_built_with_their_arguments() -> None:
         *("os.system", "subprocess.Popen", "builtins.eval", "torch.utils.collect_env.run", OWN),
         *("torch.hub.load", "hydra.utils.instantiate", "medt.io.files.write_text", "nowhere", ""),
         *("medt.losses.UserError", "medt.losses.torch", "medt.models._", "torch.optim.swa_utils"),
-        *("torch.optim.lr_scheduler.StepLR", "medt.models.axial_unet.AxialUNet"),
+        *("torch.optim.lr_scheduler.StepLR", "medt.models.medt.AxialUNet"),
     ],
 )
 def test_nothing_else_is(group: str, name: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from medt.models.attention_norm import AttentionNorm
+from medt.models.attention import AttentionNorm
 from medt.ops import Moments
 
 TERMS, HEADS = 3, 2

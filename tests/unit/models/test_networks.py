@@ -7,7 +7,7 @@ import torch
 
 from medt.errors import UserError
 from medt.models import AxialUNet, GatedAxialUNet, LocalGlobalNet, LoGo, MedT
-from medt.models.local_global import join_patches, split_patches
+from medt.models.medt import join_patches, split_patches
 
 NETWORKS = (AxialUNet, GatedAxialUNet, LoGo, MedT)
 # The smallest sizes: 32 px for one branch and for each patch of two.

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from medt.models import AxialAttention, AxialUNet, GatedAxialUNet, LoGo, MedT
-from medt.models.official_weights import layer_state, network_state
+from medt.models.weights import layer_state, network_state
 
 pytestmark = pytest.mark.usefixtures("backend")
 LAYERS = torch.load(Path(__file__).parents[2] / "fixtures" / "golden_layers.pt", weights_only=True)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from medt.models import AxialAttention
-from medt.models.attention_norm import AttentionNorm
+from medt.models.attention import AttentionNorm
 from medt.training.precise_norm import reestimate_norms, tracked_norms
 
 NORMS = {"batch_norm": nn.BatchNorm2d, "attention_norm": AttentionNorm}

@@ -1,4 +1,7 @@
-"""Gated axial attention (MedT, arXiv 2102.10662, section 3.2), a layer for any PyTorch network."""
+"""Gated axial attention (MedT, arXiv 2102.10662, section 3.2), a layer for any PyTorch network.
+
+The arithmetic of the layer and of the norms inside it is in `medt.ops`.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from medt.models.attention_norm import AttentionNorm
-from medt.ops import AttentionParameters, AttentionStatistics, Pool, axial_attention
+from medt.ops import AttentionParameters, AttentionStatistics, Moments, Pool, axial_attention
 
 Position = Literal["none", "plain", "gated"]
 Axis = Literal["height", "width"]
@@ -158,3 +160,58 @@ def _normal(std: float, size: Sequence[int]) -> nn.Parameter:
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name}={value!r} is none of {', '.join(choices)}")
+
+
+class AttentionNorm(nn.Module):
+    """Weight, bias and running moments of a batch norm that `axial_attention` computes.
+
+    Like torch's norms it takes `momentum=None` (cumulative average) and has
+    `reset_running_stats`; in training mode the batch's moments count, else the running ones.
+
+    Args:
+        shape: of the weight: the channels, or (terms, heads) of the similarity terms.
+        learned_bias: whether the bias is a parameter. That of the similarity terms is not, since a
+            shift cancels in the softmax; as a buffer it keeps weights of the official code.
+    """
+
+    weight: nn.Parameter
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(
+        self, *shape: int, learned_bias: bool = True, momentum: float | None = 0.1
+    ) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(shape))
+        if learned_bias:
+            self.bias = nn.Parameter(torch.zeros(shape))
+        else:
+            self.register_buffer("bias", torch.zeros(shape))
+        self.register_buffer("running_mean", torch.zeros(shape))
+        self.register_buffer("running_var", torch.ones(shape))
+        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
+
+    def given(self) -> Moments | None:
+        """The running moments where these count, None where the batch's do."""
+        return None if self.training else Moments(self.running_mean, self.running_var)
+
+    def reset_running_stats(self) -> None:
+        self.running_mean.zero_()
+        self.running_var.fill_(1)
+        self.num_batches_tracked.zero_()
+
+    @torch.no_grad()
+    def track(self, moments: Moments, count: int) -> None:
+        """Move the running moments towards a batch's, of `count` elements each."""
+        self.num_batches_tracked.add_(1)
+        factor = self.momentum
+        if factor is None:
+            factor = 1.0 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(moments.mean, factor)
+        self.running_var.lerp_(moments.variance * (count / max(count - 1, 1)), factor)
+
+    def extra_repr(self) -> str:
+        return ", ".join(map(str, self.weight.shape))
