@@ -2,6 +2,8 @@
 # make test    runs the tests
 # make test-all  the slow ones, too, and all of what make test takes a part of
 # make test-faults  kills, fills disks and cuts power, 50 times and at every file operation
+# make test-fast  those of single parts, in about two minutes, to run after each change
+# make docs    writes the pages of docs/ into site/
 # make lint    runs ruff and mypy, and asks pip whether the installed versions fit together
 # make constraints  writes the versions of constraints/; commit them when make test has passed
 # make audit   asks for known faults of the tested versions; needs the network
@@ -10,7 +12,7 @@ BIN := .venv/bin
 BUILD := pyproject.toml setup.py $(wildcard medt/ops/kernel/*)
 RUN := runs/synthetic/medt/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: train test test-all test-faults lint constraints audit
+.PHONY: train docs test test-fast test-all test-faults lint constraints audit
 .DELETE_ON_ERROR:
 
 train: .venv/installed
@@ -19,6 +21,12 @@ train: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: .venv/installed-dev
+	$(BIN)/python -m pytest tests/unit tests/docs tests/test_house.py tests/test_dependencies.py $(ARGS)
+
+docs: .venv/installed-dev
+	$(BIN)/python -m mkdocs build --strict
 
 test-all: .venv/installed-dev
 	MEDT_TESTS=all $(BIN)/python -m pytest $(ARGS)

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pages import (
     command_of,
     draw_images,
     lines_of,
+    quick,
     start,
 )
 
@@ -101,11 +102,6 @@ def test_what_is_marked_runs(page: Path, here: Path, capsys: Any) -> None:
 
 def test_something_is_marked() -> None:
     assert ROOT / "README.md" in MARKED
-
-
-def quick(real: Callable[..., Any]) -> Callable[..., Any]:
-    """`medt.train` for one epoch."""
-    return lambda *a, **k: real(*a, **{**k, "epochs": 1, "precise_norm_cases": 0, "device": "cpu"})
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from pages import ROOT, Block, blocks_of, draw_images, lines_of, start
+from pages import ROOT, Block, blocks_of, draw_images, lines_of, quick, start
 
+import medt
 from medt.metrics import pixel
 
 BLOCKS = blocks_of(ROOT / "docs/extend.md")
@@ -49,12 +50,14 @@ def commands(blocks: list[Block]) -> None:
             start(words)
 
 
-def test_a_network(here: Path, capsys: Any) -> None:
+def test_a_network(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     blocks = walk("A network")
     commands(blocks)
     assert len(list((here / "predicted").glob("*.png"))) == 12
     (notebook,) = (b for b in blocks if b.language == "python" and not b.title)
+    monkeypatch.setattr(medt, "train", quick(medt.train), raising=False)
     exec(compile(notebook.text, str(notebook), "exec"), {"__name__": "example"})
+    assert (here / "runs/notebook/checkpoints/best.pt").is_file()
 
 
 def test_a_loss_a_schedule_and_an_augmentation_list(here: Path, capsys: Any) -> None:
