@@ -2,7 +2,7 @@
 # make test    runs the tests
 # make test-all  the slow ones, too, and all of what make test takes a part of
 # make test-faults  kills, fills disks and cuts power, 50 times and at every file operation
-# make test-fast  those of single parts, in about two minutes, to run after each change
+# make test-fast  those of single parts, to run after each change
 # make docs    writes the pages of docs/ into site/
 # make lint    runs ruff and mypy, and asks pip whether the installed versions fit together
 # make constraints  writes the versions of constraints/; commit them when make test has passed

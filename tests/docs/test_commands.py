@@ -1,4 +1,4 @@
-"""Each block of README and docs: commands are composed, or run where they are marked; Python runs."""
+"""Each block of README and docs: commands are composed, those marked are run, Python is run."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from pages import (
 
 import medt
 from medt.cli.run import run
+from medt.io.plain import read_yaml
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 LANGUAGES = {"bash", "python", "yaml", "text"}
@@ -125,6 +126,21 @@ def test_python_runs(
     monkeypatch.setenv("MEDT_ALLOW_LINKS", "1")
     monkeypatch.setattr(medt, "train", quick(medt.train), raising=False)
     exec(compile(block.text, str(block), "exec"), {"__name__": "example"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_keys_that_are_named_exist(page: Path) -> None:
+    known = {
+        f"{group}.{key}"
+        for group in ("dataset", "trainer", "paths", "model", "loss", "optimizer", "scheduler")
+        for file in (ROOT / "configs" / group).glob("*.yaml")
+        for key in read_yaml(file)
+    }
+    groups = "|".join({key.partition(".")[0] for key in known})
+    text = page.read_text(encoding="utf-8").replace("dataset.yaml", "")
+    named = re.findall(rf"[`' \n]((?:{groups})\.[a-z]\w*)(?=[=`| '\n])", text)
+    own = {"model.width", "trainer.epoch"}  # of the network that is added; misspelt
+    assert set(named) - known - own == set()
 
 
 def test_the_files_of_the_spine_are_there() -> None:
