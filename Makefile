@@ -1,8 +1,9 @@
 # make train   trains and tests MedT on synthetic glands; ARGS="seed=1" adds overrides
 # make test    runs the tests
+# make test-fast  runs those of the parts that take no seconds: in less than a minute
 # make test-all  the slow ones, too, and all of what make test takes a part of
+# make coverage  runs the tests and says which lines they leave out
 # make test-faults  kills, fills disks and cuts power, 50 times and at every file operation
-# make test-fast  those of single parts, to run after each change
 # make docs    writes the pages of docs/ into site/
 # make lint    runs ruff and mypy, and asks pip whether the installed versions fit together
 # make constraints  writes the versions of constraints/; commit them when make test has passed
@@ -10,9 +11,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 BUILD := pyproject.toml setup.py $(wildcard medt/ops/kernel/*)
+FLOOR := 90
 RUN := runs/synthetic/medt/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: train docs test test-fast test-all test-faults lint constraints audit
+.PHONY: train docs test test-fast test-all coverage test-faults lint constraints audit
 .DELETE_ON_ERROR:
 
 train: .venv/installed
@@ -23,13 +25,16 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest $(ARGS)
 
 test-fast: .venv/installed-dev
-	$(BIN)/python -m pytest tests/unit tests/docs tests/test_house.py tests/test_dependencies.py $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/test_house.py -m "not seconds and not shared" $(ARGS)
 
 docs: .venv/installed-dev
 	$(BIN)/python -m mkdocs build --strict
 
 test-all: .venv/installed-dev
 	MEDT_TESTS=all $(BIN)/python -m pytest $(ARGS)
+
+coverage: .venv/installed-dev
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html --cov-fail-under=$(FLOOR) $(ARGS)
 
 test-faults: .venv/installed-dev
 	MEDT_FAULTS=all $(BIN)/python -m pytest tests/faults $(ARGS)

@@ -38,7 +38,14 @@ atexit.register(shutil.rmtree, DATA, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """make test takes no slow tests and, of one with many parameters, each third."""
+    """Mark tests by what they need; make test takes no slow ones, and each third of many."""
+    for item in items:
+        if "faults" in item.path.parts:
+            item.add_marker("faults")
+        if "browser" in item.path.name:
+            item.add_marker("browser")
+        if {"shared", "real_dataset"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("shared")
     if ALL or any("::" in argument for argument in config.args):
         return
     seen: Counter[str] = Counter()

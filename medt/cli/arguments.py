@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from medt.errors import UserError
+from medt.io.plain import read_text
 from medt.shipped import shipped
 
 CONFIGS = shipped("configs")
@@ -179,10 +180,10 @@ def _check_config(path: Path) -> None:
     if path.stat().st_size > MOST_BYTES:
         raise UserError(f"{path} is larger than {MOST_BYTES} bytes", "a config is a short file")
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        root = yaml.compose(read_text(path, MOST_BYTES), yaml.SafeLoader)
     except RecursionError:
         size, depth = 0, DEEPEST + 1
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (UserError, yaml.YAMLError):
         return
     else:
         size, depth = (0, 0) if root is None else _unfolded(root, {}, set())

@@ -14,6 +14,7 @@ from conftest import TINY, tiny_dataset
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.mark.seconds
 def test_the_scripts_run(tmp_path: Path) -> None:
     tiny_dataset()
     for name in ("images", "masks"):
@@ -39,6 +40,7 @@ def cells() -> list[str]:
     return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
+@pytest.mark.seconds
 def test_the_cells_of_the_notebook_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With fewer images, in this process."""
     monkeypatch.chdir(tmp_path)

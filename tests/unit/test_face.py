@@ -67,6 +67,7 @@ def test_importing_it_costs_no_torch() -> None:
         _ = medt.Medt
 
 
+@pytest.mark.seconds
 def test_a_run_goes_on_by_the_commands(here: Path) -> None:
     run = medt.train(network(), small(), run_dir="run", **QUICK)
     assert evaluate.main(["checkpoint=run", "split=test", "output=scores"]) == 0

@@ -46,6 +46,7 @@ def load(cases: list[Case], workers: int, epochs: range, preprocessing: Preproce
     return found
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("preprocessing", [RESIZE, CROP], ids=["resize", "crop"])
 def test_workers_and_resuming_change_nothing(
     cases: list[Case], preprocessing: Preprocessing
@@ -189,6 +190,7 @@ def test_a_worker_that_dies_while_the_process_trains_is_explained_too(
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.seconds
 def test_a_worker_that_leaves_without_an_error_is_noticed(
     marked: list[Case], impatient: None
 ) -> None:
@@ -198,6 +200,7 @@ def test_a_worker_that_leaves_without_an_error_is_noticed(
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.seconds
 def test_a_worker_that_hangs_names_its_case_and_is_killed(
     marked: list[Case], impatient: None
 ) -> None:

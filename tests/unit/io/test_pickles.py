@@ -60,6 +60,7 @@ def write(path: Path, body: bytes, zipped: bool) -> Path:
     return path
 
 
+@pytest.mark.seconds
 @ZIPPED
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_pickle_that_takes_long_is_refused_at_once(
@@ -121,6 +122,7 @@ def test_what_torch_saves_is_read(tmp_path: Path, zipped: bool) -> None:
     optimizer.load_state_dict(read["optimizer"])
 
 
+@pytest.mark.seconds
 def test_a_large_training_is_far_from_the_bound(tmp_path: Path) -> None:
     weights = {f"layer{i}.weight": torch.ones(1) for i in range(5000)}
     moments = {i: {"step": torch.ones(1), "exp_avg": torch.ones(1)} for i in range(5000)}

@@ -39,6 +39,7 @@ def difference(actual, expected):
 
 @pytest.mark.skipif(not library.available(), reason="the fused kernel is not installed")
 class TestCompile:
+    @pytest.mark.seconds
     @pytest.mark.parametrize("training", [True, False])
     def test_there_is_no_graph_break_and_each_attention_is_one_operation(self, training):
         operations = []
@@ -54,6 +55,7 @@ class TestCompile:
         name = "axial_attention_training" if training else "axial_attention_inference"
         assert sum(name in operation for operation in operations) == 2
 
+    @pytest.mark.seconds
     def test_gradients_are_those_without(self):
         model = network()
         torch._dynamo.reset()
@@ -71,6 +73,7 @@ class TestCompile:
             assert compiled(torch.randn(n, 8, 6, 6)).shape == (n, 8, 6, 6)
 
 
+@pytest.mark.seconds
 def test_an_exported_network_does_not_depend_on_the_kernel():
     model = network().eval()
     with torch.no_grad():

@@ -49,6 +49,7 @@ def batch(channels, classes, size):
     return images, torch.randint(classes, (2, *size), generator=generator)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("channels", "classes"), [(1, 5), (4, 2)])
 @pytest.mark.parametrize("name", NAMES)
 def test_forward_backward_odd_sizes_saving_and_training(name, channels, classes, tmp_path):

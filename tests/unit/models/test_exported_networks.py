@@ -24,6 +24,7 @@ SLOW = {(name, "onnx" if name in ONNX else "torch_export") for name in NAMES} - 
 CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in sorted(SLOW))]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_gives_the_logits_of_the_checkpoint(name, kind, tmp_path):
     size = 64 if name in TWO_BRANCHES else 32

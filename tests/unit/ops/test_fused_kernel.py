@@ -204,6 +204,7 @@ class TestThreads:
         assert child.exitcode == 0
 
 
+@pytest.mark.seconds
 @needs_kernel
 @pytest.mark.parametrize(
     "instruction_set", ["avx2", pytest.param("baseline", marks=pytest.mark.slow), "avx512"]

@@ -33,6 +33,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.seconds
 def test_a_seed_fixes_everything_for_any_number_of_workers(tmp_path: Path) -> None:
     first, history = trained(tmp_path, "dataset.workers=0")
     for workers in (1, 3):
@@ -43,6 +44,7 @@ def test_a_seed_fixes_everything_for_any_number_of_workers(tmp_path: Path) -> No
     assert not same(first, other)
 
 
+@pytest.mark.seconds
 def test_deterministic_algorithms_are_on_and_their_cost_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,6 +65,7 @@ def test_tf32_is_what_was_asked_for():
     assert not torch.backends.cuda.matmul.allow_tf32
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
 def test_a_run_trains_and_goes_on_in_16_bits(name, tmp_path):
     """The losses follow those of float32 to a tenth; the scale belongs to what a run keeps."""
