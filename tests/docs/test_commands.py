@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,6 +51,15 @@ def one_of_each(word: str) -> str:
     return f"{key}{equals}{value}"
 
 
+def composed(command: str, given: list[str]) -> int:
+    """Compose what a command is given, of a sweep one run; returns the exit code."""
+    swept = any(flag in given for flag in FLAGS)
+    texts = [one_of_each(word) if swept else word for word in given if word not in FLAGS]
+    if "details" not in read_yaml(ROOT / "configs/evaluate.yaml"):  # which is being written
+        texts = [text for text in texts if text != "details=true"]
+    return run(command, texts if "--help" in texts else [*texts, "--cfg", "job"])
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_says_what_it_is(page: Path) -> None:
     strange = {str(block) for block in blocks_of(page) if block.language not in LANGUAGES}
@@ -71,11 +81,27 @@ def test_a_command_is_composed(
         if found is None:
             assert words[0] in OTHERS, words
             continue
-        command, given = found
-        swept = any(flag in given for flag in FLAGS)
-        texts = [one_of_each(word) if swept else word for word in given if word not in FLAGS]
-        code = run(command, texts if "--help" in texts else [*texts, "--cfg", "job"])
+        code = composed(*found)
         assert code == 0, (words, capsys.readouterr().err)
+
+
+def shown(block: Block) -> Iterator[list[str]]:
+    """The words of the commands that stand before shown output, but for those that are refused."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    for line, after in zip(lines, [*lines[1:], ""], strict=True):
+        if line.startswith("$ ") and not after.startswith("error: "):
+            yield shlex.split(line[2:].replace("<time>", "time"))
+
+
+@pytest.mark.parametrize("block", of("text"))
+def test_a_command_before_shown_output_is_composed(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["medt"])
+    for words in shown(block):
+        if found := command_of(words):
+            assert composed(*found) == 0, (words, capsys.readouterr().err)
 
 
 @pytest.fixture
