@@ -33,7 +33,7 @@ LANGUAGES = {"bash", "python", "yaml", "text"}
 # The walks of this page need the files that they write, see test_extend.py.
 WALKS = "extend.md"
 FLAGS = ("-m", "--multirun")
-OTHERS = ("pip", "make", "git", "medt", "python", ".", "tensorboard", "pre-commit")
+OTHERS = ("pip", "make", "git", "cd", "medt", "python", ".", "tensorboard", "pre-commit")
 
 
 def of(language: str) -> list[Any]:
