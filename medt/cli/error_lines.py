@@ -46,6 +46,13 @@ OTHER_NAMES = {
     "dicebce": "dice_ce",
     "poly": "polynomial",
 }
+# Options of Hydra's plug-ins, and the extra of medt that brings each.
+EXTRAS = {
+    "joblib": "joblib",
+    "optuna": "optuna",
+    "submitit_local": "submitit",
+    "submitit_slurm": "submitit",
+}
 MOST_NAMES = 30  # of longer lists a hint shows the parts before the dot
 
 
@@ -119,6 +126,9 @@ def _composition_line(
     where = "" if named is None or named[1] == script else f"{_file(named[1], arguments)}: "
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, option = match.groups()
+        if option in EXTRAS:
+            extra = EXTRAS[option]
+            return f"{group}={option} needs a package more (pip install 'medt[{extra}]')"
         offered = re.findall(r"^\t(?!schema_|_)(\S+)$", text, re.MULTILINE)
         return f"{where}{group}={option} is not known ({_nearest(option, offered)})"
     if match := re.search(r"Could not override '([^']*)'\. No match in the defaults list", text):

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from medt.data import published as package
 from medt.data.changes import FileFacts
 from medt.data.folder.dataset import open_folder
 from medt.data.folds import with_fold
 from medt.data.grouping import with_groups
 from medt.data.layout import DatasetIndex, Prepared, open_prepared, read_card
 from medt.data.published.committed import committed_rows
-from medt.data.published.cvc_clinicdb import CVC_CLINICDB
-from medt.data.published.dataset import (
-    Progress,
-    check_official_test,
-    prepare,
-)
-from medt.data.published.drive import DRIVE
-from medt.data.published.dsb2018 import DSB2018
-from medt.data.published.glas import GLAS
-from medt.data.published.isbi2012 import ISBI2012
-from medt.data.published.kvasir_seg import KVASIR_SEG
-from medt.data.published.monuseg import MONUSEG, drawn_by
+from medt.data.published.dataset import Progress, Published, check_official_test, prepare
+from medt.data.published.monuseg import drawn_by
 from medt.data.published.recognition import check_raster
 from medt.data.scan import Plan, Scan, nothing_planned
 from medt.data.settings import check_settings, path_of, told
@@ -34,7 +27,18 @@ from medt.errors import UserError
 from medt.metrics.pixel_size import PixelSize
 from medt.shipped import typed
 
-PUBLISHED = {p.name: p for p in (GLAS, MONUSEG, DSB2018, ISBI2012, KVASIR_SEG, CVC_CLINICDB, DRIVE)}
+
+def _published() -> dict[str, Published]:
+    """The datasets of `medt.data.published`, by name: each file there that defines one."""
+    modules = [
+        importlib.import_module(f"{package.__name__}.{found.name}")
+        for found in pkgutil.iter_modules(package.__path__)
+    ]
+    values = [value for module in modules for value in vars(module).values()]
+    return {value.name: value for value in values if isinstance(value, Published)}
+
+
+PUBLISHED = _published()
 FOLDER_SETTINGS = ("classes", "seed", "channels", "ignore", "mask", "mask_suffix", "page", "group")
 NAMES = (*PUBLISHED, "synthetic", "folder")
 

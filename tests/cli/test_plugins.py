@@ -12,7 +12,9 @@ import pytest
 import train
 import yaml
 from conftest import QUICK, tiny, tiny_dataset
+from hydra.errors import MissingConfigException
 
+from medt.cli.error_lines import error_line
 from medt.io.runs_below import validation_score
 from medt.training.run_folder import RunFolder
 
@@ -43,6 +45,7 @@ class TestOptuna:
         self, optuna: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         tiny_dataset()
+        capsys.readouterr()
         assert train.main(sweep(tmp_path, *SEARCH, "hydra.sweeper.n_trials=2")) == 0
         said = capsys.readouterr()
         assert "2 of 2 runs ended well" in said.out
@@ -77,8 +80,9 @@ class TestOptuna:
         self, optuna: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """Of the batch sizes 3 and 99 only the first can be trained with."""
-        grid = ["hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_jobs=1"]
-        given = [*grid, "trainer.batch_size=choice(99,3)", "hydra.sweeper.n_trials=2"]
+        drawn = ["hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.n_jobs=1"]
+        drawn.append("hydra.sweeper.sampler.seed=0")
+        given = [*drawn, "trainer.batch_size=choice(99,3)", "hydra.sweeper.n_trials=2"]
         assert train.main(sweep(tmp_path, *given)) == 1
         said = capsys.readouterr()
         assert "trainer.batch_size=99 is larger" in said.err
@@ -132,6 +136,14 @@ class TestSubmitit:
         assert done.returncode == 1
         assert "the run trainer.batch_size=99 failed" in done.stderr
         assert [run.name for run in runs(tmp_path)] == ["trainer.batch_size=3"]
+
+
+@pytest.mark.parametrize("option", ["launcher=submitit_slurm", "sweeper=optuna"])
+def test_a_plugin_that_is_not_installed_is_said_how_to_get(option: str) -> None:
+    kind, name = option.split("=")
+    said = f"Could not find 'hydra/{kind}/{name}'\n\nAvailable options in 'hydra/{kind}':\n\tbasic"
+    line = error_line(MissingConfigException(said), "train", [f"hydra/{option}"], composing=True)
+    assert line.startswith(f"hydra/{option} needs a package more (pip install 'medt[")
 
 
 class TestFolds:

@@ -19,6 +19,8 @@ import medt
 import medt.face
 from medt.errors import UserError
 
+pytestmark = pytest.mark.seconds
+
 SMALL = {"train": 6, "val": 2, "test": 2, "size": 64, "image_size": 32}
 QUICK = {"epochs": 1, "device": "cpu", "batch_size": 3, "checkpoint_every": "10 min"}
 
@@ -67,7 +69,6 @@ def test_importing_it_costs_no_torch() -> None:
         _ = medt.Medt
 
 
-@pytest.mark.seconds
 def test_a_run_goes_on_by_the_commands(here: Path) -> None:
     run = medt.train(network(), small(), run_dir="run", **QUICK)
     assert evaluate.main(["checkpoint=run", "split=test", "output=scores"]) == 0

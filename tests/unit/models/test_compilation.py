@@ -12,6 +12,8 @@ from medt.models import AxialAttention, GatedAxialUNet, MedT
 from medt.ops import library
 from medt.training.memory import estimate_memory
 
+pytestmark = pytest.mark.seconds
+
 SMALL = {"image_size": 32, "depths": (1,)}
 # bf16 has 8 bits: errors of 2^-9 of each product, and norms that pass them on.
 BF16_TOLERANCE = 0.1
@@ -39,7 +41,6 @@ def difference(actual, expected):
 
 @pytest.mark.skipif(not library.available(), reason="the fused kernel is not installed")
 class TestCompile:
-    @pytest.mark.seconds
     @pytest.mark.parametrize("training", [True, False])
     def test_there_is_no_graph_break_and_each_attention_is_one_operation(self, training):
         operations = []
@@ -55,7 +56,6 @@ class TestCompile:
         name = "axial_attention_training" if training else "axial_attention_inference"
         assert sum(name in operation for operation in operations) == 2
 
-    @pytest.mark.seconds
     def test_gradients_are_those_without(self):
         model = network()
         torch._dynamo.reset()
@@ -73,7 +73,6 @@ class TestCompile:
             assert compiled(torch.randn(n, 8, 6, 6)).shape == (n, 8, 6, 6)
 
 
-@pytest.mark.seconds
 def test_an_exported_network_does_not_depend_on_the_kernel():
     model = network().eval()
     with torch.no_grad():

@@ -20,6 +20,8 @@ from medt.models.without_memory import READ, without_memory
 from medt.ops import Moments
 from medt.training.precise_norm import reestimate_norms, tracked_norms
 
+pytestmark = pytest.mark.seconds
+
 timm = pytest.importorskip("timm")
 pytest.importorskip("segmentation_models_pytorch")
 
@@ -44,7 +46,6 @@ def smp(encoder: str, size: int = 64, channels: int = 3) -> nn.Module:
     return network("smp_unet", f"model.encoder={encoder}", size=size, channels=channels)
 
 
-@pytest.mark.seconds
 @pytest.mark.many_parameters
 @pytest.mark.parametrize("encoder", KINDS)
 @pytest.mark.parametrize("channels", [1, 4])
@@ -72,7 +73,6 @@ def test_weights_that_are_not_used_are_not_trained() -> None:
     ]
 
 
-@pytest.mark.seconds
 def test_a_size_that_an_encoder_cannot_take_is_refused_with_one_that_it_can() -> None:
     with pytest.raises(UserError, match=r"64 x 64 does not fit model\.encoder=tu-inc") as error:
         smp("tu-inception_v3", size=64)

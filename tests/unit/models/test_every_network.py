@@ -19,6 +19,8 @@ from medt.errors import UserError
 from medt.models import Baseline
 from medt.models.baselines import load_encoder
 
+pytestmark = pytest.mark.seconds
+
 NAMES = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
 BASELINES = ["attention_unet", "fcn", "res_unet", "unet", "unet_plus_plus"]
 TWO_BRANCHES = {"medt", "logo"}
@@ -49,7 +51,6 @@ def batch(channels, classes, size):
     return images, torch.randint(classes, (2, *size), generator=generator)
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(("channels", "classes"), [(1, 5), (4, 2)])
 @pytest.mark.parametrize("name", NAMES)
 def test_forward_backward_odd_sizes_saving_and_training(name, channels, classes, tmp_path):

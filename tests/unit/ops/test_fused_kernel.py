@@ -35,6 +35,8 @@ from medt.ops import (
 from medt.ops.fused import fused_attention
 from medt.ops.reference import reference_attention
 
+pytestmark = pytest.mark.seconds
+
 sizes = st.tuples(
     st.integers(1, 3), st.integers(1, 3), st.integers(1, 16), st.integers(1, 19), st.integers(1, 19)
 )
@@ -204,7 +206,6 @@ class TestThreads:
         assert child.exitcode == 0
 
 
-@pytest.mark.seconds
 @needs_kernel
 @pytest.mark.parametrize(
     "instruction_set", ["avx2", pytest.param("baseline", marks=pytest.mark.slow), "avx512"]

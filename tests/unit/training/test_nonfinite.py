@@ -16,6 +16,8 @@ from medt.checkpoint import load_checkpoint
 from medt.losses import DiceCrossEntropyLoss
 from medt.training.optimization import Optimization
 
+pytestmark = pytest.mark.seconds
+
 SKIP = "trainer.on_nonfinite=skip"
 
 

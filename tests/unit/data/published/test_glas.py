@@ -203,7 +203,7 @@ def test_settings_name_the_paths(extracted: Path, tmp_path: Path) -> None:
         prepare_dataset(settings)
     with pytest.raises(UserError, match=r"dataset\.root has no value"):
         prepare_dataset({"name": "glas"}, extracted)
-    with pytest.raises(UserError, match=r"one of glas, monuseg, dsb2018, .*, synthetic, folder"):
+    with pytest.raises(UserError, match=r"one of cvc_clinicdb, drive, .*, synthetic, folder"):
         prepare_dataset({"name": "gals"})
 
 

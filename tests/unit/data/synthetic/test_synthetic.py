@@ -8,6 +8,8 @@ from skimage.color import rgb2hed
 
 from medt.data.synthetic.images import SyntheticCase, synthetic_case
 
+pytestmark = pytest.mark.seconds
+
 SEED = 0
 # The cases of dataset=synthetic: 160 to train, 16 to validate, 32 to test.
 TRAIN, TEST = slice(0, 160), slice(176, 208)
@@ -59,7 +61,6 @@ def test_a_case_is_a_pure_function_of_seed_index_and_size() -> None:
         assert not np.array_equal(case.instances, other.instances)
 
 
-@pytest.mark.seconds
 def test_instances_are_numbered_from_1_and_connected(cases: list[SyntheticCase]) -> None:
     for case in cases[::4]:
         count = case.instances.max()
@@ -82,7 +83,6 @@ def test_coverage_and_number_of_glands_vary(cases: list[SyntheticCase]) -> None:
     assert max(counts) >= 20
 
 
-@pytest.mark.seconds
 def test_in_some_cases_many_glands_touch_and_in_some_none(cases: list[SyntheticCase]) -> None:
     touching = [touching_pairs(case.instances) for case in cases]
     assert sum(pairs >= 3 for pairs in touching) >= 12
@@ -117,7 +117,6 @@ def test_calling_everything_gland_scores_low(masks: NDArray[np.bool_]) -> None:
     assert dice.mean() <= 0.65
 
 
-@pytest.mark.seconds
 def test_no_smoothed_threshold_finds_the_glands(
     images: NDArray[np.uint8], masks: NDArray[np.bool_]
 ) -> None:

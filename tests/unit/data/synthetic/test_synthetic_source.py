@@ -17,6 +17,8 @@ from medt.errors import UserError
 from medt.io.images import read_image, read_mask
 from medt.io.locks import locked_beside
 
+pytestmark = pytest.mark.seconds
+
 NUMBERS = {"seed": 5, "train": 2, "val": 1, "test": 1, "size": 32}
 FOLDER = "seed5-2-1-1-32px-g1"
 
