@@ -32,6 +32,7 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 LANGUAGES = {"bash", "python", "yaml", "text"}
 # The walks of this page need the files that they write, see test_extend.py.
 WALKS = "extend.md"
+CONF = "--config-dir=conf"
 FLAGS = ("-m", "--multirun")
 OTHERS = ("pip", "make", "git", "cd", "medt", "python", ".", "tensorboard", "pre-commit")
 
@@ -72,8 +73,8 @@ def test_a_command_is_composed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["medt"])
-    for walk in (other for other in BLOCKS if other.title.startswith("conf/")):
-        file = tmp_path / walk.title
+    for walk in (other for other in BLOCKS if other.title.startswith("conf")):
+        file = tmp_path / walk.title.replace("configs/", "conf/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(walk.text)
     for words in lines_of(block):
@@ -81,7 +82,9 @@ def test_a_command_is_composed(
         if found is None:
             assert words[0] in OTHERS, words
             continue
-        code = composed(*found)
+        command, given = found
+        own = [] if block.page.name != WALKS or CONF in given else [CONF]
+        code = composed(command, [*given, *own])
         assert code == 0, (words, capsys.readouterr().err)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from pages import ROOT, Block, blocks_of, draw_images, lines_of, quick, start
 
 import medt
+from medt.data import open as opening
 from medt.metrics import pixel
 
 BLOCKS = blocks_of(ROOT / "docs/extend.md")
@@ -44,10 +46,11 @@ def walk(section: str) -> list[Block]:
     return blocks
 
 
-def commands(blocks: list[Block]) -> None:
+def commands(blocks: list[Block], *more: str) -> None:
     for block in blocks:
         for words in lines_of(block) if block.language == "bash" else ():
-            start(words)
+            reads_no_dataset = words[1] == "evaluate"
+            start(words if reads_no_dataset else [*words, *more])
 
 
 def test_a_network(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -94,6 +97,25 @@ def test_a_dataset(here: Path, capsys: Any) -> None:
     commands(walk("A dataset"))
     rows = (here / "mine/images_splits.csv").read_text().splitlines()[1:]
     splits = {tuple(row.split(",")[1:]) for row in rows}
+    assert len({group for group, _ in splits}) == len(splits) == 6
+
+
+def test_a_published_dataset(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    blocks = walk("A published dataset")
+    (code,) = (b for b in blocks if b.language == "python")
+    names: dict[str, Any] = {"__name__": "discs"}
+    exec(compile(code.text, code.title, "exec"), names)
+    monkeypatch.setattr(opening, "PUBLISHED", {**opening.PUBLISHED, "discs": names["DISCS"]})
+    monkeypatch.setattr(opening, "NAMES", (*opening.NAMES, "discs"))
+    with zipfile.ZipFile("discs.zip", "w") as archive:
+        for folder in ("images", "masks"):
+            for number in range(1, 13):
+                patient = "abcdef"[(number - 1) // 2]
+                archive.write(f"{folder}/test_{number}.png", f"{folder}/{patient}_{number}.png")
+    commands(blocks, "--config-dir=configs")
+    rows = (here / "data/splits/discs.csv").read_text().splitlines()[1:]
+    splits = {tuple(row.split(",")[1:3]) for row in rows}
+    assert len(rows) == 12
     assert len({group for group, _ in splits}) == len(splits) == 6
 
 
