@@ -4,6 +4,7 @@
 # make test-all  the slow ones, too, and all of what make test takes a part of
 # make coverage  runs the tests and says which lines they leave out
 # make test-faults  kills, fills disks and cuts power, 50 times and at every file operation
+# make docs    writes the pages of docs/ into site/
 # make lint    runs ruff and mypy, and asks pip whether the installed versions fit together
 # make constraints  writes the versions of constraints/; commit them when make test has passed
 # make audit   asks for known faults of the tested versions; needs the network
@@ -13,7 +14,7 @@ BUILD := pyproject.toml setup.py $(wildcard medt/ops/kernel/*)
 FLOOR := 90
 RUN := runs/synthetic/medt/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: train test test-fast test-all coverage test-faults lint constraints audit
+.PHONY: train docs test test-fast test-all coverage test-faults lint constraints audit
 .DELETE_ON_ERROR:
 
 train: .venv/installed
@@ -25,6 +26,9 @@ test: .venv/installed-dev
 
 test-fast: .venv/installed-dev
 	$(BIN)/python -m pytest tests/unit tests/test_house.py -m "not seconds and not shared" $(ARGS)
+
+docs: .venv/installed-dev
+	$(BIN)/python -m mkdocs build --strict
 
 test-all: .venv/installed-dev
 	MEDT_TESTS=all $(BIN)/python -m pytest $(ARGS)

@@ -18,7 +18,7 @@ class Finding:
 
     Attributes:
         severity: "error" stops a training, "warning" does not.
-        code: one word for each kind of finding, see README.md.
+        code: one word for each kind of finding, see docs/your-images.md.
         message: one line that says what is the matter and names the cases.
         hint: what to do about it.
         cases: the cases concerned; none where it concerns all of them.

@@ -282,8 +282,8 @@ class TestRules:
         assert changes["trainer.device"] == changes["dataset.root"] == "free"
         assert changes["dataset.size"] == changes["trainer.ema"] == changes["seed"] == "never"
 
-    def test_stand_in_the_readme(self) -> None:
-        readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    def test_stand_on_the_page(self) -> None:
+        page = (Path(__file__).parents[2] / "docs/train.md").read_text(encoding="utf-8")
         for rule in resume_rules.RULES:
             keys = ", ".join(f"`{key}`" for key in rule.keys)
-            assert f"| {keys} | {rule.change} | {rule.follows} |" in readme
+            assert f"| {keys} | {rule.change} | {rule.follows} |" in page

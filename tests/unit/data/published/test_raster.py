@@ -184,7 +184,7 @@ class TestPreparedSets:
 
 @pytest.mark.slow
 def test_the_difference_between_the_rules_on_real_nuclei(shared: Path) -> None:
-    """The figures of data/README.md, on the 13 cases of the part."""
+    """The figures of docs/published-data.md, on the 13 cases of the part."""
     archive = zipfile.ZipFile(shared / "data" / "monuseg_2018_train_part.zip")
     files = [name for name in archive.namelist() if name.endswith(".xml")]
     outlines = [read_outlines(archive.read(file), file) for file in files]
