@@ -32,4 +32,6 @@ def typed(command: str) -> str:
 
 def _by_script() -> bool:
     """Whether this is a script of the repository, or a program such as pytest that calls one."""
-    return (REPOSITORY / "scripts").is_dir() and Path(sys.argv[0]).stem != "medt"
+    program = Path(sys.argv[0])
+    is_command = program.stem == "medt" or program.absolute().parent == PACKAGE / "cli"
+    return (REPOSITORY / "scripts").is_dir() and not is_command

@@ -95,7 +95,9 @@ def evaluate(cfg: DictConfig) -> int:
         print(f"\nwarning: {other}")
     if seen := cases_trained_on(cfg, checkpoints, dataset):
         print(f"\nwarning: {len(seen)} of these cases were trained on, such as {min(seen)}")
-    trained = f"trained for {checkpoints[0].epoch} epochs" if checkpoints[0].dataset else "imported"
+    epochs = checkpoints[0].epoch
+    trained = f"trained for {epochs} epoch{'s' * (epochs != 1)}"
+    trained = trained if checkpoints[0].dataset else "imported"
     others = "".join(f"\nand {shown(Path(one.file))}" for one in checkpoints[1:])
     print(f"\n{shown(path)}, {trained}{others}\nwritten to {shown(folder)}, see report.html there")
     return 0

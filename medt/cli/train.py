@@ -189,7 +189,7 @@ def train_with(
             log.info(f"resumed {trainer.state.position(len(trainer.batches))}: {run_folder.root}")
             for line in rates:
                 log.info(line)
-        elif cfg.resume == "auto":
+        elif cfg.resume == "auto" and sweep_folder() is None:
             log.info("no unfinished run has this config: starting afresh")
         if fresh:
             log.info(f"the class head differs and starts afresh: {', '.join(fresh)}")

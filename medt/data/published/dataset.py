@@ -86,6 +86,15 @@ class Annotation:
     counts: Counter[str] = field(default_factory=Counter)
 
 
+Notes = Callable[[Sequence[ArchivedCase], Sequence[SplitRow], Mapping[str, int]], list[str]]
+
+
+def _no_notes(
+    cases: Sequence[ArchivedCase], rows: Sequence[SplitRow], counts: Mapping[str, int]
+) -> list[str]:
+    return []
+
+
 @dataclass(frozen=True)
 class Published:
     """A dataset that somebody publishes.
@@ -119,7 +128,7 @@ class Published:
     find: Callable[[Archive], list[ArchivedCase]]
     annotate: Callable[[Archive, ArchivedCase, tuple[int, int]], Annotation]
     draw: Callable[[Sequence[ArchivedCase], Sequence[NearDuplicate]], list[SplitRow]]
-    notes: Callable[[Sequence[ArchivedCase], Sequence[SplitRow], Mapping[str, int]], list[str]]
+    notes: Notes = _no_notes
     official_test: tuple[str, ...] = ()
     open_ended: bool = False
     channels: int = 3
@@ -228,8 +237,9 @@ def _write_rows(splits_file: Path, planned: Sequence[SplitRow], rows: Sequence[S
 def draw_all_splits(
     cases: Sequence[ArchivedCase], pairs: Sequence[NearDuplicate]
 ) -> list[SplitRow]:
-    """70/15/15, for a dataset without an official test and without patients."""
-    return draw_splits([case.name for case in cases], SPLIT_SEED, pairs=pairs)
+    """70/15/15, for a dataset without an official test; cases of a group go together."""
+    groups = {case.name: case.group for case in cases if case.group}
+    return draw_splits([case.name for case in cases], SPLIT_SEED, pairs=pairs, groups=groups)
 
 
 def missing_notes(cases: Sequence[ArchivedCase], parts: Mapping[str, Sequence[str]]) -> list[str]:

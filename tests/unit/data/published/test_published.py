@@ -15,7 +15,7 @@ import pytest
 from medt.data.layout import open_prepared
 from medt.data.open import open_dataset
 from medt.data.published import dataset as published
-from medt.data.published.dataset import prepare
+from medt.data.published.dataset import ArchivedCase, draw_all_splits, prepare
 from medt.data.published.dsb2018 import DSB2018
 from medt.data.published.kvasir_seg import KVASIR_SEG
 from medt.data.splits import SplitRow, read_splits, write_splits
@@ -264,3 +264,11 @@ class TestFolds:
         write_splits(path, [replace(rows[0], fold=0), *rows[1:]])
         with pytest.raises(UserError, match="names no fold for case1; case2"):
             open_dataset({**dataset, "folds": 3})
+
+
+def test_all_splits_keep_groups_together() -> None:
+    cases = [ArchivedCase(f"case_{n}", f"{n}.png", (), f"p{n % 5}") for n in range(20)]
+    split_of = {row.case: row.split for row in draw_all_splits(cases, [])}
+    for group in range(5):
+        assert len({split_of[f"case_{n}"] for n in range(20) if n % 5 == group}) == 1
+    assert set(split_of.values()) == {"train", "val", "test"}
