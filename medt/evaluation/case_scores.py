@@ -44,6 +44,7 @@ COUNTS = ("tp", "fp", "fn", "tn")  # in the order of PixelCounts
 BOUNDARIES = ("hd95", "nsd")
 CENTRELINES = ("cldice", "centreline_precision", "centreline_recall")
 # Scores of foreground classes alone, whose mean is the foreground's, by the part they belong to.
+COUNTED = ("object_f1_iou50", "count_error")
 OF_FOREGROUND: dict[Part, tuple[str, ...]] = {"boundary": BOUNDARIES, "topology": CENTRELINES}
 
 
@@ -189,7 +190,8 @@ def _with_detail(
             _add_objects(case, name, objects, true_objects, detail.object_spacing)
         if "topology" in detail.parts:
             _add_centrelines(case, name, predicted, true, detail)
-    for part, keys in OF_FOREGROUND.items():
+    averaged = {**OF_FOREGROUND, "objects": COUNTED}
+    for part, keys in averaged.items():
         for key in keys if part in detail.parts else ():
             values = [row["classes"][name][key] for name in names]
             row["foreground"][key] = mean_of_present(np.array(values))
@@ -233,6 +235,7 @@ def _object_columns(
     return {
         "objects_true": int(np.asarray(nuclei.true)),
         "objects_predicted": int(np.asarray(nuclei.predicted)),
+        "count_error": abs(int(np.asarray(nuclei.predicted)) - int(np.asarray(nuclei.true))),
         **{key: float(of_nuclei[key]) for key in ("aji", "pq", "dq", "sq")},
         "object_f1_iou50": float(of_nuclei["f1"]),
         "object_f1_glas": float(of_glands["f1"]),

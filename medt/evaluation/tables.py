@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from medt.evaluation.detail_tables import detail_tables, new_table, shown
 from medt.evaluation.evaluate import Evaluation
-from medt.evaluation.headline import headline
+from medt.evaluation.headline import first_lines, first_table, headline
 from medt.inference.instances import METHODS, InstanceRule
 from medt.io.files import write_text
 from medt.io.locks import claimed_folder
 from medt.io.text import csv_text, json_text
 from medt.metrics.pixel_size import ABBREVIATIONS, UNITS
+from medt.metrics.tables import Table as Texts
 
 METRICS_FILE = "metrics.json"
 CASES_FILE = "per_case.csv"
@@ -36,6 +39,13 @@ CASE_FACTS = (
     *("case", "group", "split", "height", "width", "true_foreground", "predicted_foreground"),
     *("ece", "brier", "roc_auc", "pr_auc"),
 )
+# What people sort the cases by; the other columns follow.
+FIRST_COLUMNS = (
+    *("case", "group", "split", "dice", "iou", "cldice", "hd95", "object_f1_iou50", "count_error"),
+    *("true_foreground", "predicted_foreground"),
+)
+WIDTH = 80  # of a table on the terminal, at most
+FIRST_WIDTH = 8, 24  # of its first column, which is folded
 
 
 def claimed_result(folder: Path) -> AbstractContextManager[Path]:
@@ -70,11 +80,42 @@ def write_evaluation(evaluation: Evaluation, folder: Path, report: str) -> None:
         raise
 
 
-def render(evaluation: Evaluation) -> RenderableType:
-    """The headline, tables of all scores in both reductions and the rules, for ``rich.print``.
+def render(evaluation: Evaluation, details: bool = False) -> RenderableType:
+    """The first table and what one has to know to read it, for ``rich.print``.
 
     It fits 80 columns and holds no box characters, so that it reads the same in a file.
+
+    Args:
+        details: add the tables of all scores in both reductions, and the rules.
     """
+    summary = evaluation.summary
+    cases, splits = summary["cases"], ", ".join(summary["splits"])
+    what = f"{cases} {'case' if cases == 1 else 'cases'} ({splits}), protocol {evaluation.protocol}"
+    elsewhere = summary.get("external")
+    lines = [*first_lines(summary)]
+    if elsewhere:
+        lines.append(f"external: the network was trained on {elsewhere}")
+    first: list[RenderableType] = [Text(what), Text(), rich_table(first_table(evaluation)), Text()]
+    first += [Text(textwrap.fill(line, WIDTH)) for line in lines]
+    return Group(*first, Text(), _details(evaluation)) if details else Group(*first)
+
+
+def rich_table(table: Texts) -> Table:
+    """A table that fits 80 columns and holds no box characters."""
+    widths = [
+        max(map(cell_len, "\n".join(cells).split("\n")))
+        for cells in zip(table.columns, *(row[1:] for row in table.rows), strict=True)
+    ]
+    least, most = FIRST_WIDTH
+    drawn = new_table(table.title, table.columns)
+    drawn.columns[0].max_width = min(most, max(least, WIDTH - sum(widths) - 3 * len(widths)))
+    drawn.columns[0].min_width = None
+    for row in table.rows:
+        drawn.add_row(*map(Text, row))
+    return drawn
+
+
+def _details(evaluation: Evaluation) -> RenderableType:
     summary = evaluation.summary
     cases, splits = summary["cases"], ", ".join(summary["splits"])
     size = " x ".join(map(str, summary["image_size"]))
@@ -128,18 +169,25 @@ def _holds_result(folder: Path) -> bool:
 
 
 def _per_case_csv(evaluation: Evaluation) -> str:
-    first = evaluation.rows[0]
-    facts = [name for name in CASE_FACTS if name in first]
-    scores = list(first["foreground"])
-    keys = [(name, key) for name in evaluation.class_names for key in first["classes"][name]]
+    """A line per case; the columns that people sort by stand first."""
     measured = _measured(evaluation.summary)
-    titles = [measured.get(score, score) for score in scores]
-    lines = [facts + titles + [f"{measured.get(key, key)}_{name}" for name, key in keys]]
-    for row in evaluation.rows:
-        line = [row[fact] for fact in facts] + [row["foreground"][score] for score in scores]
-        line += [row["classes"][name][key] for name, key in keys]
-        lines.append([_cell(value) for value in line])
-    return csv_text(lines)
+    lines = [_columns(evaluation.class_names, row) for row in evaluation.rows]
+    place = {(key, ""): i for i, key in enumerate(FIRST_COLUMNS)}
+    order = sorted(lines[0], key=lambda column: place.get(column, len(place)))
+    titles = [
+        f"{measured.get(key, key)}_{name}" if name else measured.get(key, key)
+        for key, name in order
+    ]
+    return csv_text([titles, *([_cell(line[column]) for column in order] for line in lines)])
+
+
+def _columns(names: Sequence[str], row: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+    """The cells of a case by key and class, "" for what is of no class."""
+    facts = {name: row[name] for name in CASE_FACTS if name in row}
+    return {
+        **{(key, ""): value for key, value in (facts | row["foreground"]).items()},
+        **{(key, n): value for n in names for key, value in row["classes"][n].items()},
+    }
 
 
 def _measured(summary: Mapping[str, Any]) -> dict[str, str]:

@@ -129,7 +129,7 @@ def test_tables_and_columns_name_the_unit(make_dataset, tmp_path):
     size = PixelSize.of("0.1mm")
     evaluation = evaluate(PREDICTOR, dataset, detail=True, tolerance=0.5, pixel_size=size)
     text = io.StringIO()
-    Console(file=text, width=80).print(render(evaluation))
+    Console(file=text, width=80).print(render(evaluation, details=True))
     for words in ("HD95 (mm)", "NSD at 0.5 mm", "Hausdorff (mm)"):
         assert words in text.getvalue()
     write_evaluation(evaluation, tmp_path, "")

@@ -41,7 +41,7 @@ def evaluation_of(parts):
 
 def shown(evaluation):
     text = io.StringIO()
-    Console(file=text, width=80).print(render(evaluation))
+    Console(file=text, width=80).print(render(evaluation, details=True))
     return text.getvalue()
 
 

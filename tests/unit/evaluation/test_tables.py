@@ -93,11 +93,11 @@ class TestFiles:
 class TestTable:
     def lines(self, evaluation, width=80):
         text = io.StringIO()
-        Console(file=text, width=width).print(render(evaluation))
+        Console(file=text, width=width).print(render(evaluation, details=True))
         return text.getvalue().splitlines()
 
     def row(self, lines, name, occurrence):
-        return [line for line in lines if line.strip().startswith(name)][occurrence]
+        return [line for line in lines if line.startswith(f"  {name}")][occurrence]
 
     def test_fits_80_columns_without_cutting_a_number(self, evaluation):
         lines = self.lines(evaluation)
@@ -140,6 +140,7 @@ class TestTable:
     def test_takes_long_names_and_brackets_as_they_are(self, evaluation):
         names = ("background", "[red]" + "x" * 40, "tumour")
         summary = json.loads(json.dumps(evaluation.summary).replace('"gland"', f'"{names[1]}"'))
-        lines = self.lines(Evaluation("native", names, [], summary))
+        rows = json.loads(json.dumps(evaluation.rows).replace('"gland"', f'"{names[1]}"'))
+        lines = self.lines(Evaluation("native", names, rows, summary))
         assert max(map(len, lines)) <= 80
         assert any("[red]" in line for line in lines)
