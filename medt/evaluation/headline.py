@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medt.metrics.pixel import mean_of_present
+from medt.metrics.family import Table, with_interval
 from medt.metrics.pixel_size import ABBREVIATIONS
 from medt.metrics.resampling import Weights, case_weights, percentile_interval, weighted_means
-from medt.metrics.tables import Table, with_interval
+from medt.metrics.sums import mean_of_present
 
 if TYPE_CHECKING:
     from medt.evaluation.evaluate import Evaluation
@@ -57,11 +57,12 @@ def first_table(evaluation: Evaluation) -> Table:
     )
 
 
-def first_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+def first_lines(summary: Mapping[str, Any], every: bool) -> Iterator[str]:
     """What one has to know to read the first table.
 
     Args:
         summary: of an evaluation.
+        every: also that of a set in which all cases have foreground.
     """
     if "intervals" in summary:
         intervals = summary["intervals"]
@@ -72,7 +73,7 @@ def first_lines(summary: Mapping[str, Any]) -> Iterator[str]:
             else f"below each score its {intervals['level']:.0%} interval, over {groups} {over}"
         )
     lines = list(headline(summary))
-    yield from lines if summary["false_alarms"]["foreground"]["without"] else lines[:1]
+    yield from lines if every or summary["false_alarms"]["foreground"]["without"] else lines[:1]
 
 
 def headline(summary: Mapping[str, Any]) -> Iterator[str]:

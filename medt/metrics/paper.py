@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.metrics.empty import Empty
-from medt.metrics.pixel import PixelCounts, PixelScores, Scores, dice, scores_by
+from medt.metrics.family import How
+from medt.metrics.pixel import PixelCounts, PixelFamily, PixelScores, Scores, dice, scores_by
 
 OFFICIAL_THRESHOLD = 0.5
 
@@ -39,4 +40,16 @@ def official_f1(counts: PixelCounts) -> Scores:
 
 # The script knows no other rule than that an empty mask predicted empty is right.
 OFFICIAL_EMPTY: Empty = "one"
-OFFICIAL_SCORES: PixelScores = {**scores_by(OFFICIAL_EMPTY), "dice": official_f1}
+
+
+class OfficialFamily(PixelFamily):
+    """The pixel scores with the script's F1."""
+
+    def scores(self, empty: Empty) -> PixelScores:
+        return {**scores_by(empty), "dice": official_f1}
+
+    def rules(self, how: How) -> str:
+        return f"{super().rules(how)}\n{OFFICIAL_RULES}"
+
+
+OFFICIAL = OfficialFamily()

@@ -43,8 +43,10 @@ HYPERPARAMETERS = (
     *("trainer.clip_norm", "trainer.ema", "trainer.gate_epoch", "trainer.precision", "seed"),
 )
 # Values of open groups that follow from others, or do not change what is learnt.
-FOLLOWING = ("architecture", "channels", "checkpointing", "classes", "fused", "image_size", "name")
-FOLLOWING += ("parameters",)
+FOLLOWING = (
+    *("architecture", "channels", "checkpointing", "classes", "fused", "image_size", "name"),
+    "parameters",
+)
 BEST = "score/best_dice"  # a single point: kept apart from the curves
 
 

@@ -44,7 +44,7 @@ def test_scores_are_printed_and_written(
     metrics = json.loads((folder / "metrics.json").read_text())
     foreground = metrics["mean_over_cases"]["dice"]["foreground"]
     assert f"{foreground:.4f}" in printed
-    for words in ("mean over cases", "pooled over the split", "Recall", protocol, str(folder)):
+    for words in ("mean over cases", "pixels (pooled)", "Recall", protocol, str(folder)):
         assert words in printed
     assert "left out" in printed  # the rules stand with the table
     rows = list(csv.DictReader((folder / "per_case.csv").open()))
@@ -86,7 +86,7 @@ def test_boundaries_objects_and_intervals_are_printed_and_written(
     overrides = ["postprocess=components", "postprocess.smallest=5", "tolerance=3", "details=true"]
     assert evaluate.main([f"checkpoint={run}/checkpoints/best.pt", *overrides]) == 0
     printed = capsys.readouterr().out
-    for words in ("NSD at 3 px", "AJI", "object Hausdorff", "calibration error", "95% intervals"):
+    for words in ("NSD at 3 px", "AJI", "GlaS scores", "calibration", "its 95% interval"):
         assert words in printed
     assert "postprocess=components postprocess.smallest=5 postprocess.largest_hole=30" in printed
     folder = run / "evaluation/synthetic-val-native+components"
