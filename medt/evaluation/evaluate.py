@@ -156,7 +156,7 @@ def evaluate(
     sizes = size, PIXELS if protocol == "glas_challenge" else size
     how = How(names, empty, tolerance, *sizes)
     detail = (detail or protocol == "glas_challenge") and protocol in AT_OWN_SIZE
-    wanted = [one for one in families if one.part in parts and one.suits(how)]
+    wanted = [one for one in families if one.suits(how) and (one.part in parts or not one.detailed)]
     if protocol == "paper_official":
         wanted, how = [OFFICIAL], replace(how, empty=OFFICIAL_EMPTY)
     measured = tuple(one for one in wanted if detail or not one.detailed)

@@ -7,6 +7,7 @@ from typing import Any
 
 from medt.data.published.glas import challenge_part
 from medt.evaluation.case_scores import CaseScores
+from medt.metrics.empty import EMPTY_RULES
 from medt.metrics.family import Family, How, Split
 from medt.metrics.resampling import LEVEL, RESAMPLES, case_weights, group_count
 
@@ -43,7 +44,7 @@ def summarize_split(
         _merge(summary, family.summarize(split))
         if detail:
             drawn |= {key: _intervals(split, key) for key in family.means}
-    rules = [family.rules(how) for family in families]
+    rules = [EMPTY_RULES[how.empty], *(family.rules for family in families)]
     if detail:
         summary["scores"] = list(dict.fromkeys(family.part for family in families))
         rules.append(INTERVAL_RULES)

@@ -80,16 +80,10 @@ def render(evaluation: Evaluation, details: bool = False) -> RenderableType:
     what = f"{cases} {'case' if cases == 1 else 'cases'} ({splits}), protocol {evaluation.protocol}"
     elsewhere = summary.get("external")
     lines = [*first_lines(summary, details)]
-    if elsewhere:
-        lines.append(f"external: the network was trained on {elsewhere}")
-    first: list[RenderableType] = [
-        Text(what),
-        Text(),
-        *rich_tables(first_table(evaluation)),
-        Text(),
-    ]
-    first += [Text(textwrap.fill(line, WIDTH)) for line in lines]
-    return Group(*first, Text(), *_details(evaluation)) if details else Group(*first)
+    lines += [f"external: the network was trained on {elsewhere}"] if elsewhere else []
+    more = [Text(), *_details(evaluation)] if details else []
+    texts = [Text(textwrap.fill(line, WIDTH, break_long_words=False)) for line in lines]
+    return Group(Text(what), Text(), *rich_tables(first_table(evaluation)), Text(), *texts, *more)
 
 
 def rich_tables(table: Table) -> Iterator[RichTable]:
@@ -109,7 +103,7 @@ def rich_tables(table: Table) -> Iterator[RichTable]:
         drawn = RichTable(
             box=box.ASCII_DOUBLE_HEAD, show_edge=False, pad_edge=False, header_style="bold"
         )
-        drawn.add_column(table.title, overflow="fold", max_width=min(most, least + left))
+        drawn.add_column(Text(table.title), overflow="fold", max_width=min(most, least + left))
         for index in side:
             drawn.add_column(table.columns[index - 1], justify="right", no_wrap=True)
         for row in table.rows:

@@ -15,7 +15,6 @@ from medt.metrics.distances import UNSPACED, distances_between
 from medt.metrics.family import (
     Column,
     Family,
-    How,
     Masks,
     Measured,
     Split,
@@ -114,6 +113,7 @@ class BoundaryFamily(Family):
     """HD95 and normalised surface distance."""
 
     name = part = "boundary"
+    rules = BOUNDARY_RULES
     means = ("hd95", "nsd")
 
     def measure(self, masks: Masks) -> Measured:
@@ -136,9 +136,6 @@ class BoundaryFamily(Family):
             "one_empty": one_empty,
         }
         return {"boundary": summary}
-
-    def rules(self, how: How) -> str:
-        return BOUNDARY_RULES
 
     def columns(self, summary: Summary) -> Iterable[Column]:
         part = summary["boundary"]

@@ -17,7 +17,6 @@ from medt.metrics.family import (
     Chart,
     Column,
     Family,
-    How,
     Masks,
     Measured,
     Split,
@@ -165,6 +164,7 @@ class CalibrationFamily(Family):
 
     name = "calibration"
     part = "pixel"
+    rules = CALIBRATION_RULES
 
     def measure(self, masks: Masks) -> Measured:
         sums = measure_calibration(masks.probabilities, masks.truth)
@@ -179,9 +179,6 @@ class CalibrationFamily(Family):
             "thresholds": threshold_curve(sums),
         }
         return {"calibration": summary}
-
-    def rules(self, how: How) -> str:
-        return CALIBRATION_RULES
 
     def columns(self, summary: Summary) -> Iterable[Column]:
         yield Column("ece", "Calibration error")

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from medt.metrics.family import (
     Column,
     Family,
-    How,
     Masks,
     Measured,
     Split,
@@ -73,6 +72,7 @@ class CentrelineFamily(Family):
     """Centreline Dice, precision and recall."""
 
     name = part = "topology"
+    rules = CENTRELINE_RULES
     means = ("cldice", "centreline_precision", "centreline_recall")
 
     def measure(self, masks: Masks) -> Measured:
@@ -85,9 +85,6 @@ class CentrelineFamily(Family):
 
     def summarize(self, split: Split) -> dict[str, Any]:
         return {"topology": split.means(self.means)}
-
-    def rules(self, how: How) -> str:
-        return CENTRELINE_RULES
 
     def columns(self, summary: Summary) -> Iterable[Column]:
         yield Column("cldice", "clDice")

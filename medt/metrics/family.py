@@ -223,12 +223,14 @@ class Family:
         part: what asks for it in `scores=[...]`.
         means: scores of the classes that `measure` gives, of which the foreground gets the mean of
             its classes, and which get intervals.
+        rules: what its scores mean, a paragraph a line.
         detailed: whether it needs what only a detailed evaluation has.
     """
 
     name: ClassVar[str]
     part: ClassVar[str]
     means: Collection[str] = ()
+    rules: ClassVar[str] = ""
     detailed: ClassVar[bool] = True
 
     def suits(self, how: How) -> bool:
@@ -242,10 +244,6 @@ class Family:
     def summarize(self, split: Split) -> dict[str, Any]:
         """What it adds to the summary and metrics.json: plain values, pooled ones included."""
         return {}
-
-    def rules(self, how: How) -> str:
-        """What its scores mean, a paragraph a line."""
-        return ""
 
     def columns(self, summary: Summary) -> Iterable[Column]:
         """How its columns of the table of cases are called."""

@@ -18,7 +18,6 @@ from medt.metrics.distances import UNSPACED, distance_map, distances_between
 from medt.metrics.family import (
     Column,
     Family,
-    How,
     Masks,
     Measured,
     Split,
@@ -233,12 +232,13 @@ class GlandFamily(Family):
 
     name = "glas"
     part = "objects"
+    rules = GLAND_RULES
 
     def measure(self, masks: Masks) -> Measured:
         spacing = masks.how.object_size.spacing
         sums = {name: gland_sums(*pair, spacing) for name, pair in masks.foreground_objects.items()}
         classes = {
-            name: {key: float(gland_scores(one)[score]) for score, key in COLUMNS.items()}
+            name: {COLUMNS[key]: float(score) for key, score in gland_scores(one).items()}
             for name, one in sums.items()
         }
         return Measured(sums, classes=classes)
@@ -256,9 +256,6 @@ class GlandFamily(Family):
             for name in split.how.classes[1:]
         }
         return {"objects": objects}
-
-    def rules(self, how: How) -> str:
-        return GLAND_RULES
 
     def columns(self, summary: Summary) -> Iterable[Column]:
         unit = next(iter(summary["objects"].values()))["unit"]

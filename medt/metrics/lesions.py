@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medt.metrics.family import Family, How, Masks, Measured, Split
+from medt.metrics.family import Family, Masks, Measured, Split
 from medt.metrics.overlaps import Labels, Overlaps, find_overlaps
 
 LESION_IOUS = (0.1, 0.5)
@@ -70,6 +70,7 @@ class LesionFamily(Family):
 
     name = "lesions"
     part = "objects"
+    rules = LESION_RULES
 
     def measure(self, masks: Masks) -> Measured:
         found = {name: lesion_counts(*pair) for name, pair in masks.foreground_objects.items()}
@@ -96,9 +97,6 @@ class LesionFamily(Family):
             for name in split.how.classes[1:]
         }
         return {"lesions": lesions}
-
-    def rules(self, how: How) -> str:
-        return LESION_RULES
 
 
 LESIONS = LesionFamily()

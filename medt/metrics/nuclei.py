@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from medt.metrics.family import (
     Column,
     Family,
-    How,
     Masks,
     Measured,
     Split,
@@ -166,6 +165,7 @@ class NucleiFamily(Family):
 
     name = "nuclei"
     part = "objects"
+    rules = NUCLEI_RULES
 
     def measure(self, masks: Masks) -> Measured:
         sums = {name: nuclei_sums(*pair) for name, pair in masks.foreground_objects.items()}
@@ -183,9 +183,6 @@ class NucleiFamily(Family):
             summary = summarize_nuclei([case[name] for case in split.sums])
             objects[name] = {**summary, "intervals": intervals}
         return {"objects": objects}
-
-    def rules(self, how: How) -> str:
-        return NUCLEI_RULES
 
     def columns(self, summary: Summary) -> Iterable[Column]:
         yield Column("object_f1_iou50", "object F1")

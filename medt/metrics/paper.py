@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.metrics.empty import Empty
-from medt.metrics.family import How
-from medt.metrics.pixel import PixelCounts, PixelFamily, PixelScores, Scores, dice, scores_by
+from medt.metrics.pixel import RULES, PixelCounts, PixelFamily, PixelScores, Scores, dice, scores_by
 
 OFFICIAL_THRESHOLD = 0.5
 
@@ -45,11 +44,10 @@ OFFICIAL_EMPTY: Empty = "one"
 class OfficialFamily(PixelFamily):
     """The pixel scores with the script's F1."""
 
+    rules = f"{RULES}\n{OFFICIAL_RULES}"
+
     def scores(self, empty: Empty) -> PixelScores:
         return {**scores_by(empty), "dice": official_f1}
-
-    def rules(self, how: How) -> str:
-        return f"{super().rules(how)}\n{OFFICIAL_RULES}"
 
 
 OFFICIAL = OfficialFamily()

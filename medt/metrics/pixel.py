@@ -26,12 +26,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medt.metrics.empty import DEFAULT_EMPTY, EMPTY_RULES, Empty, false_alarms, left_out
+from medt.metrics.empty import DEFAULT_EMPTY, Empty, false_alarms, left_out
 from medt.metrics.family import IGNORE_INDEX as IGNORE_INDEX
 from medt.metrics.family import (
     Column,
     Family,
-    How,
     Masks,
     Measured,
     Split,
@@ -230,12 +229,6 @@ def _ruled(
     return lambda counts: score(counts, empty)
 
 
-def rules_of(empty: Empty) -> list[str]:
-    """What these scores mean, a paragraph each."""
-    first, *others = RULES.split("\n")
-    return [first, EMPTY_RULES[empty], *others]
-
-
 def foreground(scores: Scores) -> float:
     """Mean over all classes but the first, without those left out; NaN if none remains."""
     return mean_of_present(scores[1:])
@@ -291,6 +284,7 @@ class PixelFamily(Family):
 
     name = part = "pixel"
     means = SCORES
+    rules = RULES
     detailed = False
 
     def scores(self, empty: Empty) -> PixelScores:
@@ -336,9 +330,6 @@ class PixelFamily(Family):
                 "classes": {n: percentile_interval(table[:, i]) for i, n in enumerate(names)},
             }
         return {**summary, "intervals": {"pooled": pooled}}
-
-    def rules(self, how: How) -> str:
-        return "\n".join(rules_of(how.empty))
 
     def columns(self, summary: Summary) -> Iterable[Column]:
         yield Column("true_foreground", "Foreground (px)", 0)

@@ -96,6 +96,7 @@ class RankingFamily(Family):
 
     name = "ranking"
     part = "pixel"
+    rules = RANKING_RULES
 
     def suits(self, how: How) -> bool:
         return len(how.classes) == 2
@@ -109,9 +110,6 @@ class RankingFamily(Family):
         total = _areas(np.sum(split.sums, axis=0))
         means = {key: mean_of_present(np.array([row[key] for row in split.rows])) for key in total}
         return {"ranking": {"mean_over_cases": means, "pooled": total}}
-
-    def rules(self, how: How) -> str:
-        return RANKING_RULES
 
     def columns(self, summary: Summary) -> Iterable[Column]:
         yield Column("roc_auc", "ROC AUC")

@@ -30,6 +30,7 @@ class RowCount(Family):
     name = "rows"
     part = "mine"
     means = ("share",)
+    rules = "Share: of a row."
 
     def measure(self, masks):
         shares = {
@@ -40,9 +41,6 @@ class RowCount(Family):
 
     def summarize(self, split):
         return {"mine": {"largest": max(split.sums), **split.means(self.means)}}
-
-    def rules(self, how):
-        return "Share: of a row."
 
     def columns(self, summary):
         yield Column("share", "My share")
@@ -85,11 +83,6 @@ def test_an_own_family_is_in_every_output(tmp_path):
     for words in ("My table", "my note", "all 0.6667 3", "My share My length (mm)", "My chart"):
         assert words in page
     assert "Share: of a row." in page
-
-
-def test_it_is_measured_where_it_is_asked_for(tmp_path):
-    evaluation = evaluation_of(CASES, TRUTH, NAMES, ("pixel",), (*FAMILIES, RowCount()))
-    assert "mine" not in outputs(evaluation, tmp_path)[0]
 
 
 def test_an_own_pixel_score_is_in_every_output(tmp_path, monkeypatch):
