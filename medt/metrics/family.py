@@ -25,8 +25,6 @@ from medt.metrics.sums import mean_of_present
 
 IGNORE_INDEX = 255
 
-REDUCTIONS = {"mean_over_cases": "mean over cases", "pooled": "pooled over the split"}
-
 Mask = NDArray[np.bool_]
 Summary = Mapping[str, Any]
 
@@ -216,7 +214,7 @@ class Chart:
 
 
 class Family:
-    """One kind of score; each method may stay as it is here.
+    """One kind of score; a family has `measure`, and of the other methods what it needs.
 
     Attributes:
         name: of the family, unlike all others.

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from medt.metrics.family import (
     IGNORE_INDEX,
-    REDUCTIONS,
     Column,
     Family,
     How,
@@ -91,6 +90,9 @@ def average_precision(counts: Counts) -> float:
     return float((positive * precision).sum() / found[-1])
 
 
+REDUCTIONS = ("mean_over_cases", "mean over cases"), ("pooled", "pooled over the split")
+
+
 class RankingFamily(Family):
     """The areas under both curves."""
 
@@ -117,7 +119,7 @@ class RankingFamily(Family):
 
     def tables(self, summary: Summary) -> Iterable[Table]:
         ranking = summary["ranking"]
-        rows = [[title, *map(number, ranking[key].values())] for key, title in REDUCTIONS.items()]
+        rows = [[title, *map(number, ranking[key].values())] for key, title in REDUCTIONS]
         yield Table("any threshold", [one.title for one in self.columns(summary)], rows)
 
 

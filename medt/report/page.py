@@ -15,6 +15,7 @@ from medt.data.layout import SegmentationClass
 from medt.drawing import ERROR_COLORS
 from medt.evaluation.evaluate import Evaluation
 from medt.evaluation.headline import first_table, headline
+from medt.evaluation.tables import FIRST_COLUMNS
 from medt.io.text import for_terminal
 from medt.metrics.family import Column, Table, number
 from medt.metrics.sums import mean_of_present
@@ -101,10 +102,12 @@ def _cards(evaluation: Evaluation) -> list[tuple[str, str, str]]:
 
 
 def _columns(evaluation: Evaluation) -> list[Column]:
-    """Of the table of cases, those that people read: of the foreground or the whole case."""
+    """Of the table of cases those of the foreground or the whole case, in the CSV file's order."""
     first = evaluation.rows[0]
     columns = [c for family in evaluation.families for c in family.columns(evaluation.summary)]
-    return [column for column in columns if column.key in (first.keys() | first["foreground"])]
+    known = [column for column in columns if column.key in (first | first["foreground"])]
+    place = {key: i for i, key in enumerate(FIRST_COLUMNS)}
+    return sorted(known, key=lambda column: place.get(column.key, len(place)))
 
 
 def _group_tables(evaluation: Evaluation) -> list[Table]:
