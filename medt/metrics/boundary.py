@@ -118,7 +118,7 @@ class BoundaryFamily(Family):
 
     def measure(self, masks: Masks) -> Measured:
         how, classes, one_empty = masks.how, {}, {}
-        for name, (predicted, true) in masks.foreground.items():
+        for name, predicted, true in masks.foreground():
             scores = boundary_scores(predicted, true, how.tolerance, how.pixel_size.spacing)
             out = how.leaves_out(predicted, true)
             one_empty[name] = scores.empty == 1 and not out

@@ -77,7 +77,7 @@ class CentrelineFamily(Family):
 
     def measure(self, masks: Masks) -> Measured:
         classes = {}
-        for name, (predicted, true) in masks.foreground.items():
+        for name, predicted, true in masks.foreground():
             scores = vars(centreline_scores(predicted, true))
             out = masks.how.leaves_out(predicted, true)
             classes[name] = {key: math.nan if out else scores[key] for key in self.means}

@@ -9,9 +9,8 @@ new one is a file with a subclass of :class:`Family` and an entry in
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -72,23 +71,16 @@ class Masks:
     objects: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 0), np.int32))
     true_objects: NDArray[Any] | None = None
 
-    @cached_property
-    def foreground(self) -> dict[str, tuple[Mask, Mask]]:
-        """Of each foreground class the predicted mask, without what is ignored, and the true."""
+    def foreground(self) -> Iterator[tuple[str, Mask, Mask]]:
+        """Of each foreground class its name, predicted mask without what is ignored, true mask."""
         known = self.truth != IGNORE_INDEX
-        return {
-            name: ((self.prediction == i) & known, self.truth == i)
-            for i, name in enumerate(self.how.classes)
-            if i
-        }
+        for class_id, name in enumerate(self.how.classes[1:], start=1):
+            yield name, (self.prediction == class_id) & known, self.truth == class_id
 
-    @cached_property
-    def foreground_objects(self) -> dict[str, tuple[Labels, Labels]]:
-        """Of each foreground class the numbers of its predicted objects and of the true."""
-        return {
-            name: (self.objects * predicted, objects_of(true, self.true_objects))
-            for name, (predicted, true) in self.foreground.items()
-        }
+    def foreground_objects(self) -> Iterator[tuple[str, Labels, Labels]]:
+        """Of each foreground class its name, the numbers of its predicted objects, of the true."""
+        for name, predicted, true in self.foreground():
+            yield name, self.objects * predicted, objects_of(true, self.true_objects)
 
 
 @dataclass(frozen=True)
@@ -280,13 +272,15 @@ def foreground_rows(means: Summary, summary: Summary, digits: Mapping[str, int])
     drawn = summary["intervals"]["mean_over_cases"]
 
     def cells(name: str | None) -> list[str]:
-        parts = [(of(means[key], name), of(drawn[key], name), digits[key]) for key in digits]
+        parts = [
+            (of_class(means[key], name), of_class(drawn[key], name), digits[key]) for key in digits
+        ]
         return [with_interval(*part) for part in parts]
 
     names = [*next(iter(means.values()))["classes"], None]
     return [[name or "foreground mean", *cells(name)] for name in names]
 
 
-def of(part: Summary, name: str | None) -> Any:
+def of_class(part: Summary, name: str | None) -> Any:
     """What a part of a summary says of a class, or of the foreground."""
     return part["foreground"] if name is None else part["classes"][name]

@@ -236,7 +236,10 @@ class GlandFamily(Family):
 
     def measure(self, masks: Masks) -> Measured:
         spacing = masks.how.object_size.spacing
-        sums = {name: gland_sums(*pair, spacing) for name, pair in masks.foreground_objects.items()}
+        sums = {
+            name: gland_sums(predicted, true, spacing)
+            for name, predicted, true in masks.foreground_objects()
+        }
         classes = {
             name: {COLUMNS[key]: float(score) for key, score in gland_scores(one).items()}
             for name, one in sums.items()

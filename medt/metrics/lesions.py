@@ -73,7 +73,7 @@ class LesionFamily(Family):
     rules = LESION_RULES
 
     def measure(self, masks: Masks) -> Measured:
-        found = {name: lesion_counts(*pair) for name, pair in masks.foreground_objects.items()}
+        found = {name: lesion_counts(*pair) for name, *pair in masks.foreground_objects()}
         columns = {
             name: {
                 f"{kind}_iou{round(100 * float(limit))}": count

@@ -168,7 +168,7 @@ class NucleiFamily(Family):
     rules = NUCLEI_RULES
 
     def measure(self, masks: Masks) -> Measured:
-        sums = {name: nuclei_sums(*pair) for name, pair in masks.foreground_objects.items()}
+        sums = {name: nuclei_sums(*pair) for name, *pair in masks.foreground_objects()}
         classes = {name: _columns(one) for name, one in sums.items()}
         foreground = {
             key: mean_of_present(np.array([one[key] for one in classes.values()], np.float64))

@@ -36,7 +36,7 @@ from medt.metrics.family import (
     Split,
     Summary,
     Table,
-    of,
+    of_class,
     with_interval,
 )
 from medt.metrics.resampling import percentile_interval
@@ -343,10 +343,12 @@ class PixelFamily(Family):
             rows = []
             for name in (*parts["dice"]["classes"], None):
                 cells = [
-                    with_interval(of(part, name), None if drawn is None else of(drawn[key], name))
+                    with_interval(
+                        of_class(part, name), None if drawn is None else of_class(drawn[key], name)
+                    )
                     for key, part in parts.items()
                 ]
-                missing = max(of(part["left_out"], name) for part in parts.values())
+                missing = max(of_class(part["left_out"], name) for part in parts.values())
                 rows.append([name or "foreground mean", *cells, str(missing)])
             heads = [*map(_title, parts), "left out"]
             yield Table(f"pixels ({title})", heads, rows)

@@ -35,7 +35,7 @@ class RowCount(Family):
     def measure(self, masks):
         shares = {
             name: {"share": float((predicted & true).sum() / true.sum())}
-            for name, (predicted, true) in masks.foreground.items()
+            for name, predicted, true in masks.foreground()
         }
         return Measured(int(masks.prediction.sum()), {"found": 1.5}, classes=shares)
 
