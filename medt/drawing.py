@@ -25,7 +25,7 @@ TRUTH_COLOR = (255, 255, 255)
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of RGB, as ITU-R BT.601 weights it
 MIDDLE = 128  # of it; what is darker has more contrast with white
 PAGE_COLOR = (255, 255, 255)
-TEXT_COLOR = (30, 30, 30)
+TEXT_COLOR = (0, 0, 0)
 # Of an error map; told apart with any colour vision.
 ERROR_COLORS = {
     "right foreground": (205, 205, 205),
@@ -36,8 +36,10 @@ ERROR_COLORS = {
 
 GAP = 6  # pixels between the tiles of a panel
 COLUMN_GAP = 18  # and between the panels of a sheet
-LINE = 22  # pixels a line of text takes
-FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+LINE = 34  # pixels a line of text takes
+# Large enough to be read where a viewer shrinks a picture to half, such as TensorBoard.
+FONT, FONT_WEIGHT = cv2.FONT_HERSHEY_SIMPLEX, 2
+FONT_SCALES = 0.75, 0.6, 0.5  # the largest that fits
 
 
 def displayable(image: NDArray[Any]) -> Picture:
@@ -327,13 +329,19 @@ def _with_caption(picture: Picture, text: str) -> Picture:
 
 
 def _text_line(text: str, width: int) -> Picture:
+    """A line of text, smaller where it is long, cut where even that does not fit."""
     line = np.full((LINE, width, 3), PAGE_COLOR, dtype=np.uint8)
     # The font has no other characters.
-    text = for_terminal(text).encode("ascii", "replace").decode()
-    shown = text
-    while shown and cv2.getTextSize(shown, FONT, FONT_SCALE, 1)[0][0] > width - 4:
+    shown = text = for_terminal(text).encode("ascii", "replace").decode()
+
+    def is_too_long(scale: float) -> bool:
+        size: int = cv2.getTextSize(shown, FONT, scale, FONT_WEIGHT)[0][0]
+        return size > width - 4
+
+    scale = next((s for s in FONT_SCALES if not is_too_long(s)), FONT_SCALES[-1])
+    while shown and is_too_long(scale):
         text = text[:-1]
         shown = text + "..." if text else ""
-    where = (2, LINE - 7)
-    cv2.putText(line, shown, where, FONT, FONT_SCALE, TEXT_COLOR, 1, cv2.LINE_AA)
+    where = (2, LINE - 10)
+    cv2.putText(line, shown, where, FONT, scale, TEXT_COLOR, FONT_WEIGHT, cv2.LINE_AA)
     return line

@@ -88,7 +88,7 @@ def evaluate(cfg: DictConfig) -> int:
         }
         evaluation.summary["splits_digest"] = index.splits_digest
         evaluation.summary["external"] = trained_elsewhere(checkpoints[0], cfg)
-        print_table(render(evaluation))
+        print_table(render(evaluation, cfg.details))
         report = report_of(cfg, evaluation, checkpoints, predictor, index, dataset, curves)
         write_evaluation(evaluation, folder, report)
     if other := split_otherwise(checkpoints[0], index):
@@ -100,6 +100,8 @@ def evaluate(cfg: DictConfig) -> int:
     trained = trained if checkpoints[0].dataset else "imported"
     others = "".join(f"\nand {shown(Path(one.file))}" for one in checkpoints[1:])
     print(f"\n{shown(path)}, {trained}{others}\nwritten to {shown(folder)}, see report.html there")
+    if not cfg.details:
+        print("details=true prints all scores and their rules")
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from medt.evaluation.case_scores import COUNTS
+from medt.metrics.pixel import COUNTS
 
 Cells = Mapping[str, str]
 

@@ -52,6 +52,7 @@ class EvaluateConfig:
     empty: str
     scores: list[str] | None
     panels: int
+    details: bool
     output: str | None
     paths: PathsConfig
     device: str

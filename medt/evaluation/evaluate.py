@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -14,20 +14,16 @@ from medt.data.dataset import SegmentationDataset
 from medt.data.layout import Case
 from medt.data.loader import EpochBatches, make_loader
 from medt.errors import UserError
-from medt.evaluation.case_scores import CaseScores, Detail, read_truth, score_case
+from medt.evaluation.case_scores import CaseScores, read_truth, score_case
 from medt.evaluation.parts import USUAL, Part
-from medt.evaluation.summary import detail_rules, summarize_cases, summarize_detail
+from medt.evaluation.summary import summarize_split
 from medt.inference.averaging import NotFiniteError
 from medt.inference.instances import NO_RULE, InstanceRule, find_objects
 from medt.inference.predictor import Predictor, most_probable
 from medt.metrics.empty import DEFAULT_EMPTY, Empty
-from medt.metrics.paper import (
-    OFFICIAL_EMPTY,
-    OFFICIAL_RULES,
-    OFFICIAL_SCORES,
-    official_prediction,
-)
-from medt.metrics.pixel import PixelScores, scores_by
+from medt.metrics.families import FAMILIES
+from medt.metrics.family import Family, How, Masks
+from medt.metrics.paper import OFFICIAL, OFFICIAL_EMPTY, official_prediction
 from medt.metrics.pixel_size import PIXELS, PixelSize
 from medt.processes import Processes
 
@@ -58,15 +54,8 @@ class Settings:
     protocol: Protocol
     rule: InstanceRule
     detail: bool
-    tolerance: float
-    pixel_size: PixelSize
-    empty: Empty
-    parts: tuple[Part, ...]
-
-    @property
-    def object_size(self) -> PixelSize:
-        """That the objects' distances are in; the challenge's are in pixels, as published."""
-        return PIXELS if self.protocol == "glas_challenge" else self.pixel_size
+    how: How
+    families: tuple[Family, ...]
 
 
 @dataclass(frozen=True)
@@ -81,8 +70,8 @@ class Evaluation:
             ``predicted_foreground`` (pixels), ``foreground`` (score -> mean over foreground
             classes), ``classes`` (per class name the scores of :data:`medt.metrics.pixel.SCORES`,
             NaN = left out, and ``tp``, ``fp``, ``fn``, ``tn`` in pixels). A detailed evaluation
-            adds ``ece`` and ``brier``, to the foreground ``hd95`` and ``nsd``, and to its classes
-            these two and the scores of their objects.
+            adds the columns of all families.
+        families: those that measured them.
         summary: what :func:`medt.metrics.pixel.summarize` returns, and ``protocol``,
             ``protocol_means``, ``splits``, ``image_size``, ``postprocess``, ``empty`` (the rule),
             ``false_alarms`` (see :func:`medt.metrics.empty.false_alarms`), ``confusion`` (pixels;
@@ -95,6 +84,7 @@ class Evaluation:
     class_names: tuple[str, ...]
     rows: list[dict[str, Any]]
     summary: dict[str, Any]
+    families: tuple[Family, ...] = FAMILIES[:1]
 
     @property
     def dice(self) -> float:
@@ -123,6 +113,7 @@ def evaluate(
     grouped_by: str = "groups",
     empty: Empty = DEFAULT_EMPTY,
     parts: tuple[Part, ...] = USUAL,
+    families: Sequence[Family] = FAMILIES,
 ) -> Evaluation:
     """Score every case of a dataset.
 
@@ -149,6 +140,7 @@ def evaluate(
         empty: what a class scores in a case whose truth does not have it
             (:mod:`medt.metrics.empty`); ``paper_official`` has its own rule.
         parts: what a detailed evaluation measures (:mod:`medt.evaluation.parts`).
+        families: that they are looked for in; ``paper_official`` has its own.
 
     Raises:
         UserError: no cases, an unknown protocol, ``paper_official`` with other than two classes, a
@@ -158,19 +150,17 @@ def evaluate(
         NotFiniteCaseError: the network's output for a case holds NaN or infinite values.
     """
     _check(predictor, dataset, protocol)
-    official = protocol == "paper_official"
-    empty = OFFICIAL_EMPTY if official else empty
-    settings = Settings(
-        protocol,
-        rule,
-        detail or protocol == "glas_challenge",
-        tolerance,
-        PixelSize.of(pixel_size),
-        empty,
-        parts,
-    )
-    scores = OFFICIAL_SCORES if official else scores_by(empty)
     names = tuple(c.name for c in predictor.classes)
+    size = PixelSize.of(pixel_size)
+    # The challenge's distances of objects are in pixels, as published.
+    sizes = size, PIXELS if protocol == "glas_challenge" else size
+    how = How(names, empty, tolerance, *sizes)
+    detail = (detail or protocol == "glas_challenge") and protocol in AT_OWN_SIZE
+    wanted = [one for one in families if one.suits(how) and (one.part in parts or not one.detailed)]
+    if protocol == "paper_official":
+        wanted, how = [OFFICIAL], replace(how, empty=OFFICIAL_EMPTY)
+    measured = tuple(one for one in wanted if detail or not one.detailed)
+    settings = Settings(protocol, rule, detail, how, measured)
     processes = processes or Processes()
     scored: list[tuple[int, CaseScores]] = []
     losses: list[float] = []
@@ -192,7 +182,7 @@ def evaluate(
                 if protocol in AT_OWN_SIZE:
                     truth, numbered = read_truth(dataset, case)
                 try:
-                    result = _score(predictor, one, case, truth, numbered, settings, scores)
+                    result = _score(predictor, one, case, truth, numbered, settings)
                 except ValueError as error:
                     raise _unknown_class(case.name, names, error) from error
                 scored.append((index, result))
@@ -206,17 +196,11 @@ def evaluate(
         "splits": sorted({case.split for case in dataset.cases}),
         "image_size": list(predictor.preprocessing.image_size),
         "postprocess": settings.rule.to_dict(),
-        **summarize_cases(cases, names, scores, empty),
+        **summarize_split(cases, measured, how, detail, grouped_by),
     }
-    if official:
-        summary["rules"] += OFFICIAL_RULES.split("\n")
-    if settings.detail and protocol in AT_OWN_SIZE:
-        how = tolerance, settings.pixel_size, parts, grouped_by, settings.object_size
-        summary |= summarize_detail(cases, names, scores, *how)
-        summary["rules"] += detail_rules(parts)
     if loss is not None:
         summary["loss"] = sum(losses) / len(cases)
-    return Evaluation(protocol, names, [case.row for case in cases], summary)
+    return Evaluation(protocol, names, [case.row for case in cases], summary, measured)
 
 
 def _logits(predictor: Predictor, batch: Mapping[str, Any], windows: int) -> Tensor:
@@ -276,23 +260,19 @@ def _score(
     truth: NDArray[np.uint8],
     numbered: NDArray[Any] | None,
     settings: Settings,
-    scores: PixelScores,
 ) -> CaseScores:
     """Predict a case as the protocol says, and score it."""
-    names = tuple(c.name for c in predictor.classes)
+    how, families = settings.how, settings.families
     if settings.protocol not in AT_OWN_SIZE:
         plain = logits.cpu().numpy()
         official = settings.protocol == "paper_official"
         predicted = official_prediction(plain) if official else most_probable(plain)
-        return score_case(case, find_objects(predicted, settings.rule)[0], truth, names, scores)
+        masks = Masks(how, find_objects(predicted, settings.rule)[0], truth)
+        return score_case(case, masks, families)
     probabilities = predictor.at_own_size(logits, truth.shape)
     predicted, objects = find_objects(most_probable(probabilities), settings.rule)
-    if not settings.detail:
-        return score_case(case, predicted, truth, names, scores)
-    spacings = settings.pixel_size.spacing, settings.object_size.spacing
-    how = settings.tolerance, *spacings, settings.empty, settings.parts
-    detail = Detail(probabilities, objects, numbered, *how)
-    return score_case(case, predicted, truth, names, scores, detail)
+    masks = Masks(how, predicted, truth, probabilities, objects, numbered)
+    return score_case(case, masks, families)
 
 
 def _meaning(predictor: Predictor, protocol: str) -> str:

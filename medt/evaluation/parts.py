@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 from medt.errors import UserError
+from medt.metrics.families import FAMILIES
 
-Part = Literal["pixel", "boundary", "objects", "topology"]
-PARTS: tuple[Part, ...] = get_args(Part)
+Part = str  # of a family
+PARTS: tuple[Part, ...] = tuple(dict.fromkeys(family.part for family in FAMILIES))
 USUAL: tuple[Part, ...] = ("pixel", "boundary", "objects")
 # Vessels and membranes are nets: they are one object, and what counts is where they are connected.
 OF_NETS: tuple[Part, ...] = ("pixel", "topology")

@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from rich import box
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
-from medt.evaluation.detail_tables import detail_tables, new_table, shown
 from medt.evaluation.evaluate import Evaluation
-from medt.evaluation.headline import headline
+from medt.evaluation.headline import first_lines, first_table
 from medt.inference.instances import METHODS, InstanceRule
 from medt.io.files import write_text
 from medt.io.locks import claimed_folder
 from medt.io.text import csv_text, json_text
-from medt.metrics.pixel_size import ABBREVIATIONS, UNITS
+from medt.metrics.family import Table
 
 METRICS_FILE = "metrics.json"
 CASES_FILE = "per_case.csv"
 REPORT_FILE = "report.html"
-REDUCTIONS = {"mean_over_cases": "mean over cases", "pooled": "pooled over the split"}
-OVERLAPS = {"dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "Recall"}
-WITH_TRUE_NEGATIVES = {
-    "specificity": "Specificity",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Bal. acc.",
-    "mcc": "MCC",
-}
-CASE_FACTS = (
-    *("case", "group", "split", "height", "width", "true_foreground", "predicted_foreground"),
-    *("ece", "brier", "roc_auc", "pr_auc"),
+# What people sort the cases by; the other columns follow.
+FIRST_COLUMNS = (
+    *("case", "group", "split", "dice", "iou", "cldice", "hd95", "object_f1_iou50", "count_error"),
+    *("true_foreground", "predicted_foreground"),
 )
+WIDTH = 80  # of a table on the terminal, at most
+FIRST_WIDTH = 8, 24  # of its first column, which is folded
 
 
 def claimed_result(folder: Path) -> AbstractContextManager[Path]:
@@ -70,57 +67,66 @@ def write_evaluation(evaluation: Evaluation, folder: Path, report: str) -> None:
         raise
 
 
-def render(evaluation: Evaluation) -> RenderableType:
-    """The headline, tables of all scores in both reductions and the rules, for ``rich.print``.
+def render(evaluation: Evaluation, details: bool = False) -> RenderableType:
+    """The first table and what one has to know to read it, for ``rich.print``.
 
     It fits 80 columns and holds no box characters, so that it reads the same in a file.
+
+    Args:
+        details: add the tables of all scores in both reductions, and the rules.
     """
     summary = evaluation.summary
     cases, splits = summary["cases"], ", ".join(summary["splits"])
+    what = f"{cases} {'case' if cases == 1 else 'cases'} ({splits}), protocol {evaluation.protocol}"
+    elsewhere = summary.get("external")
+    lines = [*first_lines(summary, details)]
+    lines += [f"external: the network was trained on {elsewhere}"] if elsewhere else []
+    more = [Text(), *_details(evaluation)] if details else []
+    texts = [Text(textwrap.fill(line, WIDTH, break_long_words=False)) for line in lines]
+    return Group(Text(what), Text(), *rich_tables(first_table(evaluation)), Text(), *texts, *more)
+
+
+def rich_tables(table: Table) -> Iterator[RichTable]:
+    """A table without box characters that fits 80 columns: several, where its numbers do not."""
+    least, most = FIRST_WIDTH
+    sides: list[list[int]] = []
+    left = 0
+    for index, title in enumerate(table.columns, start=1):
+        cells = "\n".join([title, *(row[index] for row in table.rows)])
+        width = 3 + max(map(cell_len, cells.split("\n")))
+        if width > left:
+            sides.append([])
+            left = WIDTH - least
+        sides[-1].append(index)
+        left -= width
+    for side in sides:
+        drawn = RichTable(
+            box=box.ASCII_DOUBLE_HEAD, show_edge=False, pad_edge=False, header_style="bold"
+        )
+        drawn.add_column(Text(table.title), overflow="fold", max_width=min(most, least + left))
+        for index in side:
+            drawn.add_column(table.columns[index - 1], justify="right", no_wrap=True)
+        for row in table.rows:
+            drawn.add_row(*(Text(row[index]) for index in (0, *side)))
+        yield drawn
+
+
+def _details(evaluation: Evaluation) -> Iterator[RenderableType]:
+    """What all families show, and the rules."""
+    summary = evaluation.summary
     size = " x ".join(map(str, summary["image_size"]))
     rule = InstanceRule(**summary["postprocess"])
-    elsewhere = summary.get("external")
-    external = f"external: the network was trained on {elsewhere}\n" if elsewhere else ""
-    head = Text(
-        "\n".join(headline(summary))
-        + f"\n\n{external}{cases} {'case' if cases == 1 else 'cases'} ({splits}), "
-        f"network size {size}\n"
-        f"protocol {evaluation.protocol}: {summary['protocol_means']}\n"
-        f"{rule}: {METHODS[rule.method]}"
-    )
-    parts: list[RenderableType] = [head, Text()]
-    for titles in (OVERLAPS, WITH_TRUE_NEGATIVES):
-        parts += [_score_table(evaluation, titles), Text()]
-    if "calibration" in summary:
-        extra = [part for table in detail_tables(summary) for part in (table, Text())]
-        parts = (
-            [head, Text(), *extra, *parts[2:]]
-            if evaluation.protocol == "glas_challenge"
-            else parts + extra
-        )
-    return Group(*parts, *(Text(line, style="dim") for line in summary["rules"]))
-
-
-def _score_table(evaluation: Evaluation, titles: Mapping[str, str]) -> Table:
-    """These scores of every class in both reductions."""
-    table = new_table("class", [*titles.values(), "left out"])
-    for reduction, name in REDUCTIONS.items():
-        scores = {key: evaluation.summary[reduction][key] for key in titles}
-        _add_section(table, name, scores, evaluation.class_names)
-    return table
-
-
-def _add_section(
-    table: Table, title: str, scores: dict[str, Any], class_names: tuple[str, ...]
-) -> None:
-    table.add_row(Text(title, style="italic"))
-    for name in class_names:
-        values = [shown(part["classes"][name]) for part in scores.values()]
-        left_out = max(part["left_out"]["classes"][name] for part in scores.values())
-        table.add_row(Text(f"  {name}"), *values, str(left_out))
-    values = [shown(part["foreground"]) for part in scores.values()]
-    left_out = max(part["left_out"]["foreground"] for part in scores.values())
-    table.add_row(Text("  foreground mean"), *values, str(left_out), style="bold", end_section=True)
+    yield Text(f"network size {size}")
+    yield Text(f"protocol {evaluation.protocol}: {summary['protocol_means']}")
+    yield Text(f"{rule}: {METHODS[rule.method]}")
+    for family in evaluation.families:
+        for table in family.tables(summary):
+            for drawn in rich_tables(table):
+                yield from (Text(), drawn)
+            if table.note:
+                yield Text(table.note)
+    yield Text()
+    yield from (Text(line, style="dim") for line in summary["rules"])
 
 
 def _holds_result(folder: Path) -> bool:
@@ -128,27 +134,27 @@ def _holds_result(folder: Path) -> bool:
 
 
 def _per_case_csv(evaluation: Evaluation) -> str:
-    first = evaluation.rows[0]
-    facts = [name for name in CASE_FACTS if name in first]
-    scores = list(first["foreground"])
-    keys = [(name, key) for name in evaluation.class_names for key in first["classes"][name]]
-    measured = _measured(evaluation.summary)
-    titles = [measured.get(score, score) for score in scores]
-    lines = [facts + titles + [f"{measured.get(key, key)}_{name}" for name, key in keys]]
-    for row in evaluation.rows:
-        line = [row[fact] for fact in facts] + [row["foreground"][score] for score in scores]
-        line += [row["classes"][name][key] for name, key in keys]
-        lines.append([_cell(value) for value in line])
-    return csv_text(lines)
+    """A line per case; the columns that people sort by stand first."""
+    named = {
+        column.key: column.name
+        for family in evaluation.families
+        for column in family.columns(evaluation.summary)
+    }
+    lines = [_columns(evaluation.class_names, row) for row in evaluation.rows]
+    place = {(key, ""): i for i, key in enumerate(FIRST_COLUMNS)}
+    order = sorted(lines[0], key=lambda column: place.get(column, len(place)))
+    titles = [
+        f"{named.get(key, key)}_{name}" if name else named.get(key, key) for key, name in order
+    ]
+    return csv_text([titles, *([_cell(line[column]) for column in order] for line in lines)])
 
 
-def _measured(summary: Mapping[str, Any]) -> dict[str, str]:
-    """The names of the columns of distances; they end with a unit that is not pixels."""
-    units = {"hd95": summary["boundary"]["unit"]} if "boundary" in summary else {}
-    for objects in summary.get("objects", {}).values():
-        units["object_hausdorff"] = objects["unit"]
+def _columns(names: Sequence[str], row: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+    """The cells of a case by key and class, "" for what is of no class."""
+    facts = {key: value for key, value in row.items() if key not in ("foreground", "classes")}
     return {
-        key: f"{key}_{ABBREVIATIONS[unit]}" for key, unit in units.items() if unit != UNITS["px"]
+        **{(key, ""): value for key, value in (facts | row["foreground"]).items()},
+        **{(key, n): value for n in names for key, value in row["classes"][n].items()},
     }
 
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from medt.data.dataset import SegmentationDataset, naming
 from medt.errors import UserError
-from medt.evaluation.case_scores import objects_of_truth, read_truth
+from medt.evaluation.case_scores import read_truth
 from medt.inference.instances import InstanceRule, find_objects
 from medt.inference.predictor import Predictor
 from medt.metrics.nuclei import nuclei_scores, nuclei_sums
+from medt.metrics.overlaps import objects_of
 from medt.metrics.pixel import IGNORE_INDEX
 
 PASSES = 2
@@ -109,7 +110,7 @@ class _Tuned:
         return cls(
             predicted,
             truth != IGNORE_INDEX,
-            [objects_of_truth(truth, class_id, numbered) for class_id in ids],
+            [objects_of(truth == class_id, numbered) for class_id in ids],
         )
 
     @property

@@ -11,11 +11,11 @@ from pathlib import Path
 from medt.checkpoint import Checkpoint
 from medt.data.intensity import DEVIATIONS, Intensity
 from medt.data.preprocessing import Preprocessing
-from medt.evaluation.detail_tables import between
 from medt.evaluation.recorded import Recorded, read_recorded
 from medt.evaluation.tables import METRICS_FILE
 from medt.io.files import natural_key
 from medt.io.text import for_markdown, for_markdown_code
+from medt.metrics.family import between
 
 LIMITS = """\
 - It has learned from the images named above. Other scanners, stains, organs, magnifications or \

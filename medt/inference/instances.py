@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.errors import UserError
+from medt.metrics.overlaps import components
 from medt.metrics.pixel import IGNORE_INDEX
 
 Method = Literal["none", "components", "watershed"]
@@ -108,12 +109,6 @@ def find_objects(
         np.add(found, count, out=objects, where=present)
         count += int(found.max())
     return cleaned, objects
-
-
-def components(mask: NDArray[Any]) -> NDArray[np.int32]:
-    """8-connected components of a mask (H, W): their numbers from 1, int32, 0 where it is 0."""
-    _, labels = cv2.connectedComponents((mask != 0).astype(np.uint8), connectivity=8)
-    return np.asarray(labels, np.int32)
 
 
 def areas(labels: NDArray[np.int32]) -> NDArray[np.int64]:

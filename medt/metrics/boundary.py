@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from medt.metrics.distances import UNSPACED, distances_between
-from medt.metrics.pixel_size import Spacing, distance_of_offset
+from medt.metrics.family import (
+    Column,
+    Family,
+    Masks,
+    Measured,
+    Split,
+    Summary,
+    Table,
+    foreground_rows,
+)
+from medt.metrics.pixel_size import ABBREVIATIONS, UNITS, Spacing, distance_of_offset
 
 PERCENTILE = 95
 ROUNDING = 1e-9  # so that three pixels of 0.1 are within 0.3
@@ -95,3 +107,48 @@ def _boxed(first: Mask, second: Mask) -> tuple[Mask, Mask]:
     rows, columns = (np.flatnonzero(union.any(axis=axis)) for axis in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     return first[box], second[box]
+
+
+class BoundaryFamily(Family):
+    """HD95 and normalised surface distance."""
+
+    name = part = "boundary"
+    rules = BOUNDARY_RULES
+    means = ("hd95", "nsd")
+
+    def measure(self, masks: Masks) -> Measured:
+        how, classes, one_empty = masks.how, {}, {}
+        for name, predicted, true in masks.foreground():
+            scores = boundary_scores(predicted, true, how.tolerance, how.pixel_size.spacing)
+            out = how.leaves_out(predicted, true)
+            one_empty[name] = scores.empty == 1 and not out
+            classes[name] = {key: math.nan if out else getattr(scores, key) for key in self.means}
+        return Measured(one_empty, classes=classes)
+
+    def summarize(self, split: Split) -> dict[str, Any]:
+        how = split.how
+        one_empty = {name: sum(case[name] for case in split.sums) for name in how.classes[1:]}
+        summary = {
+            "unit": UNITS[how.pixel_size.unit],
+            "pixel_size": how.pixel_size.plain,
+            "tolerance": how.tolerance,
+            "mean_over_cases": split.means(self.means),
+            "one_empty": one_empty,
+        }
+        return {"boundary": summary}
+
+    def columns(self, summary: Summary) -> Iterable[Column]:
+        part = summary["boundary"]
+        yield Column("hd95", "HD95", 2, part["unit"])
+        yield Column("nsd", f"NSD at {part['tolerance']:g} {ABBREVIATIONS[part['unit']]}")
+
+    def tables(self, summary: Summary) -> Iterable[Table]:
+        part = summary["boundary"]
+        rows = foreground_rows(part["mean_over_cases"], summary, {"hd95": 2, "nsd": 4})
+        empty = [*map(str, part["one_empty"].values()), ""]
+        heads = [*(column.heading for column in self.columns(summary)), "one mask empty"]
+        cells = [[*row, count] for row, count in zip(rows, empty, strict=True)]
+        yield Table("boundaries (mean)", heads, cells)
+
+
+BOUNDARY = BoundaryFamily()

@@ -5,14 +5,25 @@ Everything is a sum over pixels, so that a split's numbers are those of its case
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medt.metrics.pixel import IGNORE_INDEX
+from medt.metrics.family import (
+    IGNORE_INDEX,
+    Chart,
+    Column,
+    Family,
+    Masks,
+    Measured,
+    Split,
+    Summary,
+    Table,
+    number,
+)
 from medt.metrics.sums import quotient
 
 BINS = 15  # as Guo et al. 2017
@@ -146,3 +157,61 @@ def reliability(sums: Calibration) -> dict[str, list[float]]:
         "confidence": quotient(sums.confidence, sums.pixels).tolist(),
         "right": quotient(sums.right, sums.pixels).tolist(),
     }
+
+
+class CalibrationFamily(Family):
+    """Expected calibration error, Brier score and the curve of thresholds."""
+
+    name = "calibration"
+    part = "pixel"
+    rules = CALIBRATION_RULES
+
+    def measure(self, masks: Masks) -> Measured:
+        sums = measure_calibration(masks.probabilities, masks.truth)
+        return Measured(sums, {"ece": expected_calibration_error(sums), "brier": brier_score(sums)})
+
+    def summarize(self, split: Split) -> dict[str, Any]:
+        sums = add_calibrations(split.sums)
+        summary = {
+            "ece": expected_calibration_error(sums),
+            "brier": brier_score(sums),
+            "reliability": reliability(sums),
+            "thresholds": threshold_curve(sums),
+        }
+        return {"calibration": summary}
+
+    def columns(self, summary: Summary) -> Iterable[Column]:
+        yield Column("ece", "Calibration error")
+        yield Column("brier", "Brier")
+
+    def tables(self, summary: Summary) -> Iterable[Table]:
+        cells = [number(summary["calibration"][key]) for key in ("ece", "brier")]
+        yield Table(
+            "calibration", ["expected error", "Brier score"], [["pooled over the split", *cells]]
+        )
+
+    def charts(self, summary: Summary) -> Iterable[Chart]:
+        calibration = summary["calibration"]
+        bins, curve = calibration["reliability"], calibration["thresholds"]
+        held = [i for i, pixels in enumerate(bins["pixels"]) if pixels]
+        points = [bins["confidence"][i] for i in held], [bins["right"][i] for i in held]
+        yield Chart(
+            f"Calibration (expected error {number(calibration['ece'])})",
+            "probability of the most probable class",
+            "share of right pixels (bars: of pixels)",
+            {"": points},
+            bars=[pixels / (sum(bins["pixels"]) or 1) for pixels in bins["pixels"]],
+            dashed=((0, 1), (0, 1)),
+        )
+        if curve["threshold"]:
+            names = ("dice", "precision", "recall")
+            yield Chart(
+                "Other thresholds",
+                "threshold of the foreground's probability",
+                "pooled score",
+                {name.capitalize(): (curve["threshold"], curve[name]) for name in names},
+                dashed=((0.5, 0.5), (0, 1)),
+            )
+
+
+CALIBRATION = CalibrationFamily()

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from medt.metrics.family import (
+    Column,
+    Family,
+    Masks,
+    Measured,
+    Split,
+    Summary,
+    Table,
+    foreground_rows,
+)
 
 CENTRELINE_RULES = """\
 Centreline Dice (clDice, Shit et al. 2021): centreline precision is the share of the prediction's \
@@ -52,3 +66,32 @@ def centreline_scores(prediction: Mask, truth: Mask) -> CentrelineScores:
 
 def _share_within(skeleton: Mask, mask: Mask) -> float:
     return float((skeleton & mask).sum() / skeleton.sum())
+
+
+class CentrelineFamily(Family):
+    """Centreline Dice, precision and recall."""
+
+    name = part = "topology"
+    rules = CENTRELINE_RULES
+    means = ("cldice", "centreline_precision", "centreline_recall")
+
+    def measure(self, masks: Masks) -> Measured:
+        classes = {}
+        for name, predicted, true in masks.foreground():
+            scores = vars(centreline_scores(predicted, true))
+            out = masks.how.leaves_out(predicted, true)
+            classes[name] = {key: math.nan if out else scores[key] for key in self.means}
+        return Measured(classes=classes)
+
+    def summarize(self, split: Split) -> dict[str, Any]:
+        return {"topology": split.means(self.means)}
+
+    def columns(self, summary: Summary) -> Iterable[Column]:
+        yield Column("cldice", "clDice")
+
+    def tables(self, summary: Summary) -> Iterable[Table]:
+        rows = foreground_rows(summary["topology"], summary, dict.fromkeys(self.means, 4))
+        yield Table("centrelines (mean)", ["clDice", "precision", "recall"], rows)
+
+
+CENTRELINE = CentrelineFamily()

@@ -6,16 +6,29 @@ contest", Medical Image Analysis 35, section 5, https://doi.org/10.1016/j.media.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from medt.metrics.distances import UNSPACED, distance_map, distances_between
+from medt.metrics.family import (
+    Column,
+    Family,
+    Masks,
+    Measured,
+    Split,
+    Summary,
+    Table,
+    with_interval,
+)
 from medt.metrics.overlaps import Integers, Labels, Overlaps, find_overlaps
-from medt.metrics.pixel_size import Spacing
-from medt.metrics.sums import quotient
+from medt.metrics.pixel_size import UNITS, Spacing
+from medt.metrics.resampling import percentile_interval
+from medt.metrics.sums import add, quotient
 
 GLAND_RULES = """\
 Object F1: a predicted object is right if it covers more than half of the true object that it \
@@ -28,7 +41,12 @@ object of this image with the smallest one.
 An object in an image whose other side is empty has no distance: it is left out of the object \
 Hausdorff distance, and the image counted as undefined."""
 
-SCORE_NAMES = ("f1", "object_dice", "object_hausdorff")
+# The scores' columns in the table of cases.
+COLUMNS = {
+    "f1": "object_f1_glas",
+    "object_dice": "object_dice",
+    "object_hausdorff": "object_hausdorff",
+}
 Value = float | NDArray[np.float64]
 
 
@@ -207,3 +225,71 @@ def _hull(first: tuple[slice, ...], second: tuple[slice, ...]) -> tuple[slice, .
         slice(min(a.start, b.start), max(a.stop, b.stop))
         for a, b in zip(first, second, strict=True)
     )
+
+
+class GlandFamily(Family):
+    """The challenge's scores of each part of its test by itself."""
+
+    name = "glas"
+    part = "objects"
+    rules = GLAND_RULES
+
+    def measure(self, masks: Masks) -> Measured:
+        spacing = masks.how.object_size.spacing
+        sums = {
+            name: gland_sums(predicted, true, spacing)
+            for name, predicted, true in masks.foreground_objects()
+        }
+        classes = {
+            name: {COLUMNS[key]: float(score) for key, score in gland_scores(one).items()}
+            for name, one in sums.items()
+        }
+        return Measured(sums, classes=classes)
+
+    def summarize(self, split: Split) -> dict[str, Any]:
+        unit = UNITS[split.how.object_size.unit]
+        sections: dict[str, list[int]] = {}
+        for index, section in enumerate(split.sections):
+            sections.setdefault(section, []).append(index)
+        objects = {
+            name: {
+                "glas": {key: _of_section(split, name, own) for key, own in sections.items()},
+                "unit": unit,
+            }
+            for name in split.how.classes[1:]
+        }
+        return {"objects": objects}
+
+    def columns(self, summary: Summary) -> Iterable[Column]:
+        unit = next(iter(summary["objects"].values()))["unit"]
+        yield Column("object_hausdorff", "Hausdorff", 2, unit)
+
+    def tables(self, summary: Summary) -> Iterable[Table]:
+        (distance,) = self.columns(summary)
+        digits = {"f1": 4, "object_dice": 4, "object_hausdorff": 2}
+        heads = ["object F1", "object Dice", distance.heading, "undefined"]
+        for name, objects in summary["objects"].items():
+            rows = []
+            for section, found in objects["glas"].items():
+                drawn = found["intervals"]
+                cells = [with_interval(found[key], drawn[key], digits[key]) for key in digits]
+                rows.append([f"{section} ({found['cases']})", *cells, str(found["undefined"])])
+            yield Table(f"GlaS scores of {name}", heads, rows)
+
+
+def _of_section(split: Split, name: str, members: list[int]) -> dict[str, Any]:
+    assert split.weights is not None
+    sums = [split.sums[i][name] for i in members]
+    total = add(sums)
+    drawn = GlandSums(*(split.weights[:, members] @ np.array([astuple(one) for one in sums])).T)
+    return {
+        "cases": len(members),
+        "undefined": int(total.undefined),
+        **{key: float(value) for key, value in gland_scores(total).items()},
+        "intervals": {
+            key: percentile_interval(values) for key, values in gland_scores(drawn).items()
+        },
+    }
+
+
+GLAS = GlandFamily()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from medt.metrics.family import Family, Masks, Measured, Split
 from medt.metrics.overlaps import Labels, Overlaps, find_overlaps
 
 LESION_IOUS = (0.1, 0.5)
@@ -61,3 +63,40 @@ def _counts(overlaps: Overlaps, limit: float) -> LesionCounts:
         missed=len(overlaps.true_area) - len(true),
         false=len(overlaps.predicted_area) - len(predicted),
     )
+
+
+class LesionFamily(Family):
+    """How many objects are found, missed and false; the first lines of a result show them."""
+
+    name = "lesions"
+    part = "objects"
+    rules = LESION_RULES
+
+    def measure(self, masks: Masks) -> Measured:
+        found = {name: lesion_counts(*pair) for name, *pair in masks.foreground_objects()}
+        columns = {
+            name: {
+                f"{kind}_iou{round(100 * float(limit))}": count
+                for limit, counts in limits.items()
+                for kind, count in vars(counts).items()
+            }
+            for name, limits in found.items()
+        }
+        return Measured(found, classes=columns)
+
+    def summarize(self, split: Split) -> dict[str, Any]:
+        """By class and IoU."""
+        lesions = {
+            name: {
+                str(limit): {
+                    kind: sum(getattr(case[name][str(limit)], kind) for case in split.sums)
+                    for kind in ("found", "missed", "false")
+                }
+                for limit in LESION_IOUS
+            }
+            for name in split.how.classes[1:]
+        }
+        return {"lesions": lesions}
+
+
+LESIONS = LesionFamily()

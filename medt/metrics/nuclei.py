@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medt.metrics.family import (
+    Column,
+    Family,
+    Masks,
+    Measured,
+    Split,
+    Summary,
+    Table,
+    number,
+    with_interval,
+)
 from medt.metrics.overlaps import Labels, Overlaps, find_overlaps
-from medt.metrics.sums import add, quotient
+from medt.metrics.sums import add, mean_of_present, quotient
 
 MATCH = 0.5  # of IoU; above it a match is unique
 
@@ -141,3 +153,65 @@ def _aggregated(overlaps: Overlaps) -> tuple[int, int]:
     # The union of a pair is both areas without what they share; an object alone adds its area.
     union = int(overlaps.predicted_area.sum() + overlaps.true_area.sum()) - intersection
     return intersection, union
+
+
+# Of the scores that are shown: their titles, and their columns in the table of cases.
+SHOWN = {"aji": "AJI", "pq": "PQ", "dq": "DQ", "sq": "SQ", "f1": "F1@0.5"}
+COLUMNS = {"f1": "object_f1_iou50", **{key: key for key in ("aji", "pq", "dq", "sq")}}
+
+
+class NucleiFamily(Family):
+    """AJI, panoptic quality, F1 and counts of the objects of each class."""
+
+    name = "nuclei"
+    part = "objects"
+    rules = NUCLEI_RULES
+
+    def measure(self, masks: Masks) -> Measured:
+        sums = {name: nuclei_sums(*pair) for name, *pair in masks.foreground_objects()}
+        classes = {name: _columns(one) for name, one in sums.items()}
+        foreground = {
+            key: mean_of_present(np.array([one[key] for one in classes.values()], np.float64))
+            for key in ("object_f1_iou50", "count_error")
+        }
+        return Measured(sums, foreground=foreground, classes=classes)
+
+    def summarize(self, split: Split) -> dict[str, Any]:
+        objects = {}
+        for name in split.how.classes[1:]:
+            intervals = {key: split.interval(column, name) for key, column in COLUMNS.items()}
+            summary = summarize_nuclei([case[name] for case in split.sums])
+            objects[name] = {**summary, "intervals": intervals}
+        return {"objects": objects}
+
+    def columns(self, summary: Summary) -> Iterable[Column]:
+        yield Column("object_f1_iou50", "object F1")
+        yield Column("count_error", "count error", 2)
+
+    def tables(self, summary: Summary) -> Iterable[Table]:
+        for name, part in summary["objects"].items():
+            counts, drawn = part["counts"], part["intervals"]
+            means = [with_interval(part["mean"][key], drawn[key]) for key in SHOWN]
+            pooled = [number(part["pooled"][key]) for key in SHOWN]
+            yield Table(
+                f"objects of {name}",
+                list(SHOWN.values()),
+                [["mean over cases", *means], ["pooled", *pooled]],
+                f"{counts['true']} true and {counts['predicted']} predicted objects, mean count "
+                f"error {counts['count_error']:.2f} a case, {part['left_out']['f1']} cases without "
+                "any",
+            )
+
+
+def _columns(sums: NucleiSums) -> dict[str, float]:
+    scores = nuclei_scores(sums)
+    true, predicted = int(np.asarray(sums.true)), int(np.asarray(sums.predicted))
+    counts = {"objects_true": true, "objects_predicted": predicted}
+    return {
+        **counts,
+        "count_error": abs(predicted - true),
+        **{column: float(scores[key]) for key, column in COLUMNS.items()},
+    }
+
+
+NUCLEI = NucleiFamily()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.metrics.empty import Empty
-from medt.metrics.pixel import PixelCounts, PixelScores, Scores, dice, scores_by
+from medt.metrics.pixel import RULES, PixelCounts, PixelFamily, PixelScores, Scores, dice, scores_by
 
 OFFICIAL_THRESHOLD = 0.5
 
@@ -39,4 +39,15 @@ def official_f1(counts: PixelCounts) -> Scores:
 
 # The script knows no other rule than that an empty mask predicted empty is right.
 OFFICIAL_EMPTY: Empty = "one"
-OFFICIAL_SCORES: PixelScores = {**scores_by(OFFICIAL_EMPTY), "dice": official_f1}
+
+
+class OfficialFamily(PixelFamily):
+    """The pixel scores with the script's F1."""
+
+    rules = f"{RULES}\n{OFFICIAL_RULES}"
+
+    def scores(self, empty: Empty) -> PixelScores:
+        return {**scores_by(empty), "dice": official_f1}
+
+
+OFFICIAL = OfficialFamily()

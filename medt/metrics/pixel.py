@@ -19,17 +19,28 @@ truth does not have in :mod:`medt.metrics.empty`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medt.metrics.empty import DEFAULT_EMPTY, EMPTY_RULES, Empty, left_out
-from medt.metrics.sums import quotient
-
-IGNORE_INDEX = 255
+from medt.metrics.empty import DEFAULT_EMPTY, Empty, false_alarms, left_out
+from medt.metrics.family import IGNORE_INDEX as IGNORE_INDEX
+from medt.metrics.family import (
+    Column,
+    Family,
+    Masks,
+    Measured,
+    Split,
+    Summary,
+    Table,
+    of_class,
+    with_interval,
+)
+from medt.metrics.resampling import percentile_interval
+from medt.metrics.sums import mean_of_present, means_of_present, quotient
 
 RULES = """\
 Foreground: the mean over all classes but the first (the background).
@@ -190,6 +201,7 @@ def _by_rule(counts: PixelCounts, empty: Empty, scores: Scores) -> Scores:
 
 PixelScores = Mapping[str, Callable[[PixelCounts], Scores]]  # by name
 
+# A score in here is in metrics.json, per_case.csv, the tables and the report.
 SCORES: Mapping[str, Callable[[PixelCounts, Empty], Scores]] = {
     "dice": dice,
     "iou": iou,
@@ -200,6 +212,10 @@ SCORES: Mapping[str, Callable[[PixelCounts, Empty], Scores]] = {
     "balanced_accuracy": balanced_accuracy,
     "mcc": mcc,
 }
+
+
+TITLES = {"iou": "IoU", "balanced_accuracy": "Bal. acc.", "mcc": "MCC"}  # others: of the name
+COUNTS = ("tp", "fp", "fn", "tn")  # in the order of PixelCounts
 
 
 def scores_by(empty: Empty) -> PixelScores:
@@ -213,27 +229,9 @@ def _ruled(
     return lambda counts: score(counts, empty)
 
 
-def rules_of(empty: Empty) -> list[str]:
-    """What these scores mean, a paragraph each."""
-    first, *others = RULES.split("\n")
-    return [first, EMPTY_RULES[empty], *others]
-
-
 def foreground(scores: Scores) -> float:
     """Mean over all classes but the first, without those left out; NaN if none remains."""
     return mean_of_present(scores[1:])
-
-
-def means_of_present(table: Scores) -> Scores:
-    """Of each row the mean of what is not NaN; NaN if nothing is."""
-    present = ~np.isnan(table)
-    return quotient(np.where(present, table, 0).sum(axis=1), present.sum(axis=1))
-
-
-def mean_of_present(scores: Scores) -> float:
-    """Mean of what is not NaN; NaN if nothing is."""
-    present = scores[~np.isnan(scores)]
-    return float(present.mean()) if present.size else float("nan")
 
 
 def summarize(
@@ -279,3 +277,85 @@ def _part(table: Scores, class_names: Sequence[str]) -> dict[str, Any]:
             "classes": {n: int(np.isnan(table[:, i]).sum()) for i, n in enumerate(class_names)},
         },
     }
+
+
+class PixelFamily(Family):
+    """The pixel scores, the false alarms and the confusion matrix."""
+
+    name = part = "pixel"
+    means = SCORES
+    rules = RULES
+    detailed = False
+
+    def scores(self, empty: Empty) -> PixelScores:
+        """By name, each a function of the counts."""
+        return scores_by(empty)
+
+    def measure(self, masks: Masks) -> Measured:
+        names = masks.how.classes
+        confusion = confusion_matrix(masks.prediction, masks.truth, len(names))
+        counts = PixelCounts.of(confusion)
+        table = {key: score(counts) for key, score in self.scores(masks.how.empty).items()}
+        areas = int(confusion[1:].sum()), int(confusion[:, 1:].sum())
+        return Measured(
+            confusion,
+            case=dict(zip(("true_foreground", "predicted_foreground"), areas, strict=True)),
+            classes={
+                name: {
+                    **{key: float(values[i]) for key, values in table.items()},
+                    **{key: int(getattr(counts, key)[i]) for key in COUNTS},
+                }
+                for i, name in enumerate(names)
+            },
+        )
+
+    def summarize(self, split: Split) -> dict[str, Any]:
+        names, empty = split.how.classes, split.how.empty
+        scores = self.scores(empty)
+        counts = [PixelCounts.of(confusion) for confusion in split.sums]
+        summary = {
+            **summarize(counts, names, scores),
+            "empty": empty,
+            "false_alarms": false_alarms(split.sums, names),
+            "confusion": np.sum(split.sums, axis=0).tolist(),
+        }
+        if split.weights is None:
+            return summary
+        sums = [split.weights @ np.array([vars(one)[key] for one in counts]) for key in COUNTS]
+        pooled = {}
+        for key, score in scores.items():
+            table = score(PixelCounts(*sums))
+            pooled[key] = {
+                "foreground": percentile_interval(means_of_present(table[:, 1:])),
+                "classes": {n: percentile_interval(table[:, i]) for i, n in enumerate(names)},
+            }
+        return {**summary, "intervals": {"pooled": pooled}}
+
+    def columns(self, summary: Summary) -> Iterable[Column]:
+        yield Column("true_foreground", "Foreground (px)", 0)
+        yield Column("predicted_foreground", "predicted (px)", 0)
+        yield from (Column(key, _title(key)) for key in summary["pooled"])
+
+    def tables(self, summary: Summary) -> Iterable[Table]:
+        for reduction, title in {"mean_over_cases": "mean", "pooled": "pooled"}.items():
+            parts = summary[reduction]
+            drawn = summary.get("intervals", {}).get(reduction)
+            rows = []
+            for name in (*parts["dice"]["classes"], None):
+                cells = [
+                    with_interval(
+                        of_class(part, name), None if drawn is None else of_class(drawn[key], name)
+                    )
+                    for key, part in parts.items()
+                ]
+                missing = max(of_class(part["left_out"], name) for part in parts.values())
+                rows.append([name or "foreground mean", *cells, str(missing)])
+            heads = [*map(_title, parts), "left out"]
+            yield Table(f"pixels ({title})", heads, rows)
+
+
+def _title(key: str) -> str:
+    return TITLES.get(key, key.replace("_", " ").capitalize())
+
+
+PIXEL = PixelFamily()

@@ -6,12 +6,25 @@ cases added. Two classes only.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medt.metrics.pixel import IGNORE_INDEX
+from medt.metrics.family import (
+    IGNORE_INDEX,
+    Column,
+    Family,
+    How,
+    Masks,
+    Measured,
+    Split,
+    Summary,
+    Table,
+    number,
+)
+from medt.metrics.sums import mean_of_present
 
 RANKING_RULES = """\
 ROC AUC: the probability that a pixel of the foreground has a higher foreground probability than \
@@ -75,3 +88,43 @@ def average_precision(counts: Counts) -> float:
     found, false = positive.cumsum(), negative.cumsum()
     precision = found / np.maximum(found + false, 1)
     return float((positive * precision).sum() / found[-1])
+
+
+REDUCTIONS = ("mean_over_cases", "mean over cases"), ("pooled", "pooled over the split")
+
+
+class RankingFamily(Family):
+    """The areas under both curves."""
+
+    name = "ranking"
+    part = "pixel"
+    rules = RANKING_RULES
+
+    def suits(self, how: How) -> bool:
+        return len(how.classes) == 2
+
+    def measure(self, masks: Masks) -> Measured:
+        counts = count_probabilities(masks.probabilities, masks.truth)
+        return Measured(counts, _areas(counts))
+
+    def summarize(self, split: Split) -> dict[str, Any]:
+        """The mean over the cases that have them, and over all pixels."""
+        total = _areas(np.sum(split.sums, axis=0))
+        means = {key: mean_of_present(np.array([row[key] for row in split.rows])) for key in total}
+        return {"ranking": {"mean_over_cases": means, "pooled": total}}
+
+    def columns(self, summary: Summary) -> Iterable[Column]:
+        yield Column("roc_auc", "ROC AUC")
+        yield Column("pr_auc", "PR AUC")
+
+    def tables(self, summary: Summary) -> Iterable[Table]:
+        ranking = summary["ranking"]
+        rows = [[title, *map(number, ranking[key].values())] for key, title in REDUCTIONS]
+        yield Table("any threshold", [one.title for one in self.columns(summary)], rows)
+
+
+def _areas(counts: Counts) -> dict[str, float]:
+    return {"roc_auc": roc_auc(counts), "pr_auc": average_precision(counts)}
+
+
+RANKING = RankingFamily()

@@ -25,3 +25,15 @@ def quotient(
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     out = np.full(np.broadcast(part, whole).shape, otherwise)
     return np.asarray(np.divide(part, whole, out=out, where=whole > 0))
+
+
+def mean_of_present(scores: NDArray[np.float64]) -> float:
+    """Mean of what is not NaN; NaN if nothing is."""
+    present = scores[~np.isnan(scores)]
+    return float(present.mean()) if present.size else float("nan")
+
+
+def means_of_present(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each row the mean of what is not NaN; NaN if nothing is."""
+    present = ~np.isnan(table)
+    return quotient(np.where(present, table, 0).sum(axis=1), present.sum(axis=1))

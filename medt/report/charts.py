@@ -10,6 +10,7 @@ import numpy as np
 
 from medt.compare.curves import COLORS, plain_text
 from medt.io.text import for_terminal
+from medt.metrics.family import Chart
 from medt.training.run_folder import GATE_PREFIX
 
 # matplotlib takes a second to load: it is imported where something is drawn.
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 SIZE = 5.2, 3.6  # inches
 JITTER = 0.18  # of the points beside each other, in the width of a column
 LEGEND_ENTRIES = 12
+MOST_MARKED = 30  # points of a line
 
 Curves = Mapping[str, Mapping[int, float]]
 
@@ -51,37 +53,20 @@ def draw_dice(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> bytes:
     return _svg(draw)
 
 
-def draw_reliability(reliability: Mapping[str, Sequence[float]]) -> bytes:
-    """How often the network is right, over how sure it is."""
-    pixels = np.array(reliability["pixels"])
-    confidence, right = (np.array(reliability[key]) for key in ("confidence", "right"))
-    held = pixels > 0
-    edges = np.linspace(0, 1, len(pixels) + 1)
+def draw_chart(chart: Chart) -> bytes:
+    """The lines and bars of a metric family's chart."""
 
     def draw(axes: Axes) -> None:
-        share = pixels / pixels.sum()
-        axes.bar(edges[:-1], share, np.diff(edges), align="edge", color="#d9d9d9")
-        axes.plot([0, 1], [0, 1], color="#777777", linestyle="--", linewidth=1)
-        axes.plot(confidence[held], right[held], color=COLORS[0], marker="o")
-        axes.set_xlabel("probability of the most probable class")
-        axes.set_ylabel("share of right pixels (bars: of pixels)")
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1.02)
-
-    return _svg(draw)
-
-
-def draw_thresholds(curve: Mapping[str, Sequence[float]]) -> bytes:
-    """Dice, precision and recall of the foreground over the threshold."""
-
-    def draw(axes: Axes) -> None:
-        for color, name in zip(COLORS, ("dice", "precision", "recall"), strict=False):
-            axes.plot(curve["threshold"], curve[name], color=color, label=name.capitalize())
-        axes.axvline(0.5, color="#777777", linestyle="--", linewidth=1)
-        axes.set_xlabel("threshold of the foreground's probability")
-        axes.set_ylabel("pooled score")
-        axes.set_ylim(0, 1.02)
-        axes.legend(frameon=False)
+        edges = np.linspace(0, 1, len(chart.bars) + 1)
+        axes.bar(edges[:-1], chart.bars, np.diff(edges), align="edge", color="#d9d9d9")
+        axes.plot(*chart.dashed, color="#777777", linestyle="--", linewidth=1)
+        for index, (name, points) in enumerate(chart.lines.items()):
+            marker = "" if len(points[0]) > MOST_MARKED else "o"
+            color = COLORS[index % len(COLORS)]
+            axes.plot(*points, color=color, marker=marker, label=for_terminal(name))
+        axes.set(xlabel=chart.x, ylabel=chart.y, xlim=(0, 1), ylim=(0, 1.02))
+        if len(chart.lines) > 1:
+            axes.legend(frameon=False)
 
     return _svg(draw)
 

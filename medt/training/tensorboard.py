@@ -34,13 +34,18 @@ TAGS = {
     "norm_seconds": "speed/norm_seconds",
 }
 CLASS_TAGS = {"val_dice_": "dice/val/", "val_iou_": "iou/val/"}
-# What the table of hyperparameters shows of a config; of a class its name.
+# What the table of hyperparameters shows of a config, in this order. Of a class its name; of an
+# open group (*) all its values, so that those of one's own network or loss are among them.
 HYPERPARAMETERS = (
-    *("dataset.name", "dataset.image_size", "dataset.sampling", "dataset.normalize", "model.name"),
-    *("model.width_factor", "model.gate", "loss._target_", "optimizer._target_", "optimizer.lr"),
-    *("optimizer.weight_decay", "scheduler._target_", "scheduler.warmup", "augmentation.name"),
-    *("trainer.epochs", "trainer.batch_size", "trainer.accumulate", "trainer.clip_norm"),
-    *("trainer.ema", "trainer.gate_epoch", "seed"),
+    *("model.name", "model.*", "dataset.name", "dataset.image_size"),
+    *("dataset.sampling", "dataset.normalize", "augmentation.name", "loss.*", "optimizer.*"),
+    *("scheduler.*", "trainer.epochs", "trainer.batch_size", "trainer.accumulate"),
+    *("trainer.clip_norm", "trainer.ema", "trainer.gate_epoch", "trainer.precision", "seed"),
+)
+# Values of open groups that follow from others, or do not change what is learnt.
+FOLLOWING = (
+    *("architecture", "channels", "checkpointing", "classes", "fused", "image_size", "name"),
+    "parameters",
 )
 BEST = "score/best_dice"  # a single point: kept apart from the curves
 
@@ -83,7 +88,7 @@ class TensorBoardLog:
             predicted = most_probable(predictor.logits(tensor[None])[0].cpu().numpy())
             score = foreground(dice(count_pixels(predicted, truth, len(colors))))
             shown = "no foreground" if np.isnan(score) else f"Dice {score:.3f}"
-            caption = f"{dataset.cases[index].name}  {shown}"
+            caption = f"{shown}  {dataset.cases[index].name}"
             panels.append(panel(image, truth, predicted, colors, caption))
         sheet = np.ascontiguousarray(contact_sheet(panels))
         with self._writing():
@@ -115,19 +120,32 @@ class TensorBoardLog:
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, str | float]:
-    """What HYPERPARAMETERS names of a config, as far as it has them."""
+    """What HYPERPARAMETERS names of a config, as far as it has them; the network first."""
     values: dict[str, str | float] = {}
     for key in HYPERPARAMETERS:
-        node: Any = config
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, Mapping) else None
-        if key.endswith("._target_"):
-            target = for_terminal(str(node or "none"))
-            values[key.removesuffix("._target_")] = target.rpartition(".")[2]
-        elif node is not None:
-            number = isinstance(node, (int, float)) and not isinstance(node, bool)
-            values[key] = node if number else for_terminal(str(node))
+        group, _, last = key.rpartition(".")
+        node = config.get(group) if group else config
+        if not isinstance(node, Mapping):
+            continue
+        if last == "*":
+            names = [name for name in node if name not in (*FOLLOWING, "_target_")]
+            values |= {} if group == "model" else {group: _class_name(node)}
+        else:
+            names = [last]
+        found = {name: node.get(name) for name in names}
+        if key == "model.name":
+            found["name"] = found["name"] or _class_name(node)
+        for name, value in found.items():
+            if value is not None:
+                number = isinstance(value, (int, float)) and not isinstance(value, bool)
+                values[f"{group}.{name}".lstrip(".")] = (
+                    value if number else for_terminal(str(value))
+                )
     return values
+
+
+def _class_name(spec: Mapping[str, Any]) -> str:
+    return for_terminal(str(spec.get("_target_") or "none")).rpartition(".")[2]
 
 
 def _tag(name: str) -> str | None:

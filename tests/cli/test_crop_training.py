@@ -55,7 +55,7 @@ def test_the_checkpoint_records_the_sampling(run: Path) -> None:
 def test_validation_is_native_and_is_what_evaluate_says(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert evaluate.main([f"checkpoint={run}", "split=val"]) == 0
+    assert evaluate.main([f"checkpoint={run}", "split=val", "details=true"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "averaged logits of overlapping windows" in printed
     folder = run / "evaluation/synthetic-val-native"

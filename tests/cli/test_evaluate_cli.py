@@ -32,14 +32,19 @@ def test_scores_are_printed_and_written(
     run: Path, capsys: pytest.CaptureFixture[str], protocol: str
 ) -> None:
     checkpoint = run / "checkpoints/best.pt"
-    assert evaluate.main([f"checkpoint={checkpoint}", "split=test", f"protocol={protocol}"]) == 0
+    assert (
+        evaluate.main(
+            [f"checkpoint={checkpoint}", "split=test", f"protocol={protocol}", "details=true"]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     folder = run / "evaluation" / f"synthetic-test-{protocol}"
     assert {p.name for p in folder.iterdir()} == {"metrics.json", "per_case.csv", "report.html"}
     metrics = json.loads((folder / "metrics.json").read_text())
     foreground = metrics["mean_over_cases"]["dice"]["foreground"]
     assert f"{foreground:.4f}" in printed
-    for words in ("mean over cases", "pooled over the split", "Recall", protocol, str(folder)):
+    for words in ("mean over cases", "pixels (pooled)", "Recall", protocol, str(folder)):
         assert words in printed
     assert "left out" in printed  # the rules stand with the table
     rows = list(csv.DictReader((folder / "per_case.csv").open()))
@@ -47,13 +52,41 @@ def test_scores_are_printed_and_written(
     assert float(rows[0]["height"]) == (64 if protocol == "native" else 32)
 
 
+def test_the_first_screen_is_one_table_of_eighty_columns(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate.main([f"checkpoint={run}", "split=train"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = [line for line in lines if "|" in line]
+    titles = [cell.strip() for cell in table[0].split("|")]
+    wanted = ["Dice", "IoU", "HD95 (px)", "object F1", "count error"]
+    assert titles == ["mean over cases", *wanted]
+    folder = run / "evaluation/synthetic-train-native"
+    rows = list(csv.DictReader((folder / "per_case.csv").open()))
+    means = [np.mean([float(row[key]) for row in rows]) for key in list(rows[0])[3:8]]
+    assert [float(cell) for cell in table[1].split("|")[1:]] == pytest.approx(means, abs=0.006)
+    assert max(len(line) for line in lines if str(run) not in line) <= 80
+    assert len(lines) < 15
+    assert "details=true" in lines[-1]
+
+
+def test_what_one_sorts_by_are_the_first_columns(run: Path) -> None:
+    assert evaluate.main([f"checkpoint={run}"]) == 0
+    with (run / "evaluation/synthetic-val-native/per_case.csv").open() as file:
+        columns = next(csv.reader(file))
+    scores = ["dice", "iou", "hd95", "object_f1_iou50", "count_error"]
+    areas = ["true_foreground", "predicted_foreground"]
+    assert columns[:10] == ["case", "group", "split", *scores, *areas]
+    assert {"height", "ece", "tn_background", "nsd_gland", "found_iou50_gland"} <= set(columns)
+
+
 def test_boundaries_objects_and_intervals_are_printed_and_written(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    overrides = ["postprocess=components", "postprocess.smallest=5", "tolerance=3"]
+    overrides = ["postprocess=components", "postprocess.smallest=5", "tolerance=3", "details=true"]
     assert evaluate.main([f"checkpoint={run}/checkpoints/best.pt", *overrides]) == 0
     printed = capsys.readouterr().out
-    for words in ("NSD at 3 px", "AJI", "object Hausdorff", "calibration error", "95% intervals"):
+    for words in ("NSD at 3 px", "AJI", "GlaS scores", "calibration", "its 95% interval"):
         assert words in printed
     assert "postprocess=components postprocess.smallest=5 postprocess.largest_hole=30" in printed
     folder = run / "evaluation/synthetic-val-native+components"
@@ -66,7 +99,12 @@ def test_boundaries_objects_and_intervals_are_printed_and_written(
 
 
 def test_scores_follow_the_task(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate.main([f"checkpoint={run}/checkpoints/best.pt", "scores=[topology]"]) == 0
+    assert (
+        evaluate.main(
+            [f"checkpoint={run}/checkpoints/best.pt", "scores=[topology]", "details=true"]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "clDice" in printed
     assert "ROC AUC" in printed
@@ -97,7 +135,7 @@ def test_millimetres_are_named_wherever_a_distance_stands(
 ) -> None:
     overrides = ["dataset=synthetic", f"paths.data={DATA}", f"dataset.pixel_size={size}"]
     overrides += ["dataset.train=6", "dataset.val=2", "dataset.test=2", "dataset.size=64"]
-    given = [f"checkpoint={run}/checkpoints/best.pt", *overrides, "tolerance=400µm"]
+    given = [f"checkpoint={run}/checkpoints/best.pt", *overrides, "tolerance=400µm", "details=true"]
     assert evaluate.main(given) == 0
     printed = capsys.readouterr().out
     for words in ("HD95 (mm)", "NSD at 0.4 mm", "Hausdorff (mm)"):
@@ -138,7 +176,7 @@ def test_tuning_prints_a_rule_that_can_be_pasted(
     )
     rule = printed.rpartition("best, for evaluate.py and predict.py: ")[2].split()
     assert not (run / "evaluation").exists()
-    assert evaluate.main([checkpoint, *rule]) == 0
+    assert evaluate.main([checkpoint, *rule, "details=true"]) == 0
     assert " ".join(rule) in capsys.readouterr().out
 
 

@@ -133,6 +133,11 @@ def test_tensorboard_lists_values_of_a_config_as_text() -> None:
     assert values["loss"] == r"\x1b[2J\x1b]0;pwned\x07"
 
 
+def test_tensorboard_names_a_network_of_ones_own_by_its_class() -> None:
+    model = {"_target_": "mine.Net", "width": 3, "weights": None, "classes": 2}
+    assert hyperparameters({"model": model}) == {"model.name": "Net", "model.width": 3}
+
+
 def test_captions_are_drawn_whatever_is_in_them() -> None:
     tile = np.zeros((8, 400, 3), np.uint8)
     shown = strip([(f"{CLEAR}\n\udcff腺", tile)])
@@ -173,7 +178,7 @@ def test_an_evaluation_shows_and_writes_names_as_they_are(
     run: Path, shows: Callable[[], tuple[str, str]], tmp_path: Path
 ) -> None:
     shutil.copytree(run, tmp_path / "run")
-    assert evaluate.main([f"checkpoint={tmp_path}/run", "split=val"]) == 0
+    assert evaluate.main([f"checkpoint={tmp_path}/run", "split=val", "details=true"]) == 0
     out, err = shows()
     assert err == ""
     assert "".join(out.split()).count(CLASS[:10]) > 1

@@ -28,6 +28,7 @@ def command(request: pytest.FixtureRequest, tiny_run: Path, tmp_path: Path) -> C
     out = f"output={tmp_path}/out"
     commands: dict[str, Callable[[], int]] = {
         "evaluate": lambda: evaluate.main([checkpoint, "postprocess=components"]),
+        "details": lambda: evaluate.main([checkpoint, "details=true"]),
         "glas_challenge": lambda: evaluate.main([checkpoint, "protocol=glas_challenge"]),
         "compare": lambda: compare.main([str(run), str(tmp_path / "another"), out]),
         "check_data": lambda: check_data.main([*dataset, out]),
@@ -45,7 +46,7 @@ def words(text: str) -> Counter[str]:
 @pytest.mark.many_parameters
 @pytest.mark.parametrize(
     "command",
-    ["evaluate", "glas_challenge", "compare", "check_data", "dry_run"],
+    ["evaluate", "details", "glas_challenge", "compare", "check_data", "dry_run"],
     indirect=True,
 )
 def test_all_words_of_the_wide_output_are_there(

@@ -92,3 +92,12 @@ def test_a_case_leads_to_its_pictures(page: Any) -> None:
 def test_it_fits_a_narrow_window(page: Any) -> None:
     page.set_viewport_size({"width": 420, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 420
+
+
+@pytest.mark.parametrize("width", [1280, 800])
+def test_the_page_is_as_wide_as_the_window(page: Any, width: int) -> None:
+    """Wide tables scroll within their box."""
+    page.set_viewport_size({"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = page.locator(".wide").evaluate_all("found => found.map(one => one.clientWidth)")
+    assert max(boxes) <= width

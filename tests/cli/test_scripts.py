@@ -47,7 +47,7 @@ def test_train_evaluate_and_predict_from_the_shell(tmp_path: Path) -> None:
     checkpoint = tmp_path / "run/checkpoints/best.pt"
     done = start("evaluate", f"checkpoint={checkpoint}")
     assert done.returncode == 0, done.stderr
-    assert "pooled over the split" in done.stdout
+    assert "mean over cases" in done.stdout
     image = TINY / "images/val_1.png"
     masks = tmp_path / "masks"
     done = start("predict", f"checkpoint={checkpoint}", f"input={image}", f"output={masks}")

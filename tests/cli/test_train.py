@@ -97,6 +97,7 @@ def test_tensorboard_lists_the_hyperparameters_with_the_best_score(tiny_run: Pat
     content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     known = HParamsPluginData.FromString(content).session_start_info.hparams
     assert known["model.name"].string_value == "gated_axial_unet"
+    assert known["model.depths"].string_value == "[1, 1]"
     assert known["optimizer"].string_value == "AdamW"
     assert known["optimizer.lr"].number_value == 2e-3
     assert known["seed"].number_value == 0

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from test_own_family import RowCount
 from torch import nn
 
 from medt.data.dataset import SegmentationDataset
@@ -24,6 +25,7 @@ from medt.evaluation.tables import render, write_evaluation
 from medt.inference.instances import NO_RULE, InstanceRule
 from medt.inference.predictor import Predictor
 from medt.io.files import write_png
+from medt.metrics.families import FAMILIES
 from medt.metrics.pixel_size import PixelSize
 from medt.report.panels import draw_panel
 
@@ -129,7 +131,7 @@ def test_tables_and_columns_name_the_unit(make_dataset, tmp_path):
     size = PixelSize.of("0.1mm")
     evaluation = evaluate(PREDICTOR, dataset, detail=True, tolerance=0.5, pixel_size=size)
     text = io.StringIO()
-    Console(file=text, width=80).print(render(evaluation))
+    Console(file=text, width=80).print(render(evaluation, details=True))
     for words in ("HD95 (mm)", "NSD at 0.5 mm", "Hausdorff (mm)"):
         assert words in text.getvalue()
     write_evaluation(evaluation, tmp_path, "")
@@ -251,6 +253,15 @@ class TestIntervals:
         dataset = make_dataset(*self.cases([""] * 12))
         first, second = (evaluate(PREDICTOR, dataset, detail=True).summary for _ in range(2))
         assert first["intervals"] == second["intervals"]
+
+
+def test_an_own_family_is_measured_where_it_is_asked_for(make_dataset):
+    dataset = make_dataset(("a", "", LEFT, BOTH, None))
+    how = {"detail": True, "families": (*FAMILIES, RowCount())}
+    with_it = evaluate(PREDICTOR, dataset, parts=("pixel", "mine"), **how)
+    assert with_it.rows[0]["foreground"]["share"] == 1 / 2
+    assert with_it.summary["mine"]["share"]["classes"]["gland"] == 1 / 2
+    assert "share" not in evaluate(PREDICTOR, dataset, **how).rows[0]["foreground"]
 
 
 def test_rules_of_everything_measured_stand_with_it(make_dataset):

@@ -7,13 +7,11 @@ import io
 import numpy as np
 import pytest
 from rich.console import Console
-from sample_evaluation import SCORES, scored
+from sample_evaluation import evaluation_of as scored
 
 from medt.data.layout import default_classes
 from medt.errors import UserError
-from medt.evaluation.evaluate import Evaluation
 from medt.evaluation.parts import PARTS, USUAL, parts_of
-from medt.evaluation.summary import detail_rules, summarize_cases, summarize_detail
 from medt.evaluation.tables import render
 from medt.report.page import Origin, render_report
 
@@ -25,23 +23,12 @@ def evaluation_of(parts):
     truth[4, 2:18] = 1
     half = truth.copy()
     half[:, 10:] = 0
-    cases = [scored(f"c{i}", "", p, truth, NAMES, parts) for i, p in enumerate((truth, half))]
-    summary = {
-        "protocol": "native",
-        "protocol_means": "",
-        "splits": ["test"],
-        "image_size": [9, 20],
-        "postprocess": {"method": "none"},
-        **summarize_cases(cases, NAMES, SCORES, "skip"),
-        **summarize_detail(cases, NAMES, SCORES, 2, None, parts),
-    }
-    summary["rules"] += detail_rules(parts)
-    return Evaluation("native", NAMES, [case.row for case in cases], summary)
+    return scored([("c0", "", truth), ("c1", "", half)], truth, NAMES, parts)
 
 
 def shown(evaluation):
     text = io.StringIO()
-    Console(file=text, width=80).print(render(evaluation))
+    Console(file=text, width=80).print(render(evaluation, details=True))
     return text.getvalue()
 
 

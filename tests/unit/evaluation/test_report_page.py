@@ -59,15 +59,16 @@ class TestContent:
             ["Dice", "0.9000"],
             ["IoU", "0.8333"],
             ["HD95 (px)", "0.45"],  # 95th percentile of 0, 0, 1; and 0
-            ["NSD at 2 px", "1.0000"],
+            ["object F1", "1.0000"],
+            ["count error", "0.00"],
         ]
         assert all("no interval" in card for card in cards)  # both cases are one patient's
         alone = page(sample_evaluation(groups=("p1", "p2")))
-        assert "0.800 to 1.000" in alone
+        assert "0.80-1.00" in alone
 
     def test_every_class_group_and_reduction_has_its_row(self):
         shown = text(page())
-        for title in ("Pixels, mean over cases", "Pixels, pooled over the split", "Groups"):
+        for title in ("Pixels (mean)", "Pixels (pooled)", "Groups"):
             assert title in shown
         assert "patient, 1 2 0.9000" in shown  # the group, its cases and their mean Dice
         for name in NAMES:

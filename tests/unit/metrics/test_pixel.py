@@ -23,6 +23,7 @@ from torchmetrics.functional.classification import (
 from medt.metrics.empty import EMPTY_RULES
 from medt.metrics.paper import official_f1, official_prediction
 from medt.metrics.pixel import (
+    RULES,
     SCORES,
     accuracy,
     balanced_accuracy,
@@ -35,7 +36,6 @@ from medt.metrics.pixel import (
     pool,
     precision,
     recall,
-    rules_of,
     scores_by,
     specificity,
     summarize,
@@ -299,7 +299,7 @@ def test_the_headline_of_nothing_is_nan():
 
 @pytest.mark.parametrize("empty", EMPTY_RULES)
 def test_every_zero_denominator_is_stated(empty):
-    rules = "\n".join(rules_of(empty))
+    rules = f"{EMPTY_RULES[empty]}\n{RULES}"
     assert f"empty={empty}: a class absent from" in rules
     for words in ("zero denominator", "left out", "not scores 0", "marks as ignored", "Pooled"):
         assert words in rules
