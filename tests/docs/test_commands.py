@@ -56,8 +56,6 @@ def composed(command: str, given: list[str]) -> int:
     """Compose what a command is given, of a sweep one run; returns the exit code."""
     swept = any(flag in given for flag in FLAGS)
     texts = [one_of_each(word) if swept else word for word in given if word not in FLAGS]
-    if "details" not in read_yaml(ROOT / "configs/evaluate.yaml"):  # which is being written
-        texts = [text for text in texts if text != "details=true"]
     return run(command, texts if "--help" in texts else [*texts, "--cfg", "job"])
 
 
