@@ -16,7 +16,10 @@ from pages import ROOT, Block, blocks_of, draw_images, lines_of, quick, start
 
 import medt
 from medt.data import open as opening
+from medt.data.dataset import SegmentationDataset
+from medt.evaluation.evaluate import evaluate as score
 from medt.metrics import pixel
+from medt.metrics.families import FAMILIES
 
 BLOCKS = blocks_of(ROOT / "docs/extend.md")
 MODULES = ("mypackage", "mylosses", "myschedules")
@@ -80,6 +83,16 @@ def test_a_metric(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> N
     commands(blocks)
     (written,) = (here / "runs/scored/evaluation").glob("*/metrics.json")
     assert "f2" in json.dumps(json.loads(written.read_text()))
+    (code,) = (b for b in blocks if b.title == "medt/metrics/area.py")
+    names = {"__name__": "area"}
+    exec(compile(code.text, code.title, "exec"), names)
+    predictor = medt.load("runs/scored")
+    index = medt.open_folder("images", "masks").index
+    cases = SegmentationDataset(index.split("val"), predictor.preprocessing, index.labels)
+    families = (*FAMILIES, names["AREA"])
+    found = score(predictor, cases, detail=True, parts=("pixel", "area"), families=families)
+    errors = [row["classes"]["foreground"]["area_error"] for row in found.rows]
+    assert found.summary["area"]["area_error"]["foreground"] == pytest.approx(np.mean(errors))
 
 
 def test_a_dataset(here: Path, capsys: Any) -> None:
