@@ -9,6 +9,7 @@ logits' type.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +76,41 @@ class FocalLoss(nn.Module):
         return _pixel_mean(pixel_losses, target, valid, self.class_weights, logits.shape[1])
 
 
-class DiceLoss(nn.Module):
+class RegionLoss(nn.Module):
+    """A loss of MONAI on masked probabilities, the mean over classes, then over images."""
+
+    def __init__(
+        self, region_loss: nn.Module, class_weights: Sequence[float] | None, ignore_index: int
+    ) -> None:
+        super().__init__()
+        self.region_loss = region_loss
+        self.class_weights = _weights(class_weights)
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        logits, valid = _without_ignored(logits, target, self.ignore_index)
+        classes = logits.shape[1]
+        shown = valid[:, None].to(logits.dtype)
+        one_hot = F.one_hot(target.masked_fill(~valid, 0), classes).movedim(-1, 1).to(logits.dtype)
+        # (images or 1 if pooled over the batch, classes scored)
+        losses: Tensor = self.region_loss(logits.softmax(dim=1) * shown, one_hot * shown)
+        pooled = bool(self.region_loss.batch)
+        losses = losses.reshape(1 if pooled else len(logits), -1)
+
+        class_weights = self.class_weights or (1.0,) * classes
+        weights = _weight_tensor(class_weights, classes, losses)[classes - losses.shape[1] :]
+        if not sum(class_weights[classes - losses.shape[1] :]) > 0:
+            raise UserError(
+                "loss.class_weights is 0 for every foreground class",
+                "give one of them a weight, or set loss.include_background=true",
+            )
+        per_image = (losses * weights).sum(dim=1) / weights.sum()
+        scored = valid.any().reshape(1) if pooled else valid.flatten(1).any(dim=1)
+        images = scored.to(per_image.dtype)
+        return (per_image * images).sum() / images.sum().clamp_min(1)
+
+
+class DiceLoss(RegionLoss):
     """1 - soft Dice, averaged over the foreground classes (MONAI's DiceLoss).
 
     Milletari et al. 2016, https://arxiv.org/abs/1606.04797, without the squares.
@@ -97,20 +132,17 @@ class DiceLoss(nn.Module):
         class_weights: Sequence[float] | None = None,
         ignore_index: int = IGNORE_INDEX,
     ) -> None:
-        super().__init__()
         from monai.losses.dice import DiceLoss as MonaiDiceLoss
 
-        self.region_loss = MonaiDiceLoss(
-            include_background=include_background, batch=batch, reduction="none"
-        )
-        self.class_weights = _weights(class_weights)
-        self.ignore_index = ignore_index
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return _region_mean(self.region_loss, logits, target, self.class_weights, self.ignore_index)
+        how: dict[str, Any] = {
+            "include_background": include_background,
+            "batch": batch,
+            "reduction": "none",
+        }
+        super().__init__(MonaiDiceLoss(**how), class_weights, ignore_index)
 
 
-class TverskyLoss(nn.Module):
+class TverskyLoss(RegionLoss):
     """1 - Tversky index, averaged over the foreground classes (MONAI's TverskyLoss).
 
     The index is tp / (tp + alpha fp + beta fn): Salehi et al. 2017,
@@ -131,22 +163,17 @@ class TverskyLoss(nn.Module):
         class_weights: Sequence[float] | None = None,
         ignore_index: int = IGNORE_INDEX,
     ) -> None:
-        super().__init__()
         _at_least_zero(alpha=alpha, beta=beta)
         from monai.losses.tversky import TverskyLoss as MonaiTverskyLoss
 
-        self.region_loss = MonaiTverskyLoss(
-            include_background=include_background,
-            alpha=alpha,
-            beta=beta,
-            batch=batch,
-            reduction="none",
+        how: dict[str, Any] = {
+            "include_background": include_background,
+            "batch": batch,
+            "reduction": "none",
+        }
+        super().__init__(
+            MonaiTverskyLoss(alpha=alpha, beta=beta, **how), class_weights, ignore_index
         )
-        self.class_weights = _weights(class_weights)
-        self.ignore_index = ignore_index
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return _region_mean(self.region_loss, logits, target, self.class_weights, self.ignore_index)
 
 
 class DiceCrossEntropyLoss(nn.Module):
@@ -238,34 +265,3 @@ def _pixel_mean(
         weights = weights * per_class[target.masked_fill(~valid, 0)]
     total = weights.sum()
     return (pixel_losses * weights).sum() / torch.where(total > 0, total, 1.0)
-
-
-def _region_mean(
-    region_loss: nn.Module,
-    logits: Tensor,
-    target: Tensor,
-    class_weights: tuple[float, ...] | None,
-    ignore_index: int,
-) -> Tensor:
-    """Run a MONAI loss on masked probabilities and average it over classes, then over images."""
-    logits, valid = _without_ignored(logits, target, ignore_index)
-    classes = logits.shape[1]
-    shown = valid[:, None].to(logits.dtype)
-    one_hot = F.one_hot(target.masked_fill(~valid, 0), classes).movedim(-1, 1).to(logits.dtype)
-    # (images or 1 if pooled over the batch, classes scored)
-    losses: Tensor = region_loss(logits.softmax(dim=1) * shown, one_hot * shown)
-    pooled = bool(region_loss.batch)
-    losses = losses.reshape(1 if pooled else len(logits), -1)
-
-    if class_weights is None:
-        class_weights = (1.0,) * classes
-    weights = _weight_tensor(class_weights, classes, losses)[classes - losses.shape[1] :]
-    if not sum(class_weights[classes - losses.shape[1] :]) > 0:
-        raise UserError(
-            "loss.class_weights is 0 for every foreground class",
-            "give one of them a weight, or set loss.include_background=true",
-        )
-    per_image = (losses * weights).sum(dim=1) / weights.sum()
-    scored = valid.any().reshape(1) if pooled else valid.flatten(1).any(dim=1)
-    images = scored.to(per_image.dtype)
-    return (per_image * images).sum() / images.sum().clamp_min(1)
