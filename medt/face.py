@@ -42,6 +42,7 @@ from medt.signatures import check_arguments
 from medt.targets import TARGET, check_group, target_of, targets_in
 from medt.training.progress import log, logging_to
 from medt.training.run_folder import RunFolder
+from medt.training.settings import TrainerSettings
 
 # What a network has in common with its data, and what that is called there.
 FOLLOWED = {"channels": "channels", "classes": "num_classes", "image_size": "image_size"}
@@ -79,9 +80,11 @@ class Data:
 
     Attributes:
         settings: as the group `dataset` of the config has them.
+        sized: whether the size was asked for; else a network's own is taken.
     """
 
     settings: dict[str, Any]
+    sized: bool = False
 
     @cached_property
     def index(self) -> DatasetIndex:
@@ -149,7 +152,7 @@ def _data(name: str, settings: Mapping[str, Any]) -> Data:
     values = common | own | dict(settings)
     check_arguments(SCHEMAS.get(name, PreparedConfig), values, "dataset")
     check_values(values)
-    return Data(values)
+    return Data(values, sized="image_size" in settings)
 
 
 def train(
@@ -212,6 +215,7 @@ def train(
         **{"dry_run": False, "allow": None},
     }
     _follow(config["model"], config["dataset"])
+    check_arguments(TrainerSettings, config["trainer"], "trainer")
     allow = tuple(targets_in([config[group] for group in ("model", *groups)]))
     for group in ("model", *groups):
         check_group(config[group], group, allow)
@@ -259,17 +263,24 @@ def _warnings(settings: Mapping[str, Any], index: DatasetIndex) -> list[str]:
 
 
 def _chosen(group: str, one: str | Mapping[str, Any]) -> dict[str, Any]:
-    return option(group, one) if isinstance(one, str) else dict(one)
+    if isinstance(one, str):
+        return option(group, one)
+    if isinstance(one, Mapping):
+        return dict(one)
+    raise UserError(
+        f"{group} is a {type(one).__name__}, which a run folder cannot say",
+        f"give its name in configs/{group}, or {{'_target_': 'mypackage.{group}', ...}}",
+    )
 
 
 def _spec(model: nn.Module | str | Mapping[str, Any]) -> dict[str, Any]:
     """What a network is built from, with its name and no weights to start from."""
     if isinstance(model, str):
-        spec = option("model", model)
-        return {k: v for k, v in spec.items() if not (k in FOLLOWED and "${" in str(v))}
+        return _spec(option("model", model))
     if isinstance(model, Mapping):
         own = str(model.get(TARGET, "")).rpartition(".")[2]
-        return {"name": own, "weights": None} | dict(model)
+        known = {k: v for k, v in model.items() if not (k in FOLLOWED and "${" in str(v))}
+        return {"name": own, "weights": None} | known
     kind = type(model)
     if not isinstance(model, Recorded):
         raise UserError(
@@ -287,7 +298,7 @@ def _spec(model: nn.Module | str | Mapping[str, Any]) -> dict[str, Any]:
 
 def _opened(data: Data, image_size: Any) -> dict[str, Any]:
     index = data.index
-    size = data.settings["image_size"] if image_size is None else image_size
+    size = data.settings["image_size"] if image_size is None or data.sized else image_size
     return data.settings | {
         "image_size": size,
         "channels": data.channels,

@@ -218,6 +218,30 @@ class FunctionLoss(nn.Module):
         return self.function(logits, target)
 
 
+def loss_of(loss: nn.Module, logits: Tensor, masks: Tensor) -> Tensor:
+    """The loss of a batch: one number.
+
+    Raises:
+        UserError: the logits have another size than the masks (N, H, W), or the loss is not one
+            number; both may be somebody's own.
+    """
+    if (
+        logits.ndim != 4
+        or logits.shape[::2] + logits.shape[3:] != masks.shape[:1] + masks.shape[1:]
+    ):
+        raise UserError(
+            f"the network gives {' x '.join(map(str, logits.shape))} logits for masks of "
+            f"{' x '.join(map(str, masks.shape))}",
+            "logits are images x classes x height x width, of the image's size",
+        )
+    value: Tensor = loss(logits, masks)
+    if value.ndim:
+        raise UserError(
+            f"the loss is {' x '.join(map(str, value.shape))} numbers", "it must be one, their mean"
+        )
+    return value
+
+
 def _weights(class_weights: Sequence[float] | None) -> tuple[float, ...] | None:
     if class_weights is None:
         return None

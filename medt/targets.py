@@ -220,7 +220,8 @@ def _named(name: str, group: str, where: str, allow: Collection[str]) -> Callabl
     if not allowed and (module not in homes or own.startswith("_")):
         raise UserError(
             f"{where}.{TARGET}={name} is not one of {' or '.join(homes)}",
-            f"if you trust it, allow this very name: allow={name}",
+            f"if you trust it, allow this very name: allow={name}, or all of its package: "
+            f"allow={name.partition('.')[0]}",
         )
     importlib.import_module(home)  # which must be there before albumentations is imported
     found = _imported(module, own, where if is_part else group, homes)

@@ -122,6 +122,14 @@ def configs_given(arguments: Sequence[str]) -> Path | None:
     return None if found is None else Path(found)
 
 
+def search_path(arguments: Sequence[str]) -> list[str]:
+    """What a composition is told of the folder that --config-dir names."""
+    folder = configs_given(arguments)
+    if folder is None:
+        return []
+    return [f"hydra.searchpath=[{quoted(f'file://{folder.resolve()}')}]"]
+
+
 def quoted(text: str) -> str:
     """`text` as a string of Hydra's override grammar, whatever characters it holds.
 

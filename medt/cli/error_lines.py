@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import errno
+import inspect
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -19,7 +21,9 @@ from medt.cli.arguments import CONFIGS, configs_given
 from medt.cli.config_files import comments_of, groups_of, keys_of, options_of
 from medt.data.former_augmentation import PLACES
 from medt.errors import UserError, is_out_of_memory
+from medt.io.plain import read_yaml
 from medt.io.text import LONGEST_NAME, abridged
+from medt.targets import GROUPS, target_of, targets_in
 
 # What to do about too little memory, by script.
 LOWER_MEMORY = {
@@ -176,15 +180,35 @@ def _key_hint(key: str, script: str, arguments: Sequence[str]) -> str:
     if group not in groups:
         return _nearest(key, [*known, *groups])
     options = options_of(group, *filter(None, [configs_given(arguments)]))
-    having = [option for option, path in options.items() if name in comments_of(path)]
+    having = [option for option, path in options.items() if name in _keys_in(path)]
     if having:
         return f"it is a key of {', '.join(f'{group}={option}' for option in having)}"
     if group == "augmentation" and name in PLACES:
         return f"it is augmentation.{' and augmentation.'.join(PLACES[name])} now"
     chosen = [text.partition("=")[2] for text in arguments if text.startswith(f"{group}=")]
     files = [options[one] for one in chosen if one in options] or list(options.values())
-    own = list(dict.fromkeys(f"{group}.{one}" for file in files for one in comments_of(file)))
+    if len(files) == 1 and name in _taken_by(files[0], group):
+        return f"its class takes it, but {files[0]} does not list it: add {name} there"
+    own = list(dict.fromkeys(f"{group}.{one}" for file in files for one in _keys_in(file)))
     return _nearest(key, own, [one for one in known if one not in own])
+
+
+def _keys_in(path: Path) -> Collection[str]:
+    """The keys of a config file; none of one that is broken, which is not what was asked about."""
+    try:
+        return comments_of(path)
+    except (UserError, yaml.YAMLError):
+        return ()
+
+
+def _taken_by(path: Path, group: str) -> Collection[str]:
+    """The arguments of the class that a file of an open group names, as far as it can be had."""
+    try:
+        spec = read_yaml(path)
+        named = target_of(spec, group, tuple(targets_in(spec))) if group in GROUPS else None
+    except UserError:
+        return ()
+    return () if named is None else inspect.signature(named).parameters
 
 
 def _yaml_line(error: yaml.YAMLError) -> str:

@@ -12,7 +12,7 @@ import hydra
 import yaml
 from omegaconf import OmegaConf
 
-from medt.cli.arguments import CONFIGS, configs_given, quoted
+from medt.cli.arguments import CONFIGS, configs_given, search_path
 from medt.cli.config_files import comments_of, groups_of, options_of
 
 COLUMN = 44  # where comments begin, as far as the values let them
@@ -28,9 +28,7 @@ def help_text(command: str, settings: Sequence[str], flags: Sequence[str]) -> st
         flags: as given, of which --config-dir counts.
     """
     folder = configs_given(flags)
-    own = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
-    if folder is not None:
-        own.append(f"hydra.searchpath=[{quoted(f'file://{folder.resolve()}')}]")
+    own = ["hydra/job_logging=none", "hydra/hydra_logging=none", *search_path(flags)]
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose(command, [*own, *settings], return_hydra_config=True)
     folders = [] if folder is None else [folder]

@@ -110,11 +110,11 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
                 job(_composed(command, [*own, *settings]))
             return codes[-1]
         start = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=command)(job)
-        with claimed_sweep(CONFIGS, command, settings) if sweeping else nullcontext() as folder:
+        with claimed_sweep(command, settings, flags) if sweeping else nullcontext() as folder:
             if folder is not None:
                 launched.append(folder)
                 own.append(f"hydra.sweep.dir={quoted(str(folder))}")
-                settings += settings_of_study(command, [*own, *settings])
+                settings += settings_of_study(command, [*own, *settings], flags)
             with patch.object(sys, "argv", [sys.argv[0], *own, *settings, *flags]):
                 try:
                     start()

@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from medt.cli.arguments import CONFIGS, quoted
+from medt.cli.arguments import CONFIGS, quoted, search_path
 from medt.io.locks import LOCK_FILE, claimed_folder
 
 HYDRAS_FILE = "multirun.yaml"
@@ -41,7 +41,7 @@ def is_named_by_time(cfg: DictConfig, key: str) -> bool:
     return "${now:" in str(node)
 
 
-def settings_of_study(command: str, settings: Sequence[str]) -> list[str]:
+def settings_of_study(command: str, settings: Sequence[str], flags: Sequence[str]) -> list[str]:
     """What Optuna's sweeper is told where the user says nothing else.
 
     The best validation score is what it looks for; the study lies in the sweep's folder, where the
@@ -50,11 +50,12 @@ def settings_of_study(command: str, settings: Sequence[str]) -> list[str]:
     Args:
         command: whose config is composed.
         settings: Hydra's own and those given.
+        flags: given, of which --config-dir counts.
     """
     parsed = OverridesParser.create().parse_overrides(list(settings))
     fixed = [override.input_line for override in parsed if not override.is_sweep_override()]
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-        cfg = compose(command, [str(line) for line in fixed], return_hydra_config=True)
+        cfg = compose(command, [*map(str, fixed), *search_path(flags)], return_hydra_config=True)
     if not str(cfg.hydra.sweeper.get("_target_")).startswith(OPTUNA):
         return []
     given = {str(override.key_or_group) for override in parsed}
@@ -91,15 +92,14 @@ def _says_where(key: str) -> bool:
 
 
 @contextmanager
-def claimed_sweep(configs: Path, config: str, settings: Sequence[str]) -> Iterator[Path]:
+def claimed_sweep(config: str, settings: Sequence[str], flags: Sequence[str]) -> Iterator[Path]:
     """Hold a new folder for a sweep, or give the one that the user has named.
 
     It is removed again if no run came to it.
 
     Args:
-        configs: Hydra's folder.
         config: the script's.
-        settings: what the user has given.
+        settings, flags: what the user has given.
     """
     parsed = OverridesParser.create().parse_overrides(list(settings))
     of_place = [
@@ -107,8 +107,8 @@ def claimed_sweep(configs: Path, config: str, settings: Sequence[str]) -> Iterat
         for override in parsed
         if _says_where(str(override.key_or_group)) and not override.is_sweep_override()
     ]
-    own = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
-    with initialize_config_dir(config_dir=str(configs), version_base="1.3"):
+    own = ["hydra/job_logging=none", "hydra/hydra_logging=none", *search_path(flags)]
+    with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
         cfg = compose(config, [*own, *of_place], return_hydra_config=True)
     named = any(override.key_or_group == "hydra.sweep.dir" for override in parsed)
     if named or not is_named_by_time(cfg, "hydra.sweep.dir"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -82,8 +82,8 @@ class Evaluation:
 
     protocol: str
     class_names: tuple[str, ...]
-    rows: list[dict[str, Any]]
-    summary: dict[str, Any]
+    rows: list[dict[str, Any]] = field(repr=False)
+    summary: dict[str, Any] = field(repr=False)
     families: tuple[Family, ...] = FAMILIES[:1]
 
     @property

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from medt.losses import loss_of
+
 # What the process takes beyond its tensors: workspaces of the libraries and gaps of the allocator.
 # A CPU step's resident memory was 1.1 to 1.5 times its tensors for the networks of configs/model.
 SLACK = {"cpu": 1.5, "cuda": 1.2}
@@ -186,7 +188,7 @@ def _peak_of_step(
     for value in (*model.parameters(), *model.buffers(), images, masks):
         storages.add(value)
     with storages:
-        loss(model(images), masks).backward()
+        loss_of(loss, model(images), masks).backward()  # type: ignore[no-untyped-call]
     return storages.peak
 
 

@@ -43,6 +43,9 @@ class RunFolder:
         # What is written through links; the other files are replaced as a whole.
         self._grown = (self.last.parent, self.tensorboard, self.log)
 
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.root)!r})"
+
     def __fspath__(self) -> str:
         return str(self.root)
 

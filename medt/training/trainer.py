@@ -22,6 +22,7 @@ from medt.errors import UserError
 from medt.evaluation.evaluate import NotFiniteCaseError
 from medt.inference.predictor import Predictor
 from medt.interruption import StopRequest, stop_request
+from medt.losses import loss_of
 from medt.metrics.pixel import count_pixels
 from medt.models.synced_norms import synchronise_norms
 from medt.processes import Processes
@@ -245,7 +246,7 @@ class Trainer:
                 own: Tensor = self.step_model(images)
             logits = self.processes.gather_batch(own.float(), total)
             masks = self.processes.gather_batch(masks, total)
-            loss: Tensor = self.loss(logits, masks)
+            loss: Tensor = loss_of(self.loss, logits, masks)
             value = float(loss.detach())
             if not np.isfinite(value):
                 self.not_finite(f"loss is {value}", batch["case"])

@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from medt.checkpoint import load_checkpoint
 from medt.cli.training_data import in_grammar
 from medt.data.splits import read_splits
+from medt.drawing import LINE
 from medt.io.files import write_png
 from medt.io.images import read_image
 
@@ -95,7 +96,7 @@ def test_a_preview_shows_versions_of_training_cases(tmp_path: Path, augmentation
     assert check_data.main([*given, *more]) == 0
     picture = read_image(tmp_path / "preview.png")
     assert picture.shape[1] == 3 * 256 + 2 * 6
-    assert picture.shape[0] == 3 * (256 + 2 * 22) + 2 * 12
+    assert picture.shape[0] == 3 * (256 + 2 * LINE) + 2 * 12
 
 
 def test_errors_are_told_and_written_and_the_exit_code_is_1(

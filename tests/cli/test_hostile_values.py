@@ -21,7 +21,7 @@ import medt
 from medt.errors import UserError
 from medt.inference.device import choose_device
 from medt.models import Baseline
-from medt.targets import GROUPS, OPTIMIZERS, check_spec
+from medt.targets import GROUPS, OPTIMIZERS, build, check_spec
 
 SECONDS = 10  # a picture of ours takes about one
 
@@ -130,10 +130,10 @@ def test_optimizers_that_train_no_network_of_ours(
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_those_that_do_step_as_the_trainer_asks(name: str) -> None:
-    found = check_spec({"_target_": f"{GROUPS['optimizer']}.{name}"}, "optimizer", (), ("params",))
     weight = torch.nn.Parameter(torch.ones(2, 3, 3, 3))
     weight.square().sum().backward()
-    found([weight]).step()
+    spec = {"_target_": f"{GROUPS['optimizer']}.{name}"}
+    build(spec, "optimizer", params=[weight]).step()
     assert (weight != 1).any()
 
 

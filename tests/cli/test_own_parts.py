@@ -190,3 +190,40 @@ def test_the_weights_of_an_own_network_start_another(mine: Path) -> None:
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert isinstance(first["layers.0.weight"], torch.Tensor)
+
+
+def test_a_sweep_knows_them(mine: Path) -> None:
+    given = own(mine, *PARTS, "trainer.epochs=1", "check=false", "seed=0,1")
+    given = [text for text in given if not text.startswith("run_dir")]
+    assert train.main(["-m", *given, f"hydra.sweep.dir={mine}/sweep"]) == 0
+    assert len(list((mine / "sweep").glob("seed=*/checkpoints/best.pt"))) == 2
+
+
+def test_a_broken_file_beside_is_no_fault_of_a_misspelt_key(mine: Path, refused: Any) -> None:
+    (mine / "conf/model/broken.yaml").write_text("_target_: [\n")
+    refused(train.main, own(mine, "model=mynet", "model.foo=1"), "there is no key model.foo")
+
+
+def test_an_argument_that_the_file_leaves_out_is_named(mine: Path, refused: Any) -> None:
+    given = own(mine, "model=mynet", "model.deep=true")
+    refused(train.main, given, "mynet.yaml does not list it: add deep there")
+
+
+@pytest.mark.parametrize(
+    ("code", "part", "said"),
+    [
+        ("return self.layers(x)[..., ::2]", "model=mynet", "32 x 16 logits for masks of"),
+        ("return self.layers(x)", "loss=many", "x 32 x 32 numbers (it must"),
+    ],
+)
+def test_what_gives_no_logits_or_no_loss_is_told(
+    mine: Path, capsys: pytest.CaptureFixture[str], code: str, part: str, said: str
+) -> None:
+    text = PACKAGE.replace("return self.layers(x)", code)
+    text += "\ndef many(logits, target):\n    return nn.functional.cross_entropy(\n"
+    text += '        logits, target, ignore_index=255, reduction="none")\n'
+    (mine / "mypackage.py").write_text(text)
+    (mine / "conf/loss/many.yaml").write_text("_target_: mypackage.many\n")
+    given = own(mine, "model=mynet", part, "trainer.batch_size=4")
+    assert train.main(given) == 1
+    assert said in capsys.readouterr().err

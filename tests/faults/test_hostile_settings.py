@@ -43,7 +43,6 @@ from medt.config.groups import GROUPS
 from medt.data.layout import DatasetCard, default_classes, write_card
 from medt.errors import UserError
 from medt.io.text import for_terminal
-from medt.models import official_weights
 
 MANY = os.environ.get("MEDT_FAULTS") == "all"
 BOUNDED = settings(
@@ -150,7 +149,7 @@ def place(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         raise UserError("benchmark: nothing is timed")
 
     monkeypatch.setattr("medt.cli.benchmark.measure", untimed)
-    monkeypatch.setattr(official_weights, "load_official", lambda *_: None)
+    monkeypatch.setattr("medt.cli.import_official.load_official", lambda *_: None)
     monkeypatch.setenv("HOME", str(tmp_path))
     with without_training(tmp_path, monkeypatch):
         yield tmp_path

@@ -88,7 +88,6 @@ def test_the_network_given_is_the_one_that_is_trained(here: Path) -> None:
 
 def test_parts_are_named_or_given_by_value(here: Path) -> None:
     spec = medt.option("model", "gated_axial_unet", depths=[1, 1])
-    spec = {key: value for key, value in spec.items() if "${" not in str(value)}
     run = medt.train(
         spec,
         small(),
@@ -133,6 +132,12 @@ def test_a_folder_without_a_name_gets_one_by_the_time(here: Path) -> None:
             lambda: medt.train(medt.AxialUNet(1, image_size=32), small()),
             "the network has channels=1, the data 3",
         ),
+        (
+            lambda: medt.train(medt.AxialUNet(depths=[1, 1]), small()),
+            "the network has image_size=128, the data 32",
+        ),
+        (lambda: medt.train(network(), small(), epochs="x"), "trainer.epochs is 'x'"),
+        (lambda: medt.train(network(), small(), loss=max), "loss is a builtin_function"),
         (lambda: medt.train({"_target_": "os.Nothing"}, small()), "there is no model os.Nothing"),
         (lambda: medt.evaluate("nowhere", small()), "nowhere"),
         (lambda: medt.train(network(), small(), run_dir="images", **QUICK), "images is not empty"),

@@ -24,7 +24,7 @@ from medt.data.labels import IDS, Labels
 from medt.data.layout import Case
 from medt.data.preprocessing import Preprocessing
 from medt.data.preview import LARGE_OBJECTS, SMALL_OBJECTS, draw_preview, tiles_for
-from medt.drawing import outlined
+from medt.drawing import LINE, outlined
 from medt.io.files import write_png
 from medt.models import MedT
 
@@ -261,8 +261,8 @@ class TestSheet:
         height = LARGE_OBJECTS.height
         pair = (sample.mask("case_3"), None)
         marked, plain = (outlined(sample.image("case_3"), m, colors, height, 2) for m in pair)
-        assert (sheet[22 : 22 + height, :height] == plain).all()
-        assert (sheet[22 : 22 + height, height + 6 :] == marked).all()
+        assert (sheet[LINE : LINE + height, :height] == plain).all()
+        assert (sheet[LINE : LINE + height, height + 6 :] == marked).all()
 
 
 class TestPreview:
@@ -290,7 +290,7 @@ class TestPreview:
             ]
             assert len(fed) == 1
             expected = outlined(fed[0], tensor["mask"].numpy(), colors, side, 2)
-            top, left = side + 2 * 22 + 12 + 22, epoch * (side + 6)
+            top, left = side + 2 * LINE + 12 + LINE, epoch * (side + 6)
             assert (sheet[top : top + side, left : left + side] == expected).all()
             assert mask.sum() == tensor["mask"].sum()
 
