@@ -114,7 +114,7 @@ def test_help_says_what_every_key_means(
         for line in said.partition("The config:")[2].splitlines()
         if ": " in line and "#" not in line and "_target_" not in line
     ]
-    assert [line for line in unsaid if "Use --cfg" not in line] == []
+    assert [line for line in unsaid if "--config-dir=FOLDER" not in line] == []
 
 
 def test_help_fits_a_narrow_terminal(

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 from pages import ROOT, Block, blocks_of, draw_images, lines_of, quick, start
 
 import medt
@@ -64,6 +65,12 @@ def test_a_network(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> 
     monkeypatch.setattr(medt, "train", quick(medt.train), raising=False)
     exec(compile(notebook.text, str(notebook), "exec"), {"__name__": "example"})
     assert (here / "runs/notebook/checkpoints/best.pt").is_file()
+
+
+def test_an_experiment(here: Path, capsys: Any) -> None:
+    commands(walk("An experiment"))
+    config = yaml.safe_load((here / "runs/experiment/config.yaml").read_text())
+    assert config["loss"]["_target_"] == "medt.losses.DiceLoss"
 
 
 def test_a_loss_a_schedule_and_an_augmentation_list(here: Path, capsys: Any) -> None:
