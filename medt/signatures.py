@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Union
 
 from medt.errors import UserError
 
+PLURAL = {"a whole number": "whole numbers", "a number": "numbers", "text": "texts"}
 CONTAINERS = (list, tuple, Sequence, Collection)
 
 
@@ -171,8 +172,10 @@ def described(hint: Any) -> str:
         return f"one of {', '.join(map(str, arguments))}"
     if (origin or hint) in CONTAINERS:
         parts = [described(one) for one in arguments if one is not Ellipsis]
-        many = f"{len(parts)}, each " if len(parts) > 1 else ""
-        return f"a list of {many}{' or '.join(dict.fromkeys(parts))}" if parts else "a list"
+        kinds = " or ".join(dict.fromkeys(parts))
+        if len(parts) > 1:
+            return f"a list of {len(parts)}, each {kinds}"
+        return f"a list of {PLURAL.get(kinds, kinds)}" if parts else "a list"
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     words |= {dict: "a mapping", type(None): "null"}
     return words.get(origin or hint, getattr(hint, "__name__", str(hint)))

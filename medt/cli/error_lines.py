@@ -34,6 +34,8 @@ LOWER_MEMORY = {
     "benchmark": "lower sizes or batches",
 }
 CLOSE_OTHERS = "close other programs"
+FIRST_LINE = "the first line of an experiment is: # @package _global_"
+CHOICE = "in a file its option is chosen under defaults: - override /{}: NAME"
 KINDS = "lists are key=[a,b], nothing is key=null, see --help"
 LONGEST = 1000  # characters of a line; what a file holds may be in it
 MOST_CAUSES = 20
@@ -135,6 +137,8 @@ def _composition_line(
             return f"{group}={option} needs a package more (pip install 'medt[{extra}]')"
         offered = re.findall(r"^\t(?!schema_|_)(\S+)$", text, re.MULTILINE)
         return f"{where}{group}={option} is not known ({_nearest(option, offered)})"
+    if re.search(r"Could not override '[^']*@", text):  # else below the experiment's own name
+        return f"{where}its choices are not those of the config ({FIRST_LINE})"
     if match := re.search(r"Could not override '([^']*)'\. No match in the defaults list", text):
         return f"{where}there is no group {match[1]} ({_nearest(match[1], groups_of(script))})"
     flat = " ".join(text.split())
@@ -166,6 +170,8 @@ def _key_line(error: OmegaConfBaseException, script: str, arguments: Sequence[st
     unknown = isinstance(error, (ConfigAttributeError, ConfigKeyError))
     if unknown and re.search(r"Key '.*' (is )?not in", said, re.DOTALL):
         return f"there is no key {key} ({_key_hint(key, script, arguments)})"
+    if said.startswith("Cannot assign") and key in groups_of(script):
+        return f"{key} is a group ({CHOICE.format(key)})"
     kinds = KINDS if "nterpolation" not in said else "check what stands in its ${...}"
     return f"{key}: {' '.join(said.split()).rstrip('.')} ({kinds})"
 
@@ -174,7 +180,7 @@ def _key_hint(key: str, script: str, arguments: Sequence[str]) -> str:
     """Which option of the key's group has it, else the keys like it."""
     group, _, name = key.partition(".")
     if key == "experiment":
-        return "the first line of an experiment is: # @package _global_"
+        return FIRST_LINE
     known = keys_of(script)
     groups = groups_of(script)
     if group not in groups:

@@ -66,6 +66,8 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "optimizer/mine": "_target_: mypackage.MyOptimizer\nlr: 0.1\n",
         "scheduler/mine": "_target_: mypackage.my_schedule\nfloor: 0.2\n",
         "experiment/misspelt": "# @package _global_\nloss:\n  includ_background: true\n",
+        "experiment/chosen": "# @package _global_\nmodel: mynet\n",
+        "experiment/unpacked": "defaults:\n  - override /dataset: folder\n",
         "experiment/mistyped": "# @package _global_\ntrainer:\n  epoch: 3\n",
     }
     for name, text in files.items():
@@ -154,6 +156,8 @@ def test_a_function_is_a_loss_and_a_schedule(mine: Path) -> None:
         ("model=mistyped", "conf/model/mistyped.yaml: model.width is 'wide'", "a whole number"),
         ("experiment=misspelt", "misspelt.yaml: DiceCrossEntropyLoss takes no", "include_back"),
         ("experiment=mistyped", "mistyped.yaml: there is no key trainer.epoch", "trainer.epochs"),
+        ("experiment=chosen", "model is a group", "under defaults: - override /model: NAME"),
+        ("experiment=unpacked", "its choices are not those of", "# @package _global_"),
         ("loss.powr=3", "there is no key loss.powr", "loss.power"),
         ("model._target_=mypackage.Other", "there is no model mypackage.Other", "full name"),
         ("model._target_=mypackage", "there is no model", "full name"),
