@@ -9,6 +9,7 @@ new one is a file with a subclass of :class:`Family` and an entry in
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -205,7 +206,7 @@ class Chart:
     dashed: tuple[Sequence[float], Sequence[float]] = ((), ())
 
 
-class Family:
+class Family(ABC):
     """One kind of score; a family has `measure`, and of the other methods what it needs.
 
     Attributes:
@@ -227,9 +228,9 @@ class Family:
         """Whether it is defined for these classes."""
         return True
 
+    @abstractmethod
     def measure(self, masks: Masks) -> Measured:
         """Measure one case."""
-        raise NotImplementedError
 
     def summarize(self, split: Split) -> dict[str, Any]:
         """What it adds to the summary and metrics.json: plain values, pooled ones included."""
