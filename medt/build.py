@@ -11,15 +11,16 @@ from rich.console import Console
 from torch import nn
 
 from medt.check import Settings, mask_look
-from medt.checkpoint import Checkpoint, build_model, model_spec
+from medt.checkpoint import Checkpoint, build_model, model_spec, object_kind
 from medt.data.crops import Crops
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import Case, DatasetIndex
 from medt.data.normalization import fit_normalization, tone_looks
+from medt.data.objects import FULL, ObjectTarget
 from medt.data.preprocessing import Preprocessing
 from medt.data.scan import Look, MaskLook, Plan, Scan
 from medt.errors import UserError
-from medt.losses import FunctionLoss
+from medt.losses import FunctionLoss, ObjectLoss
 from medt.models.baselines import load_encoder
 from medt.models.sizes import as_size
 from medt.processes import Processes
@@ -106,14 +107,21 @@ def training_set(
         config["seed"],
         dataset["cache"],
         crops,
+        object_target(dataset),
     )
+
+
+def object_target(dataset: Mapping[str, Any]) -> ObjectTarget | None:
+    """What the resolved dataset config makes of objects."""
+    kind = object_kind(dataset)
+    return None if kind is None else ObjectTarget(kind, dataset["border_width"])
 
 
 def new_network(config: dict[str, Any], allow: Sequence[str]) -> tuple[nn.Module, list[str]]:
     """The network that a resolved config describes, and what of it does not start from weights."""
 
     torch.manual_seed(config["seed"])
-    spec = model_spec(config["model"])
+    spec = model_spec(config["model"], config["dataset"])
     model = build_model(spec, allow)
     if encoder_weights := config["model"].get("encoder_weights"):
         load_encoder(model, Path(encoder_weights))
@@ -124,7 +132,7 @@ def new_network(config: dict[str, Any], allow: Sequence[str]) -> tuple[nn.Module
 def network_of(checkpoint: Checkpoint, config: dict[str, Any], run_folder: RunFolder) -> nn.Module:
     """The network of a resumed run, which takes no more memory than its checkpoint's weights."""
 
-    if model_spec(config["model"]) != checkpoint.model:
+    if model_spec(config["model"], config["dataset"]) != checkpoint.model:
         raise UserError(
             f"{run_folder.config} describes another network than {checkpoint.file} holds",
             "restore the one that was changed, or start a new run",
@@ -160,20 +168,29 @@ def build_trainer(
             )
     cache = config["dataset"]["cache"]
     loss = build(config["loss"], "loss", allow)
+    loss = loss if isinstance(loss, nn.Module) else FunctionLoss(loss)
+    objects = object_target(config["dataset"])
+    if objects is not None:
+        loss = ObjectLoss(loss, objects.kind, settings.object_weight, FULL)
     return Trainer(
         model=model,
-        loss=loss if isinstance(loss, nn.Module) else FunctionLoss(loss),
+        loss=loss,
         optimizer=build(config["optimizer"], "optimizer", allow, params=model.parameters()),
         schedule=build(config["scheduler"], "scheduler", allow),
         train_set=training_set(config, index, train_cases, preprocessing, allow),
-        val_set=SegmentationDataset(val_cases, preprocessing, index.labels, cache_megabytes=cache),
+        val_set=SegmentationDataset(
+            *(val_cases, preprocessing, index.labels), cache_megabytes=cache, objects=objects
+        ),
         classes=index.classes,
         settings=settings,
         run=run_folder,
         seed=config["seed"],
         loading=(config["dataset"]["workers"], config["dataset"].get("timeout", 300.0)),
         facts=Facts(
-            config["model"]["name"], model_spec(config["model"]), config["dataset"], config
+            config["model"]["name"],
+            model_spec(config["model"], config["dataset"]),
+            config["dataset"],
+            config,
         ),
         device=device,
         console=console,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from medt.data.layout import SegmentationClass, check_classes
+from medt.data.objects import KINDS
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.io.files import atomic_write, read_tensors
@@ -70,6 +71,11 @@ class Checkpoint:
     file: str = "the checkpoint"
 
     @property
+    def objects(self) -> str | None:
+        """What its network's further channel is, see `medt.data.objects.ObjectTarget`."""
+        return object_kind(self.dataset)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the weights, their names and types, whatever else is in the file."""
         found = hashlib.sha256()
@@ -109,9 +115,34 @@ class Checkpoint:
             ) from error
 
 
-def model_spec(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What `build_model` takes, from the `model` group of a config."""
-    return without_own(config, "model")
+def model_spec(
+    config: Mapping[str, Any], dataset: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What `build_model` takes, from the `model` group of a config.
+
+    Args:
+        config: the group.
+        dataset: of the same config; where objects are a target, the network gets one class more.
+    """
+    spec = without_own(config, "model")
+    if dataset is not None and object_kind(dataset) is not None:
+        if "classes" not in spec:
+            raise UserError(
+                f"{spec['_target_']} has no argument classes, which dataset.objects adds one to",
+                "give it one, or dataset.objects=none",
+            )
+        spec["classes"] += 1
+    return spec
+
+
+def object_kind(dataset: Mapping[str, Any]) -> str | None:
+    """What a network trained with this dataset config says of objects; None: nothing."""
+    kind = dataset.get("objects", KINDS[0])
+    if kind not in KINDS:
+        raise UserError(
+            f"dataset.objects={shortened(kind)} is not known", f"choose one of {', '.join(KINDS)}"
+        )
+    return None if kind == KINDS[0] else str(kind)
 
 
 def build_model(spec: Mapping[str, Any], allow: Sequence[str] = ()) -> nn.Module:
@@ -259,9 +290,10 @@ def _check_content(checkpoint: Checkpoint) -> None:
     if checkpoint.dataset and not (isinstance(name, str) and is_name(name)):
         raise UserError("its dataset has no name")
     given = checkpoint.model
+    outputs = len(classes) + (checkpoint.objects is not None)
     size = given.get("image_size")
     agreeing = {
-        "classes": (given.get("classes", len(classes)), len(classes)),
+        "classes": (given.get("classes", outputs), outputs),
         "channels": (given.get("channels", steps.channels), steps.channels),
         "image_size": (steps.image_size if size is None else as_size(size), steps.image_size),
     }

@@ -218,7 +218,49 @@ class FunctionLoss(nn.Module):
         return self.function(logits, target)
 
 
-def loss_of(loss: nn.Module, logits: Tensor, masks: Tensor) -> Tensor:
+class ObjectLoss(nn.Module):
+    """A loss of the classes, and what a further output says of each pixel's object.
+
+    For borders cross-entropy and soft Dice, for distances the mean absolute difference; over the
+    pixels that are not ignored.
+
+    Args:
+        loss: of logits (N, classes, H, W) and class ids.
+        kind: "borders" or "distance", see `medt.data.objects.ObjectTarget`.
+        weight: of the further output's part.
+        full: what stands for 1 in its target.
+    """
+
+    def __init__(self, loss: nn.Module, kind: str, weight: float, full: int) -> None:
+        super().__init__()
+        self.loss, self.kind, self.weight, self.full = loss, kind, weight, full
+
+    def forward(self, logits: Tensor, target: Tensor, objects: Tensor) -> Tensor:
+        """One number.
+
+        Args:
+            logits: (N, classes + 1, H, W).
+            target: (N, H, W) class ids, 255 = ignored.
+            objects: (N, H, W) uint8, 0 to `full` stand for 0 to 1, 255 = ignored.
+        """
+        of_classes: Tensor = self.loss(logits[:, :-1], target)
+        valid = objects != IGNORE_INDEX
+        wanted = objects.masked_fill(~valid, 0).float() / self.full
+        said = logits[:, -1].float().masked_fill(~valid, 0.0)
+        pixels = valid.sum().clamp_min(1)
+        if self.kind == "distance":
+            part = ((said.sigmoid() - wanted).abs() * valid).sum() / pixels
+        else:
+            entropy = F.binary_cross_entropy_with_logits(said, wanted, reduction="none")
+            shown = said.sigmoid() * valid
+            overlap = 2 * (shown * wanted).sum() / (shown.sum() + wanted.sum()).clamp_min(1)
+            part = (entropy * valid).sum() / pixels + 1 - overlap
+        return of_classes + self.weight * part
+
+
+def loss_of(
+    loss: nn.Module, logits: Tensor, masks: Tensor, objects: Tensor | None = None
+) -> Tensor:
     """The loss of a batch: one number.
 
     Raises:
@@ -234,7 +276,7 @@ def loss_of(loss: nn.Module, logits: Tensor, masks: Tensor) -> Tensor:
             f"{' x '.join(map(str, masks.shape))}",
             "logits are images x classes x height x width, of the image's size",
         )
-    value: Tensor = loss(logits, masks)
+    value: Tensor = loss(logits, masks) if objects is None else loss(logits, masks, objects)
     if value.ndim:
         raise UserError(
             f"the loss is {' x '.join(map(str, value.shape))} numbers", "it must be one, their mean"

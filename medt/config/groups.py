@@ -31,6 +31,8 @@ class DatasetConfig:
     sampling: str
     crop_foreground: float
     crops_per_case: int
+    objects: str
+    border_width: int
     normalize: str
     window: list[float] | None
     eight_bit: bool
@@ -115,6 +117,14 @@ class WatershedConfig(ComponentsConfig):
     method: str
     smoothing: float
     seed_distance: int
+    depth: float
+
+
+@dataclass
+class SeedsConfig(ComponentsConfig):
+    method: str
+    smoothing: float
+    depth: float
 
 
 GROUPS: dict[str, dict[str, type]] = {
@@ -129,6 +139,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "none": PostprocessConfig,
         "components": ComponentsConfig,
         "watershed": WatershedConfig,
+        "seeds": SeedsConfig,
     },
     "protocol": {"any": ProtocolConfig},
     "paths": {"default": PathsConfig},

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from medt.data.folds import MOST_FOLDS
+from medt.data.objects import KINDS
 from medt.errors import UserError
 from medt.metrics.pixel_size import PixelSize
 from medt.signatures import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, check_range
@@ -29,6 +30,7 @@ RANGES = {
     "versions": COUNT,
     "dataset.crop_foreground": SHARE,
     "dataset.crops_per_case": COUNT,
+    "dataset.border_width": COUNT,
     "dataset.workers": Range(0, 64),
     "dataset.timeout": Range(0, 86_400, open_low=True),  # a day; the system's clocks end at a month
     "dataset.cache": NOT_NEGATIVE,
@@ -47,6 +49,7 @@ CHOICES = {
     "mask_format": ("png", "tiff"),
     "format": ("onnx", "torch_export", "safetensors"),
     "dataset.sampling": ("resize", "crop"),
+    "dataset.objects": KINDS,
     "dataset.normalize": (
         *("unit", "imagenet", "dataset", "percentile", "percentile_dataset", "zscore"),
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,19 @@ from numpy.typing import NDArray
 from medt.errors import UserError
 from medt.metrics.pixel import IGNORE_INDEX
 
-Pair = tuple[NDArray[Any], NDArray[np.uint8]]
+
+class Sample(NamedTuple):
+    """An image and what is known of it, pixel by pixel.
+
+    Attributes:
+        image: (H, W, C), uint8 or float32.
+        mask: (H, W) class ids, 255 = ignored.
+        instances: (H, W) object numbers, 0 = none; None where they are not asked for.
+    """
+
+    image: NDArray[Any]
+    mask: NDArray[np.uint8]
+    instances: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,17 +66,15 @@ class Crops:
 
 
 def cut(
-    image: NDArray[Any],
-    mask: NDArray[np.uint8],
+    sample: Sample,
     corner: tuple[int, int],
     size: tuple[int, int],
     margin: tuple[int, int] = (0, 0),
-) -> Pair:
+) -> Sample:
     """A crop with a margin around it; beyond the image lies its mirror image, ignored in the mask.
 
     Args:
-        image: (H, W, C).
-        mask: (H, W) class ids.
+        sample: a whole image.
         corner: row and column of the crop's upper left pixel.
         size: (h, w) of the crop.
         margin: pixels added above and below, left and right.
@@ -72,13 +82,15 @@ def cut(
     Returns:
         Copies (h + 2 margin[0], w + 2 margin[1], C) and without C.
     """
+    image, mask, instances = sample
     spans = [(c - m, c + n + m) for c, n, m in zip(corner, size, margin, strict=True)]
     rows, columns = (mirrored(*span, n) for span, n in zip(spans, mask.shape, strict=True))
     labels = mask[rows][:, columns]
     for axis, (span, n) in enumerate(zip(spans, mask.shape, strict=True)):
         beyond = [not 0 <= i < n for i in range(*span)]
         labels[(slice(None),) * axis + (beyond,)] = IGNORE_INDEX
-    return image[rows][:, columns], labels
+    numbers = None if instances is None else instances[rows][:, columns]
+    return Sample(image[rows][:, columns], labels, numbers)
 
 
 def mirrored(start: int, stop: int, length: int) -> NDArray[np.intp]:

@@ -9,18 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset, get_worker_info
 
-from medt.data.crops import Crops, Pair, cut
+from medt.data.crops import Crops, Sample, cut
 from medt.data.labels import IDS, Labels
 from medt.data.layout import Case
+from medt.data.objects import ObjectTarget
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
+from medt.io.images import read_mask
+from medt.metrics.pixel import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from medt.data.augmentation import Pipeline
 
 Key = tuple[int, int]  # (epoch, index)
+MOST_OBJECTS = 65_535  # of one image, in 16 bits
 
 
 class SegmentationDataset(Dataset[dict[str, Any]]):
@@ -39,9 +44,11 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             kept up to this size (10^6 bytes; shared among the loader's workers); beyond it they are
             decoded every time.
         crops: how crops of the network's size are taken; None gives whole images.
+        objects: what is made of the objects' numbers; None leaves them alone.
 
     Raises:
-        UserError: a case has no mask, or there are crops but the preprocessing resizes.
+        UserError: a case has no mask, or no objects where they are asked for, or there are crops
+            but the preprocessing resizes.
     """
 
     def __init__(
@@ -53,12 +60,20 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         seed: int = 0,
         cache_megabytes: float = 1024.0,
         crops: Crops | None = None,
+        objects: ObjectTarget | None = None,
     ) -> None:
         unlabelled = [case.name for case in cases if case.mask is None]
         if unlabelled:
             raise UserError(
                 f"Cases without a mask: {', '.join(unlabelled[:10])} ({len(unlabelled)} in all)",
                 "training and evaluation need one mask per image",
+            )
+        bare = [case.name for case in cases if case.instances is None]
+        if objects is not None and bare:
+            raise UserError(
+                f"dataset.objects={objects.kind} needs numbered objects, case {bare[0]} has none",
+                "give dataset.objects=none; in a folder of masks dataset.mask=instances takes "
+                "their values for object numbers",
             )
         if crops is not None and preprocessing.sampling != "crop":
             raise UserError(
@@ -72,7 +87,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         self.seed = seed
         self.cache_bytes = cache_megabytes * 1e6
         self.crops = crops
-        self._cache: dict[int, Pair] = {}
+        self.objects = objects
+        self._cache: dict[int, Sample] = {}
         self._cached_bytes = 0
 
     def __len__(self) -> int:
@@ -86,7 +102,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
 
         Returns:
             ``image`` float32 (C, H, W), ``mask`` int64 (H, W) class ids with 255 = ignored,
-            ``case`` its name, ``index`` its place among the cases.
+            ``case`` its name, ``index`` its place among the cases; where objects are asked for
+            ``objects`` uint8 (H, W), what `ObjectTarget.of` makes of them.
 
         Raises:
             UserError: a file is at fault; the message names the case.
@@ -97,7 +114,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         case = self.cases[index % len(self.cases)]
         try:
             with naming(case):
-                image, mask = self._augmented(epoch, index)
+                image, mask, instances = self._augmented(epoch, index)
         except UserError:
             raise
         except MemoryError as error:
@@ -105,31 +122,31 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         except Exception as error:
             said = " ".join(repr(error).split())
             raise RuntimeError(f"Case {case.name} failed in epoch {epoch}: {said}") from error
-        return {
+        item = {} if self.objects is None else {"objects": self._target(instances, mask)}
+        return item | {
             "image": self.preprocessing.tensor(image),
             "mask": torch.from_numpy(mask.astype(np.int64)),
             "case": case.name,
             "index": index % len(self.cases),
         }
 
-    def sample(self, epoch: int, index: int, margin: tuple[int, int] = (0, 0)) -> Pair:
-        """Image (H, W, C), uint8 or float32, and class ids (H, W) of an item, not augmented.
+    def sample(self, epoch: int, index: int, margin: tuple[int, int] = (0, 0)) -> Sample:
+        """An item, not augmented.
 
         Args:
             epoch, index: as in ``__getitem__``.
             margin: what a crop has around it, see `medt.data.crops.cut`; whole images have none.
         """
         place = index % len(self.cases)
-        image, mask = self.pair(place)
+        whole = self.pair(place)
         if self.crops is None:
-            return image, mask
+            return whole
         size = self.preprocessing.image_size
         rng = np.random.default_rng((self._sample_seed(epoch, index), 1))
-        return cut(image, mask, self.crops.place(mask, size, rng), size, margin)
+        return cut(whole, self.crops.place(whole.mask, size, rng), size, margin)
 
-    def pair(self, index: int) -> Pair:
-        """Image (H, W, C), uint8 or float32, and class ids (H, W) of a case, as preprocessing fits
-        them.
+    def pair(self, index: int) -> Sample:
+        """Image and class ids of a case, as preprocessing fits them, and its objects if asked for.
 
         They are the cached arrays: not to be written to.
 
@@ -149,23 +166,48 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
                     f"{case.image.name} is {w} x {h}, its mask {mask_w} x {mask_h} pixels",
                     "repair, replace or remove them in pairs",
                 )
-        pair = self.preprocessing.fit(original), self.preprocessing.fit_mask(ids)
-        size = pair[0].nbytes + pair[1].nbytes
+            numbers = None if self.objects is None else self._instances(case, ids)
+        pair = Sample(
+            self.preprocessing.fit(original),
+            self.preprocessing.fit_mask(ids),
+            None if numbers is None else self.preprocessing.fit_instances(numbers),
+        )
+        size = sum(array.nbytes for array in pair if array is not None)
         worker = get_worker_info()
         if self._cached_bytes + size <= self.cache_bytes / (worker.num_workers if worker else 1):
             self._cache[index] = pair
             self._cached_bytes += size
         return pair
 
-    def _augmented(self, epoch: int, index: int) -> Pair:
+    def _instances(self, case: Case, ids: NDArray[np.uint8]) -> NDArray[np.uint16]:
+        """The object numbers of a case, 0 where it is background or ignored."""
+        assert case.instances is not None
+        numbers = read_mask(case.instances, self.preprocessing.page)
+        if numbers.shape != ids.shape:
+            raise UserError(
+                f"{case.instances} has not the size of the mask", "prepare the dataset again"
+            )
+        values, numbers = np.unique(np.where(ids % IGNORE_INDEX, numbers, 0), return_inverse=True)
+        if len(values) > MOST_OBJECTS:
+            raise UserError(f"{case.instances} has more than {MOST_OBJECTS:,} objects", "crop it")
+        return numbers.reshape(ids.shape).astype(np.uint16)
+
+    def _target(self, instances: NDArray[Any] | None, mask: NDArray[np.uint8]) -> torch.Tensor:
+        assert self.objects is not None
+        assert instances is not None
+        return torch.from_numpy(self.objects.of(instances, mask))
+
+    def _augmented(self, epoch: int, index: int) -> Sample:
         if self.augmentation is None:
             return self.sample(epoch, index)
         seed = self._sample_seed(epoch, index)
         if self.crops is None:
-            return self.augmentation(*self.sample(epoch, index), seed)
+            image, mask, instances = self.sample(epoch, index)
+            return self.augmentation(image, mask, seed, instances=instances)
         size = self.preprocessing.image_size
         margin = self.augmentation.margin(*size)
-        return self.augmentation(*self.sample(epoch, index, margin), seed, size)
+        image, mask, instances = self.sample(epoch, index, margin)
+        return self.augmentation(image, mask, seed, size, instances)
 
     def _sample_seed(self, epoch: int, index: int) -> int:
         crop, place = divmod(index, len(self.cases))

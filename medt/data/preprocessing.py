@@ -197,6 +197,13 @@ class Preprocessing:
             return np.pad(ids, after, constant_values=IGNORE_INDEX)
         return _resize(ids[..., None], self.image_size, cv2.INTER_NEAREST_EXACT)[..., 0]
 
+    def fit_instances(self, numbers: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        """What `fit_mask` does to class ids; what is added has no object."""
+        if self.sampling == "crop":
+            tall, wide = self._enlarged(*numbers.shape)
+            return np.pad(numbers, ((0, tall - numbers.shape[0]), (0, wide - numbers.shape[1])))
+        return _resize(numbers[..., None], self.image_size, cv2.INTER_NEAREST_EXACT)[..., 0]
+
     def _enlarged(self, height: int, width: int) -> tuple[int, int]:
         """The size, but no side shorter than the network's."""
         return max(height, self.image_size[0]), max(width, self.image_size[1])

@@ -124,6 +124,8 @@ KINDS: dict[str, tuple[Test, str]] = {
     "splits_digest": _WORD,
     "group": _WORD,
     "mask": _WORD,
+    "objects": _WORD,
+    "border_width": _whole(1, 64),
     "mask_suffix": _WORD,
     "raster": _WORD,
     "pixel_size": (is_pixel_size, WANTED),

@@ -41,6 +41,7 @@ WINDOWS_MEAN = "each case at its own size, argmax of the averaged logits of over
 
 AT_OWN_SIZE = ("native", "glas_challenge")
 TOLERANCE = 2.0
+TARGETS = ("mask", "objects")  # of a batch, in the order in which losses take them
 
 
 class NotFiniteCaseError(UserError):
@@ -171,9 +172,9 @@ def evaluate(
         for batch in loader:
             logits = _logits(predictor, batch, batch_size)
             if loss is not None:
-                masks = batch["mask"].to(logits.device)
-                pairs = zip(logits, masks, strict=True)
-                losses += [float(loss(one[None], mask[None])) for one, mask in pairs]
+                given = [batch[key].to(logits.device) for key in TARGETS if key in batch]
+                singly = zip(logits, *given, strict=True)
+                losses += [float(loss(*(one[None] for one in item))) for item in singly]
             for one, mask, index in zip(
                 logits, batch["mask"], batch["index"].tolist(), strict=True
             ):
@@ -264,14 +265,17 @@ def _score(
     """Predict a case as the protocol says, and score it."""
     how, families = settings.how, settings.families
     if settings.protocol not in AT_OWN_SIZE:
-        plain = logits.cpu().numpy()
+        plain = logits[: len(predictor.classes)].cpu().numpy()
         official = settings.protocol == "paper_official"
         predicted = official_prediction(plain) if official else most_probable(plain)
-        masks = Masks(how, find_objects(predicted, settings.rule)[0], truth)
+        depths = predictor.depths(logits)
+        plain_depths = None if depths is None else depths.cpu().numpy()
+        cleaned = find_objects(predicted, settings.rule, plain_depths)[0]
+        masks = Masks(how, cleaned, truth)
         return score_case(case, masks, families)
-    probabilities = predictor.at_own_size(logits, truth.shape)
-    predicted, objects = find_objects(most_probable(probabilities), settings.rule)
-    masks = Masks(how, predicted, truth, probabilities, objects, numbered)
+    maps = predictor.at_own_size(logits, truth.shape)
+    predicted, objects = find_objects(most_probable(maps.probabilities), settings.rule, maps.depths)
+    masks = Masks(how, predicted, truth, maps.probabilities, objects, numbered)
     return score_case(case, masks, families)
 
 

@@ -14,7 +14,7 @@ from medt.data.dataset import SegmentationDataset, naming
 from medt.errors import UserError
 from medt.evaluation.case_scores import read_truth
 from medt.inference.instances import InstanceRule, find_objects
-from medt.inference.predictor import Predictor
+from medt.inference.predictor import Predictor, most_probable
 from medt.metrics.nuclei import nuclei_scores, nuclei_sums
 from medt.metrics.overlaps import objects_of
 from medt.metrics.pixel import IGNORE_INDEX
@@ -25,6 +25,8 @@ PASSES = 2
 AREAS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 SMOOTHINGS = (0.0, 0.1, 0.2, 0.4)
 DISTANCES = (0.25, 0.5, 1.0, 1.5)
+WATERSHED_DEPTHS = (0.0, 0.02, 0.05, 0.1, 0.2)
+DEPTHS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 GOAL = (
     "mean over cases that show objects of the objects' panoptic quality, averaged over the "
     "foreground classes"
@@ -94,9 +96,11 @@ def tune(
 
 @dataclass(frozen=True)
 class _Tuned:
-    """A case: its predicted mask, the ignored pixels, and the true objects of each class."""
+    """A case: its predicted mask and depths, the ignored pixels, and the true objects of each
+    class."""
 
     predicted: NDArray[np.uint8]
+    depths: NDArray[np.float32] | None
     known: NDArray[np.bool_]
     true: list[NDArray[Any]]
 
@@ -104,11 +108,12 @@ class _Tuned:
     def of(cls, predictor: Predictor, dataset: SegmentationDataset, index: int) -> _Tuned:
         case = dataset.cases[index]
         with naming(case):
-            predicted = predictor.predict(case.image)
+            maps = predictor.maps(case.image)
         truth, numbered = read_truth(dataset, case)
         ids = range(1, len(predictor.classes))
         return cls(
-            predicted,
+            most_probable(maps.probabilities),
+            maps.depths,
             truth != IGNORE_INDEX,
             [objects_of(truth == class_id, numbered) for class_id in ids],
         )
@@ -124,7 +129,7 @@ class _Tuned:
 
         Many empty images would choose a rule that removes what is hard to find with the specks.
         """
-        cleaned, objects = find_objects(self.predicted, rule)
+        cleaned, objects = find_objects(self.predicted, rule, self.depths)
         scores = []
         for class_id, true in enumerate(self.true, start=1):
             of_class = objects * ((cleaned == class_id) & self.known)
@@ -143,6 +148,10 @@ def _grid(method: str, area: float) -> dict[str, list[Any]]:
     if method == "watershed":
         distances = {max(1, round(share * radius)) for share in DISTANCES}
         grid["seed_distance"] = sorted(distances, reverse=True)
+        grid["depth"] = [round(share * radius, 2) for share in WATERSHED_DEPTHS]
+    if method == "seeds":
+        grid["depth"] = list(DEPTHS)
+    if method in ("watershed", "seeds"):
         grid["smoothing"] = [round(share * radius, 1) for share in SMOOTHINGS]
     return grid
 

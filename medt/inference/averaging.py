@@ -51,6 +51,8 @@ class Ensemble(nn.Module):
         preprocessings: of each; all but ``mean`` and ``std`` must be the same, since these differ
             between networks trained on other folds of a dataset. Inputs come from the first one.
         names: of the members, for the error.
+        classes: how many of the channels are, None: all; what follows is averaged channel by
+            channel.
 
     Raises:
         UserError: the preprocessings differ in anything else.
@@ -62,6 +64,7 @@ class Ensemble(nn.Module):
         members: Sequence[nn.Module],
         preprocessings: Sequence[Preprocessing],
         names: Sequence[str],
+        classes: int | None = None,
     ) -> None:
         super().__init__()
         first = preprocessings[0]
@@ -79,7 +82,7 @@ class Ensemble(nn.Module):
                     "an ensemble's networks take the same images",
                 )
         self.members = nn.ModuleList(members)
-        self.names = tuple(names)
+        self.names, self.classes = tuple(names), classes
         same = all(p.window == first.window for p in preprocessings)
         pairs = [(p.mean, p.std) if same else p.own_statistics() for p in preprocessings]
         means, stds = (torch.tensor([pair[i] for pair in pairs]) for i in (0, 1))
@@ -98,7 +101,7 @@ class Ensemble(nn.Module):
             logits = member(x * scale + offset)
             check_finite(logits, name)
             given.append(logits)
-        return _log_mean(given)
+        return _log_mean(given, self.classes)
 
 
 class FlipsAndTurns(nn.Module):
@@ -107,16 +110,20 @@ class FlipsAndTurns(nn.Module):
     Of an input that is not square, over the four that keep its shape.
 
     Args:
-        network: maps float32 (N, C, H, W) to logits (N, classes, H, W).
+        network: maps float32 (N, C, H, W) to logits (N, channels, H, W).
+        classes: how many of the channels are, None: all; what follows is averaged channel by
+            channel.
         name: of the network, for the error.
 
     Raises:
         NotFiniteError: in `forward`, an output holds NaN or infinite values.
     """
 
-    def __init__(self, network: nn.Module, name: str = "the network") -> None:
+    def __init__(
+        self, network: nn.Module, classes: int | None = None, name: str = "the network"
+    ) -> None:
         super().__init__()
-        self.network, self.name = network, name
+        self.network, self.classes, self.name = network, classes, name
 
     def forward(self, x: Tensor) -> Tensor:
         """Float32 (N, C, H, W) to the logarithm of mean probabilities (N, classes, H, W)."""
@@ -129,7 +136,7 @@ class FlipsAndTurns(nn.Module):
                 check_finite(logits, self.name)
                 back = torch.rot90(logits, -turn, (2, 3))
                 given.append(back.flip(3) if flipped else back)
-        return _log_mean(given)
+        return _log_mean(given, self.classes)
 
 
 def _is_range(one: Preprocessing, other: Preprocessing) -> bool:
@@ -140,6 +147,11 @@ def _is_range(one: Preprocessing, other: Preprocessing) -> bool:
     return None not in (one.window, other.window) and not one.clip and not other.clip
 
 
-def _log_mean(logits: Sequence[Tensor]) -> Tensor:
-    probabilities = torch.stack([one.float().softmax(dim=1) for one in logits]).mean(dim=0)
-    return probabilities.clamp_min(LEAST).log()
+def _log_mean(logits: Sequence[Tensor], classes: int | None) -> Tensor:
+    classes = logits[0].shape[1] if classes is None else classes
+    softmaxes = [one[:, :classes].float().softmax(dim=1) for one in logits]
+    averaged = torch.stack(softmaxes).mean(dim=0).clamp_min(LEAST).log()
+    if logits[0].shape[1] == classes:
+        return averaged
+    shares = torch.stack([one[:, classes:].float().sigmoid() for one in logits]).mean(dim=0)
+    return torch.cat([averaged, shares.logit(eps=1e-6)], dim=1)

@@ -158,11 +158,13 @@ class _Job:
             )
         del samples
         needed = {*due, *(["probabilities"] if self.objects is not None and "mask" in due else [])}
+        if self.rule.method == "seeds":
+            needed.add("depths")
         try:
             ids, maps = _predict(self.predictor, image, needed, progress)
         except NotFiniteError as error:
             return f"{one.path}: {error}"
-        ids, objects = self._found(ids, inside)
+        ids, objects = self._found(ids, inside, maps.get("depths"))
         if "instances" in due and objects.max() > LARGEST_VALUE:
             return (
                 f"{one.path}: {objects.max()} objects do not fit a mask of 16 bit "
@@ -186,11 +188,14 @@ class _Job:
         page = self.predictor.preprocessing.page
         return None if self.regions is None else self.regions.inside(one, size, page)
 
-    def _found(self, ids: Ids, inside: NDArray[np.bool_] | None) -> tuple[Ids, NDArray[np.int32]]:
+    def _found(
+        self, ids: Ids, inside: NDArray[np.bool_] | None, depths: NDArray[np.float32] | None
+    ) -> tuple[Ids, NDArray[np.int32]]:
         """The ids as the rule cleans them, IGNORED outside the region, and the objects' numbers."""
         if inside is None:
-            return find_objects(ids, self.rule)
-        cleaned, objects = find_objects(np.where(inside, ids, np.uint8(IGNORED)), self.rule)
+            return find_objects(ids, self.rule, depths)
+        shown = np.where(inside, ids, np.uint8(IGNORED))
+        cleaned, objects = find_objects(shown, self.rule, depths)
         cleaned[~inside] = IGNORED
         return cleaned, objects
 
@@ -209,7 +214,7 @@ class _Job:
 
         Its objects are found by our rule. What it holds outside the region of interest is told.
         """
-        probabilities = None
+        maps = None
         try:
             ids = _ids_of(read_mask(mask), self.table, mask)
             image = read_image(one.path, self.predictor.preprocessing.page)
@@ -218,8 +223,8 @@ class _Job:
                     f"{mask} has not the size of {one.path}", "overwrite=true replaces it"
                 )
             inside = self._inside(one, ids.shape)
-            if lacks and self.objects is not None:
-                probabilities = self.predictor.probabilities(one.path)
+            if lacks and (self.objects is not None or self.rule.method == "seeds"):
+                maps = self.predictor.maps(one.path)
         except UserError as error:
             what = f"not in {self._tables()}" if lacks else "not looked at"
             self.outcome.warnings.append(f"{what}: {error}")
@@ -231,8 +236,8 @@ class _Job:
                 )
             ids = np.where(inside, ids, np.uint8(IGNORED))
         if lacks:
-            objects = find_objects(ids, self.rule)[1]
-            self._add_rows(one.name.as_posix(), ids, objects, probabilities)
+            objects = find_objects(ids, self.rule, maps and maps.depths)[1]
+            self._add_rows(one.name.as_posix(), ids, objects, maps and maps.probabilities)
 
     def _add_rows(
         self,
@@ -282,7 +287,7 @@ def _predict(
     due: Collection[str],
     progress: Callable[[float], None],
 ) -> tuple[Ids, dict[str, NDArray[np.float32]]]:
-    """Class ids, and of the maps "probabilities" and "uncertainty" those that are due."""
+    """Class ids, and of the maps "probabilities", "uncertainty" and "depths" those that are due."""
     size = image.shape[:2]
     ids = np.empty(size, np.uint8)
     maps: dict[str, NDArray[np.float32]] = {}
@@ -290,13 +295,17 @@ def _predict(
         maps["probabilities"] = np.empty((len(predictor.classes), *size), np.float32)
     if "uncertainty" in due:
         maps["uncertainty"] = np.empty(size, np.float32)
-    for first, band in predictor.bands(image):
+    if "depths" in due and predictor.objects is not None:
+        maps["depths"] = np.empty(size, np.float32)
+    for first, (band, depths) in predictor.bands(image):
         rows = slice(first, first + band.shape[1])
         ids[rows] = most_probable(band)
         if "probabilities" in maps:
             maps["probabilities"][:, rows] = band
         if "uncertainty" in maps:
             maps["uncertainty"][rows] = entropy(band)
+        if "depths" in maps:
+            maps["depths"][rows] = depths
         if rows.stop < size[0]:
             progress(rows.stop / size[0])
     return ids, maps

@@ -13,7 +13,7 @@ from medt.errors import UserError
 from medt.metrics.overlaps import components
 from medt.metrics.pixel import IGNORE_INDEX
 
-Method = Literal["none", "components", "watershed"]
+Method = Literal["none", "components", "watershed", "seeds"]
 
 METHODS = {
     "none": "the prediction as it is; its objects are 8-connected components of one class",
@@ -21,6 +21,15 @@ METHODS = {
     "one class",
     "watershed": "holes are filled, touching objects parted by a watershed of the distance to the "
     "class's edge, small objects removed",
+    "seeds": "holes are filled, touching objects parted by a watershed of what the network says of "
+    "the depth within objects, small objects removed",
+}
+# The numbers that a method uses, in the order in which they are shown.
+USED: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "components": ("smallest", "largest_hole"),
+    "watershed": ("smallest", "largest_hole", "smoothing", "seed_distance", "depth"),
+    "seeds": ("smallest", "largest_hole", "smoothing", "depth"),
 }
 
 
@@ -33,8 +42,10 @@ class InstanceRule:
         smallest: objects of fewer pixels are removed.
         largest_hole: holes of at most so many pixels are filled: 4-connected background that one
             object encloses.
-        smoothing: watershed: standard deviation of the Gaussian that smooths the distance.
+        smoothing: watershed, seeds: standard deviation of the Gaussian that smooths the depths.
         seed_distance: watershed: how far apart the centres of two objects are at least.
+        depth: how much shallower than both of two objects it is between them at least: watershed:
+            in pixels; seeds: as a share of the greatest depth, 0..1.
 
     Raises:
         UserError: the method is not known, or a number is out of range.
@@ -45,6 +56,7 @@ class InstanceRule:
     largest_hole: int = 0
     smoothing: float = 1.0
     seed_distance: int = 5
+    depth: float = 0.0
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
@@ -57,6 +69,7 @@ class InstanceRule:
             "largest_hole": 0,
             "smoothing": 0,
             "seed_distance": 1,
+            "depth": 0,
         }.items():
             value = getattr(self, name)
             if not value >= least:
@@ -64,8 +77,11 @@ class InstanceRule:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: the method and the numbers that it uses."""
-        used = {"none": 1, "components": 3, "watershed": 5}[self.method]
-        return dict(list(asdict(self).items())[:used])
+        numbers = asdict(self)
+        used = {key: numbers[key] for key in USED[self.method]}
+        if self.method == "watershed" and not self.depth:  # as versions without it said
+            del used["depth"]
+        return {"method": self.method, **used}
 
     def __str__(self) -> str:
         """As on the command line: ``postprocess=components postprocess.smallest=30 ...``."""
@@ -80,19 +96,31 @@ ROWS = 256  # counted at once
 
 
 def find_objects(
-    ids: NDArray[np.uint8], rule: InstanceRule
+    ids: NDArray[np.uint8],
+    rule: InstanceRule,
+    depths: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """The mask as the rule cleans it, and its objects.
 
     Args:
         ids: (H, W) class ids, 0 = background, 255 = ignored, which is in no object.
         rule: what is done with each class by itself.
+        depths: (H, W), 0..1, what a network says of how deep a pixel lies within its object; None
+            where it was not trained to.
+
+    Raises:
+        UserError: the rule needs depths, and there are none.
 
     Returns:
         (H, W) uint8 class ids, and (H, W) int32 object numbers from 1 in the order of the class
         ids, 0 = none. Each object is of one class; each pixel of a class but the background
         belongs to an object.
     """
+    if rule.method == "seeds" and depths is None:
+        raise UserError(
+            "postprocess=seeds needs a network that was trained to part objects",
+            "train with dataset.objects=borders or distance, or give postprocess=watershed",
+        )
     cleaned = np.zeros_like(ids)
     objects = np.zeros(ids.shape, np.int32)
     count = 0
@@ -101,7 +129,13 @@ def find_objects(
         if rule.method != "none" and rule.largest_hole > 0:
             mask |= _small_holes(mask, rule.largest_hole) & (ids == 0)
         mask &= cleaned == 0  # a hole that two classes enclose is the first one's
-        found = _watershed(mask, rule) if rule.method == "watershed" else components(mask)
+        if rule.method == "watershed":
+            found = _parted_by_distance(mask, rule)
+        elif rule.method == "seeds":
+            assert depths is not None
+            found = _grown(mask, _smoothed(depths * mask.astype(np.float32), rule), rule.depth)
+        else:
+            found = components(mask)
         if rule.method != "none":
             found = _without_small(found, rule.smallest)
         present = found > 0
@@ -130,23 +164,71 @@ def _small_holes(mask: NDArray[np.bool_], largest: int) -> NDArray[np.bool_]:
     return holes
 
 
-def _watershed(mask: NDArray[np.bool_], rule: InstanceRule) -> NDArray[np.int32]:
+def _parted_by_distance(mask: NDArray[np.bool_], rule: InstanceRule) -> NDArray[np.int32]:
+    """Objects around the deepest points of the distance to the mask's edge."""
     from skimage.feature import peak_local_max
+
+    plain = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    distance = _smoothed(np.asarray(plain, np.float32), rule)
+    peaks = peak_local_max(  # type: ignore[no-untyped-call]
+        distance, min_distance=rule.seed_distance, labels=components(mask), exclude_border=False
+    )
+    return _grown(mask, distance, rule.depth, peaks)
+
+
+def _smoothed(depths: NDArray[np.float32], rule: InstanceRule) -> NDArray[np.float32]:
+    if not rule.smoothing:
+        return depths
+    return np.asarray(cv2.GaussianBlur(depths, (0, 0), rule.smoothing), np.float32)
+
+
+def _grown(
+    mask: NDArray[np.bool_],
+    depths: NDArray[np.float32],
+    least: float,
+    peaks: NDArray[np.intp] | None = None,
+) -> NDArray[np.int32]:
+    """Objects grown from seeds to the deep pixels first; a component without a seed is one object.
+
+    Args:
+        mask: (H, W) of one class.
+        depths: (H, W), >= 0.
+        least: two seeds are one unless the depth between them is so much less than at either.
+        peaks: (n, 2) rows and columns of the seeds; None takes every maximum of the depths.
+    """
     from skimage.segmentation import watershed
 
-    distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    if rule.smoothing > 0:
-        distance = cv2.GaussianBlur(distance, (0, 0), rule.smoothing)
+    seeds = _seeds(depths * mask, least, peaks)
     regions = components(mask)
-    peaks = peak_local_max(  # type: ignore[no-untyped-call]
-        distance, min_distance=rule.seed_distance, labels=regions, exclude_border=False
-    )
-    seeds = np.zeros(mask.shape, np.int32)
-    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    bare = np.setdiff1d(np.arange(1, regions.max() + 1), regions[tuple(peaks.T)])
-    seeds = np.where(np.isin(regions, bare), regions + len(peaks), seeds)  # left in one piece
-    labels = watershed(-distance, seeds, connectivity=2, mask=mask)  # type: ignore[no-untyped-call]
+    bare = np.setdiff1d(np.arange(1, regions.max() + 1), regions[seeds > 0])
+    seeds = np.where(np.isin(regions, bare), regions + seeds.max(), seeds)  # left in one piece
+    labels = watershed(-depths, seeds, connectivity=2, mask=mask)  # type: ignore[no-untyped-call]
     return np.asarray(labels, np.int32)
+
+
+def _seeds(
+    depths: NDArray[np.float32], least: float, peaks: NDArray[np.intp] | None
+) -> NDArray[np.int32]:
+    """The numbered seeds of `_grown`: hills of the depths, or peaks, of which a hill has one."""
+    from skimage.morphology import local_maxima, reconstruction
+
+    if peaks is not None and not least:
+        seeds = np.zeros(depths.shape, np.int32)
+        seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+        return seeds
+    # Lowered by `least` and filled up below the depths, what lies between two peaks is level with
+    # both where it is not so much shallower (h-maxima: Soille, Morphological Image Analysis, 6.3).
+    level = depths
+    if least:
+        lowered = np.maximum(depths - least, 0)
+        level = reconstruction(lowered, depths)  # type: ignore[no-untyped-call]
+    highest = local_maxima(level)  # type: ignore[no-untyped-call]
+    hills = components(highest & (level > 0))
+    if peaks is None:
+        return hills
+    seeds = np.zeros(depths.shape, np.int32)
+    seeds[tuple(peaks.T)] = hills[tuple(peaks.T)]
+    return seeds
 
 
 def _without_small(labels: NDArray[np.int32], smallest: int) -> NDArray[np.int32]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,16 +28,31 @@ OVERLAP = 0.5  # of neighbouring windows, as in nnU-Net (Isensee et al. 2021, Na
 WINDOWS = 8
 
 
+class Maps(NamedTuple):
+    """What a network says of each pixel of an image, or of a band of it.
+
+    Attributes:
+        probabilities: (classes, H, W), 0..1.
+        depths: (H, W), 0..1: how deep within its object, of a network that was trained to part
+            objects; else None. It means something in the foreground only.
+    """
+
+    probabilities: NDArray[np.float32]
+    depths: NDArray[np.float32] | None
+
+
 class Predictor:
     """A network with the preprocessing it was trained with and the names of its classes.
 
     Args:
-        model: maps float32 (N, C, H, W) to logits (N, classes, H, W); it is moved to ``device`` and
-            put into evaluation mode.
+        model: maps float32 (N, C, H, W) to logits (N, classes, H, W), with one channel more where
+            it was trained to part objects; it is moved to ``device`` and put into evaluation mode.
         preprocessing: from an image to the network's input.
         classes: in the order of the logits' channels, background first.
         device: such as "cpu" or "cuda:0".
         name: of the network, for errors: its checkpoint.
+        objects: what its further channel is, see `medt.data.objects.ObjectTarget`; None where it
+            has none.
     """
 
     def __init__(
@@ -47,7 +62,9 @@ class Predictor:
         classes: Sequence[SegmentationClass],
         device: str | torch.device = "cpu",
         name: str = "the network",
+        objects: str | None = None,
     ) -> None:
+        self.objects = objects
         self.name = name
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
@@ -106,8 +123,8 @@ class Predictor:
             preprocessing = replace(preprocessing, sampling=sampling)
         classes = [SegmentationClass.from_dict(c) for c in first.classes]
         name = first.file if alone else "the ensemble"
-        network = FlipsAndTurns(model, name) if tta else model
-        return cls(network, preprocessing, classes, device, name)
+        network = FlipsAndTurns(model, len(classes), name) if tta else model
+        return cls(network, preprocessing, classes, device, name, first.objects)
 
     @property
     def averages(self) -> bool:
@@ -130,10 +147,11 @@ class Predictor:
             windows: so many go through the network at once.
 
         Returns:
-            Float32 (N, classes, H, W) on the predictor's device.
+            Float32 (N, classes, H, W) on the predictor's device, with one channel more where there
+            are `objects`.
 
         Raises:
-            UserError: the network's channels are not the classes.
+            UserError: the network's channels are not these.
             NotFiniteError: its output holds NaN or infinite values.
         """
         with torch.inference_mode():
@@ -152,29 +170,47 @@ class Predictor:
         assert isinstance(logits, Tensor)  # as the network returns
         return logits
 
-    def at_own_size(self, logits: Tensor, size: Sequence[int]) -> NDArray[np.float32]:
-        """Class probabilities of one image at its own size.
+    def depths(self, logits: Tensor) -> Tensor | None:
+        """What the further channel of logits (classes + 1, H, W) says; None where there is none."""
+        if self.objects is None:
+            return None
+        said = logits[-1].sigmoid()
+        return 1 - said if self.objects == "borders" else said
+
+    def at_own_size(self, logits: Tensor, size: Sequence[int]) -> Maps:
+        """What is said of one image, at its own size.
 
         Args:
-            logits: (classes, h, w), of the preprocessed image.
+            logits: as `logits` returns them, of one preprocessed image.
             size: (H, W) of the image.
 
         Returns:
-            (classes, H, W), 0..1: the softmax, enlarged bilinearly where the image was resized, or
-            without what was added to it.
+            The softmax, enlarged bilinearly where the image was resized, or without what was added
+            to it; the depths alike.
         """
         with torch.inference_mode():
-            probabilities = logits.softmax(dim=0)
+            planes = self._planes(logits)
             if self.mode == "sliding_window":
-                probabilities = probabilities[:, : size[0], : size[1]]
-            elif tuple(probabilities.shape[1:]) != tuple(size):
-                wide = resized_columns(probabilities, size[1])
-                probabilities = resized_rows(wide, size[0], 0, size[0])
-        result: NDArray[np.float32] = probabilities.cpu().numpy()
-        return result
+                planes = planes[:, : size[0], : size[1]]
+            elif tuple(planes.shape[1:]) != tuple(size):
+                wide = resized_columns(planes, size[1])
+                planes = resized_rows(wide, size[0], 0, size[0])
+        return self._maps(planes)
 
-    def bands(self, original: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Class probabilities in bands of whole rows, from top to bottom.
+    def _planes(self, logits: Tensor) -> Tensor:
+        """Class probabilities and, where there are any, depths: (classes or one more, H, W)."""
+        probabilities = logits[: len(self.classes)].softmax(dim=0)
+        depths = self.depths(logits)
+        return probabilities if depths is None else torch.cat([probabilities, depths[None]])
+
+    def _maps(self, planes: Tensor) -> Maps:
+        found: NDArray[np.float32] = planes.cpu().numpy()
+        if self.objects is None:
+            return Maps(found, None)
+        return Maps(found[:-1], found[-1])
+
+    def bands(self, original: NDArray[Any]) -> Iterator[tuple[int, Maps]]:
+        """What is said of an image in bands of whole rows, from top to bottom.
 
         Together they are what one call would give, but only a band's are in memory at a time, and a
         large image's need no more than its width asks for.
@@ -183,7 +219,7 @@ class Predictor:
             original: (H, W, C), what ``Preprocessing.original`` made of an image.
 
         Yields:
-            The band's first row, and (classes, rows, W), 0..1.
+            The band's first row, and its maps.
         """
         height, width = original.shape[:2]
         fitted = self.preprocessing.fit(original)
@@ -198,20 +234,17 @@ class Predictor:
             return
         logits = self.logits(self.preprocessing.tensor(fitted)[None])[0]
         with torch.inference_mode():
-            wide = resized_columns(logits.softmax(dim=0), width)
+            wide = resized_columns(self._planes(logits), width)
             for first in range(0, height, ROWS):
                 band_rows = resized_rows(wide, height, first, min(first + ROWS, height))
-                yield first, band_rows.cpu().numpy()
+                yield first, self._maps(band_rows)
 
-    def probabilities(self, image: Image) -> NDArray[np.float32]:
-        """Class probabilities at the image's own size.
+    def maps(self, image: Image) -> Maps:
+        """Class probabilities at the image's own size, and depths where there are `objects`.
 
         Args:
             image: a path, or an array that ``Preprocessing.original`` takes: (H, W) or (H, W,
                 channels).
-
-        Returns:
-            (classes, H, W), 0..1, with sum 1 over the classes up to rounding.
 
         Raises:
             UserError: the image cannot be read, its type or channels do not fit, or the network's
@@ -219,27 +252,37 @@ class Predictor:
         """
         original = self.preprocessing.original(image)
         try:
-            return self.probabilities_of(original)
+            bands = [band for _, band in self.bands(original)]
         except NotFiniteError as error:
             raise UserError(f"{source_name(image)}: {error.message}", error.hint) from error
+        probabilities = np.concatenate([band.probabilities for band in bands], axis=1)
+        depths = [band.depths for band in bands if band.depths is not None]
+        return Maps(probabilities, np.concatenate(depths) if depths else None)
 
-    def probabilities_of(self, original: NDArray[Any]) -> NDArray[np.float32]:
-        """`probabilities` of what ``Preprocessing.original`` made of an image: (H, W, C)."""
-        return np.concatenate([band for _, band in self.bands(original)], axis=1)
+    def probabilities(self, image: Image) -> NDArray[np.float32]:
+        """Class probabilities at the image's own size: (classes, H, W), 0..1, with sum 1 over the
+        classes up to rounding.
+
+        Arguments and errors are those of `maps`.
+        """
+        return self.maps(image).probabilities
 
     def predict(self, image: Image) -> NDArray[np.uint8]:
         """The most probable class of each pixel: (H, W) ids at the image's own size.
 
-        Arguments and errors are those of :meth:`probabilities`.
+        Arguments and errors are those of `maps`.
         """
         return most_probable(self.probabilities(image))
 
     def _network(self, batch: Tensor) -> Tensor:
         logits: Tensor = self.model(batch).float()
-        if logits.shape[1] != len(self.classes):
+        wanted = len(self.classes) + (self.objects is not None)
+        if logits.shape[1] != wanted:
+            more = "" if self.objects is None else f", and one channel for {self.objects}"
             raise UserError(
                 f"the network gives {logits.shape[1]} classes, but there are {len(self.classes)}: "
-                + ", ".join(c.name for c in self.classes),
+                + ", ".join(c.name for c in self.classes)
+                + more,
                 "use the dataset's number of classes as the model's",
             )
         check_finite(logits, self.name)
@@ -257,9 +300,16 @@ def _ensemble(
                 f"{checkpoint.file} knows {', '.join(names)}",
                 "an ensemble's networks know the same classes",
             )
+        if checkpoint.objects != checkpoints[0].objects:
+            raise UserError(
+                f"{checkpoints[0].file} was trained with dataset.objects="
+                f"{checkpoints[0].objects or 'none'}, {checkpoint.file} with "
+                f"{checkpoint.objects or 'none'}",
+                "an ensemble's networks give the same outputs",
+            )
     files = [checkpoint.file for checkpoint in checkpoints]
     members = [checkpoint.build_model() for checkpoint in checkpoints]
-    return Ensemble(members, preprocessings, files)
+    return Ensemble(members, preprocessings, files, len(classes[0]))
 
 
 def most_probable(probabilities: NDArray[Any]) -> NDArray[np.uint8]:

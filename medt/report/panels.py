@@ -15,7 +15,7 @@ from medt.data.dataset import SegmentationDataset
 from medt.drawing import IGNORED, Picture, error_map, fill, outlined
 from medt.evaluation.case_scores import read_truth
 from medt.inference.instances import InstanceRule, find_objects
-from medt.inference.predictor import Predictor
+from medt.inference.predictor import Predictor, most_probable
 
 HEIGHT, WIDTH = 360, 720  # pixels of a picture, at most
 JPEG_QUALITY = 90
@@ -77,7 +77,8 @@ def draw_panel(
     case = dataset.cases[index]
     image = predictor.preprocessing.original(case.image)
     truth = read_truth(dataset, case)[0]
-    predicted = find_objects(predictor.predict(case.image), rule)[0]
+    maps = predictor.maps(case.image)
+    predicted = find_objects(most_probable(maps.probabilities), rule, maps.depths)[0]
     colors = [c.color for c in predictor.classes]
     rows, columns = truth.shape
     height = max(1, min(HEIGHT, round(rows * WIDTH / columns)))

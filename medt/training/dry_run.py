@@ -37,6 +37,7 @@ def dry_run(trainer: Trainer, memory: MemoryEstimate, picture: Path) -> str:
     """
     settings, cases = trainer.settings, trainer.train_set
     channels, (height, width) = cases.preprocessing.channels, cases.preprocessing.image_size
+    outputs = len(trainer.classes) + (cases.objects is not None)
     with trainer.loader:
         batch = draw_batch(trainer, picture)
         step = _step_seconds(trainer)
@@ -48,7 +49,7 @@ def dry_run(trainer: Trainer, memory: MemoryEstimate, picture: Path) -> str:
         [
             *_parts(trainer),
             f"input      {settings.batch_size} x {channels} x {height} x {width}, "
-            f"logits {settings.batch_size} x {len(trainer.classes)} x {height} x {width}",
+            f"logits {settings.batch_size} x {outputs} x {height} x {width}",
             f"memory     {memory.describe()} at the peak of a training step",
             f"time       {step:.2f} s a batch, {duration(epoch)} an epoch of "
             f"{len(trainer.batches)} batches, {duration(validation)} a validation; "

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from medt.losses import loss_of
+from medt.losses import ObjectLoss, loss_of
 
 # What the process takes beyond its tensors: workspaces of the libraries and gaps of the allocator.
 # A CPU step's resident memory was 1.1 to 1.5 times its tensors for the networks of configs/model.
@@ -182,13 +182,14 @@ def _peak_of_step(
     """The most bytes that tensors take during forward and backward, weights and gradients too."""
     images = torch.rand(count, *image_shape, device=device)
     masks = torch.randint(classes, (count, *image_shape[1:]), device=device)
+    objects = torch.zeros_like(masks, dtype=torch.uint8) if isinstance(loss, ObjectLoss) else None
     model.train()
     model.zero_grad(set_to_none=True)
     storages = _LiveStorages()
     for value in (*model.parameters(), *model.buffers(), images, masks):
         storages.add(value)
     with storages:
-        loss_of(loss, model(images), masks).backward()  # type: ignore[no-untyped-call]
+        loss_of(loss, model(images), masks, objects).backward()  # type: ignore[no-untyped-call]
     return storages.peak
 
 

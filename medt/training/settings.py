@@ -31,6 +31,7 @@ class TrainerSettings:
         on_nonfinite: stop, or skip the step, where a loss or gradient is no number.
         clip_norm: gradients are scaled down to this norm; null leaves them.
         ema: decay of the averaged weights that are validated and saved; null for none.
+        object_weight: of the part of the loss for objects, where these are a target.
         gate_epoch: the gates of gated attention train after this epoch.
         validate_every: epochs between validations; the last epoch is always validated.
         precise_norm_cases: at most so many training images or crops re-estimate the norm statistics
@@ -59,6 +60,7 @@ class TrainerSettings:
     on_nonfinite: str = "stop"
     clip_norm: float | None = 1.0
     ema: float | None = None
+    object_weight: float = 1.0
     gate_epoch: int = 10
     validate_every: int = 1
     precise_norm_cases: int = 256
@@ -79,6 +81,7 @@ class TrainerSettings:
             self._check(key, getattr(self, key) >= 1, "at least 1")
         for key in ("gate_epoch", "precise_norm_cases", "panels"):
             self._check(key, getattr(self, key) >= 0, "at least 0")
+        self._check("object_weight", 0 < self.object_weight < float("inf"), "above 0")
         self._check("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0, or null")
         self._check("ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1, or null")
         self._check("patience", self.patience is None or self.patience >= 1, "at least 1, or null")

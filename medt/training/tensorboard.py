@@ -83,9 +83,10 @@ class TensorBoardLog:
         colors = [c.color for c in predictor.classes]
         panels = []
         for index in cases:
-            image, truth = dataset.pair(index)
+            image, truth, _ = dataset.pair(index)
             tensor = predictor.preprocessing.tensor(image)
-            predicted = most_probable(predictor.logits(tensor[None])[0].cpu().numpy())
+            logits = predictor.logits(tensor[None])[0, : len(colors)]
+            predicted = most_probable(logits.cpu().numpy())
             score = foreground(dice(count_pixels(predicted, truth, len(colors))))
             shown = "no foreground" if np.isnan(score) else f"Dice {score:.3f}"
             caption = f"{shown}  {dataset.cases[index].name}"

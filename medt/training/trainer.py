@@ -197,7 +197,8 @@ class Trainer:
                 if self.closes_step(index):
                     norm = self.step(cases)
                     cases.clear()
-                predicted = logits.detach().argmax(dim=1).to("cpu", torch.uint8).numpy()
+                of_classes = logits.detach()[:, : len(self.classes)]
+                predicted = of_classes.argmax(dim=1).to("cpu", torch.uint8).numpy()
                 counts = count_pixels(predicted, masks.cpu().numpy(), len(self.classes))
                 sums.add(loss, counts, norm, waited)
                 asked = time.perf_counter()
@@ -246,7 +247,11 @@ class Trainer:
                 own: Tensor = self.step_model(images)
             logits = self.processes.gather_batch(own.float(), total)
             masks = self.processes.gather_batch(masks, total)
-            loss: Tensor = loss_of(self.loss, logits, masks)
+            objects = batch.get("objects")
+            if objects is not None:
+                objects = objects.to(self.device, non_blocking=True)
+                objects = self.processes.gather_batch(objects, total)
+            loss: Tensor = loss_of(self.loss, logits, masks, objects)
             value = float(loss.detach())
             if not np.isfinite(value):
                 self.not_finite(f"loss is {value}", batch["case"])
@@ -319,7 +324,11 @@ class Trainer:
         return network
 
     def predictor(self, network: nn.Module) -> Predictor:
-        return Predictor(network, self.val_set.preprocessing, self.classes, self.device)
+        target = self.val_set.objects
+        kind = None if target is None else target.kind
+        return Predictor(
+            *(network, self.val_set.preprocessing, self.classes, self.device), objects=kind
+        )
 
     def update_state(self, row: Row) -> bool:
         """Enter an epoch into the state; returns whether its network is the best so far."""

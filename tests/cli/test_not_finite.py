@@ -181,4 +181,4 @@ class TestAverages:
     @pytest.mark.parametrize("value", [math.nan, math.inf])
     def test_flips_and_turns_hide_nothing(self, value: float) -> None:
         with pytest.raises(NotFiniteError, match=r"a\.pt"):
-            FlipsAndTurns(Constant(value), "a.pt")(torch.zeros(1, 3, 8, 8))
+            FlipsAndTurns(Constant(value), name="a.pt")(torch.zeros(1, 3, 8, 8))

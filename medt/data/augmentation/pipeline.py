@@ -15,9 +15,9 @@ from albumentations.core.composition import BaseCompose
 from numpy.typing import NDArray
 
 from medt.data.augmentation.transforms import Elastic, QuarterTurns
+from medt.data.crops import Sample
 from medt.errors import UserError, is_out_of_memory
 
-Pair = tuple[NDArray[Any], NDArray[np.uint8]]
 Transforms = Mapping[str, Any] | Sequence[Any]
 FILLS = ("fill_mask", "mask_drop_value")  # what a transform may write into a mask
 IGNORED = 255
@@ -49,8 +49,9 @@ class Pipeline:
         mask: NDArray[np.uint8],
         seed: int,
         size: tuple[int, int] | None = None,
-    ) -> Pair:
-        """Change image and mask alike; the arguments are not written to.
+        instances: NDArray[Any] | None = None,
+    ) -> Sample:
+        """Change image, mask and object numbers alike; the arguments are not written to.
 
         Args:
             image: (H, W, C) uint8, or float32 in 0..1.
@@ -58,9 +59,11 @@ class Pipeline:
             seed: non-negative; the same seed gives the same result in any process.
             size: (h, w) of the result, cut from the middle after the changes of geometry, which
                 so draw from what surrounds it; None keeps (H, W).
+            instances: (H, W) object numbers up to 65,535, 0 = none.
 
         Returns:
-            New contiguous arrays of the same types, (h, w, C) and (h, w).
+            New contiguous arrays of the same types, (h, w, C) and (h, w); without an object where
+            the mask is ignored.
 
         Raises:
             UserError: a transform does not take such an image, or changes its size or type.
@@ -73,7 +76,8 @@ class Pipeline:
         composed = self._composed[key]
         composed.set_random_state(np.random.default_rng(seed), random.Random(seed))
         try:
-            changed = composed(image=image.copy(), mask=mask.copy())
+            given = {} if instances is None else {"instances": instances.astype(np.uint16)}
+            changed = composed(image=image.copy(), mask=mask.copy(), **given)
         except Exception as error:
             if isinstance(error, UserError) or is_out_of_memory(error):
                 raise
@@ -90,7 +94,11 @@ class Pipeline:
                 f"{(*size, channels)}, {image.dtype}",
                 "leave out what changes size or type: dataset.image_size and normalize do that",
             )
-        return new.reshape(*size, channels), new_mask.reshape(size)
+        new_mask = new_mask.reshape(size)
+        numbers = None
+        if instances is not None:  # a transform fills them with what it fills the mask with
+            numbers = np.where(new_mask == IGNORED, 0, changed["instances"].reshape(size))
+        return Sample(new.reshape(*size, channels), new_mask, numbers)
 
     def margin(self, height: int, width: int) -> tuple[int, int]:
         """Pixels above and below, left and right of a result that its geometry draws from.
@@ -118,7 +126,11 @@ class Pipeline:
             if isinstance(change, Elastic | QuarterTurns):
                 change.fit(*size)
         cut = [] if size == whole else [A.CenterCrop(*size)]
-        return A.Compose([*geometry, *cut, *appearance], mask_interpolation=cv2.INTER_NEAREST)
+        return A.Compose(
+            [*geometry, *cut, *appearance],
+            mask_interpolation=cv2.INTER_NEAREST,
+            additional_targets={"instances": "mask"},
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_composed": {}}
