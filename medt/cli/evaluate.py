@@ -24,7 +24,7 @@ from medt.evaluation.parts import parts_of
 from medt.evaluation.tables import claimed_result, render, write_evaluation
 from medt.evaluation.tuning import GOAL, tune
 from medt.inference.device import choose_device
-from medt.inference.instances import InstanceRule
+from medt.inference.instances import rule_of
 from medt.inference.predictor import Predictor
 from medt.io.links import check_unlinked
 from medt.io.text import shown
@@ -72,7 +72,7 @@ def evaluate(cfg: DictConfig) -> int:
                 cfg.protocol.name,
                 cfg.batch_size,
                 advance,
-                rule=InstanceRule(**plain(cfg.postprocess)),
+                rule=rule_of(plain(cfg.postprocess), predictor.objects),
                 detail=True,
                 tolerance=tolerance,
                 pixel_size=index.pixel_size,
@@ -108,7 +108,7 @@ def evaluate(cfg: DictConfig) -> int:
 def variant(cfg: DictConfig, networks: int) -> str:
     """What tells a result from the plain one of the first network, for the folder's name."""
     parts = [
-        "" if cfg.postprocess.method == "none" else cfg.postprocess.method,
+        "" if cfg.postprocess.method in ("none", "auto") else cfg.postprocess.method,
         cfg.mode or "",
         "tta" if cfg.tta else "",
         f"{networks}_networks" if networks > 1 else "",
@@ -120,7 +120,10 @@ def tune_postprocessing(cfg: DictConfig, predictor: Predictor, dataset: Segmenta
     """Print the best numbers of the method asked for, or of all methods, as overrides to paste."""
 
     asked = cfg.postprocess.method
-    methods = ["none", "components", "watershed"] if asked == "none" else ["none", asked]
+    methods = ["none", asked]
+    if asked in ("none", "auto"):
+        parting = ["seeds"] if predictor.objects is not None else []
+        methods = ["none", "components", "watershed", *parting]
     with progress("tuning") as advance:
         trials = tune(predictor, dataset, methods, advance)
     print(f"{len(dataset)} cases ({cfg.split}), by the {GOAL}")

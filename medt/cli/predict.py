@@ -17,7 +17,7 @@ from medt.errors import UserError
 from medt.inference.device import choose_device
 from medt.inference.folder import predict_folder
 from medt.inference.inputs import find_inputs, find_regions
-from medt.inference.instances import InstanceRule
+from medt.inference.instances import rule_of
 from medt.inference.outputs import Outputs
 from medt.inference.predictor import Predictor
 from medt.io.text import for_error
@@ -35,7 +35,7 @@ def predict(cfg: DictConfig) -> int:
     pixel_size = chosen_size(plain(cfg)["pixel_size"], checkpoints[0])
     settings = plain(cfg)
     outputs = Outputs(**{key.name: settings[key.name] for key in fields(Outputs)})
-    rule = InstanceRule(**settings["postprocess"])
+    rule = rule_of(settings["postprocess"], predictor.objects)
     with progress("predicting") as advance:
         how = outputs, rule, cfg.overwrite, advance, regions, pixel_size
         outcome = predict_folder(predictor, inputs, output, *how)

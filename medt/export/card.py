@@ -13,10 +13,15 @@ from medt.data.intensity import DEVIATIONS, Intensity
 from medt.data.preprocessing import Preprocessing
 from medt.evaluation.recorded import Recorded, read_recorded
 from medt.evaluation.tables import METRICS_FILE
+from medt.inference.instances import PARTING
 from medt.io.files import natural_key
 from medt.io.text import for_markdown, for_markdown_code
 from medt.metrics.family import between
 
+SAID_OF_OBJECTS = {
+    "borders": "none: its sigmoid is the probability of an object's border",
+    "distance": "none: its sigmoid is the distance to the object's edge, relative to its greatest",
+}
 LIMITS = """\
 - It has learned from the images named above. Other scanners, stains, organs, magnifications or \
 patients may give it images unlike these, and then its masks are wrong without a sign of it. Score \
@@ -50,7 +55,7 @@ def model_card(
         f"{for_markdown_code(Path(checkpoint.file).name)}. Its logits "
         f"differ from the checkpoint's by at most {difference:.3g} on random images.",
         "## Input and output",
-        "\n".join(_interface(steps, names)),
+        "\n".join(_interface(steps, names, checkpoint.objects)),
         "## Training data",
         _training(checkpoint),
         "## Scores",
@@ -61,7 +66,7 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _interface(steps: Preprocessing, names: Sequence[str]) -> Iterator[str]:
+def _interface(steps: Preprocessing, names: Sequence[str], objects: str | None) -> Iterator[str]:
     height, width = steps.image_size
     yield f"- Input: float32 (N, {steps.channels}, {height}, {width}), any N, made of an image so:"
     yield f"  1. {_scaling(steps.intensity)}"
@@ -76,9 +81,19 @@ def _interface(steps: Preprocessing, names: Sequence[str]) -> Iterator[str]:
     what = f" in {order} order" if steps.channels == 3 else ""
     mean, std = ([round(x, 6) for x in values] for values in (steps.mean, steps.std))
     yield f"  3. (value - mean) / std{what}, mean {mean}, std {std}"
-    yield f"- Output: float32 logits (N, {len(names)}, {height}, {width}), one channel a class:"
+    channels = len(names) + (objects is not None)
+    yield f"- Output: float32 logits (N, {channels}, {height}, {width}), one channel a class:"
     yield from (f"  {i}. {name}" for i, name in enumerate(names))
-    yield "- Mask: softmax over the channels, resized to the image (bilinear), then the largest."
+    if objects is not None:
+        yield f"  {len(names)}. {SAID_OF_OBJECTS[objects]}"
+    which = "the channels of the classes" if objects is not None else "the channels"
+    yield f"- Mask: softmax over {which}, resized to the image (bilinear), then the largest."
+    if objects is not None:
+        depth = "1 - sigmoid" if objects == "borders" else "sigmoid"
+        yield (
+            f"- Objects: within the mask, grown by a watershed from the maxima of the {depth} of "
+            f"the last channel that rise by {PARTING.depth} above what parts them."
+        )
 
 
 def _scaling(rule: Intensity) -> str:

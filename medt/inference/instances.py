@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -92,6 +93,22 @@ class InstanceRule:
 
 
 NO_RULE = InstanceRule()
+# For a network that was trained to part objects, until its numbers are tuned.
+PARTING = InstanceRule("seeds", depth=0.3)
+
+
+def rule_of(settings: Mapping[str, Any], objects: str | None) -> InstanceRule:
+    """The rule that the group `postprocess` of a config asks for.
+
+    Args:
+        settings: the group; its method "auto" is `PARTING` or "none".
+        objects: of the network, see `Predictor`.
+    """
+    if settings["method"] == "auto":
+        return NO_RULE if objects is None else PARTING
+    return InstanceRule(**settings)
+
+
 ROWS = 256  # counted at once
 
 

@@ -278,7 +278,7 @@ class TestPreview:
         sheet = draw_preview(dataset, 3, colors)
         side = LARGE_OBJECTS.height
         for epoch in (1, 2, 3):
-            image, mask = plain.pair(1)
+            image, mask, _ = plain.pair(1)
             tensor = dataset[epoch, 1]
             flips = [image, image[::-1], image[:, ::-1], image[::-1, ::-1]]
             fed = [

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medt.data.crops import Crops, cut, mirrored
+from medt.data.crops import Crops, Sample, cut, mirrored
 from medt.errors import UserError
 
 
@@ -75,13 +75,15 @@ def test_a_margin_beyond_the_image_is_its_mirror_and_ignored(data: st.DataObject
     margin = data.draw(st.tuples(st.integers(0, 30), st.integers(0, 30)))
     image = np.arange(shape[0] * shape[1], dtype=np.uint8).reshape(*shape, 1)
     mask = image[..., 0] % 3
-    crop, ids = cut(image, mask, corner, size, margin)
+    numbers = mask.astype(np.uint16)
+    crop, ids, instances = cut(Sample(image, mask, numbers), corner, size, margin)
     room = [(m, m) for m in margin]
     padded = np.pad(image, [*room, (0, 0)], mode="reflect")
     padded_ids = np.pad(mask, room, constant_values=255)
     window = tuple(slice(c, c + n + 2 * m) for c, n, m in zip(corner, size, margin, strict=True))
     np.testing.assert_array_equal(crop, padded[window])
     np.testing.assert_array_equal(ids, padded_ids[window])
+    np.testing.assert_array_equal(instances, np.pad(mask, room, mode="reflect")[window])
     assert not np.shares_memory(crop, image)
     assert not np.shares_memory(ids, mask)
 

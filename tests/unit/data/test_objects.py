@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import albumentations as A
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from medt.data.augmentation import Pipeline
+from medt.data.dataset import SegmentationDataset
+from medt.data.layout import Case
 from medt.data.objects import FULL, KINDS, ObjectTarget
+from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.inference.instances import InstanceRule, find_objects
+from medt.io.files import write_png
 from medt.metrics.pixel import IGNORE_INDEX
 
 SIZE = 160
@@ -146,3 +154,43 @@ def test_a_thin_object_keeps_an_interior():
 def test_unknown_kinds_and_widths_are_refused(kind, width):
     with pytest.raises(UserError, match=r"dataset\.(objects|border_width)="):
         ObjectTarget(kind, width)
+
+
+class TestTraining:
+    """What a dataset gives a training whose target are objects."""
+
+    def dataset(self, tmp_path, **options):
+        case = make_case(tmp_path)
+        steps = Preprocessing((SIZE, SIZE), 3, (0.5,) * 3, (0.25,) * 3)
+        return SegmentationDataset([case], steps, objects=ObjectTarget("distance"), **options)
+
+    def test_an_item_has_the_target_of_its_transformed_instances(self, tmp_path):
+        plain = self.dataset(tmp_path)
+        dataset = self.dataset(tmp_path, augmentation=Pipeline([A.HorizontalFlip(p=1)]))
+        item = dataset[1, 0]
+        np.testing.assert_array_equal(item["objects"], plain[0, 0]["objects"].flip(1))
+        np.testing.assert_array_equal(item["mask"], plain[0, 0]["mask"].flip(1))
+
+    def test_what_a_transform_fills_is_ignored_and_no_object(self, tmp_path):
+        shift = A.Affine(translate_percent=0.5, rotate=0, scale=1, fill_mask=255, p=1)
+        item = self.dataset(tmp_path, augmentation=Pipeline([shift]))[1, 0]
+        filled = item["mask"] == IGNORE_INDEX
+        assert filled.any()
+        assert (item["objects"][filled] == IGNORE_INDEX).all()
+        assert (item["objects"][~filled] <= FULL).all()
+
+    def test_a_dataset_without_instances_is_refused(self, tmp_path):
+        case = replace(make_case(tmp_path), instances=None)
+        steps = Preprocessing((SIZE, SIZE), 3, (0.5,) * 3, (0.25,) * 3)
+        with pytest.raises(UserError, match=r"dataset\.objects=borders needs numbered objects"):
+            SegmentationDataset([case], steps, objects=ObjectTarget("borders"))
+
+
+def make_case(folder):
+    rng = np.random.default_rng(0)
+    instances, mask = discs(rng, 12)
+    files = {name: folder / f"{name}.png" for name in ("image", "mask", "instances")}
+    write_png(files["image"], rng.integers(0, 255, (SIZE, SIZE, 3), np.uint8))
+    write_png(files["mask"], mask)
+    write_png(files["instances"], instances)
+    return Case("a", files["image"], files["mask"], files["instances"], "", "train")
