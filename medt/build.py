@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from torch import nn
+from torch.optim import Optimizer
 
 from medt.check import Settings, mask_look
 from medt.checkpoint import Checkpoint, build_model, model_spec, object_kind
@@ -21,10 +22,10 @@ from medt.data.preprocessing import Preprocessing
 from medt.data.scan import Look, MaskLook, Plan, Scan
 from medt.errors import UserError
 from medt.losses import FunctionLoss, ObjectLoss
-from medt.models.baselines import load_encoder
+from medt.models.pretrained import load_encoder
 from medt.models.sizes import as_size
 from medt.processes import Processes
-from medt.targets import build
+from medt.targets import build, without_own
 from medt.training.data_watch import DataWatch
 from medt.training.facts import Facts
 from medt.training.memory import MemoryEstimate, estimate_memory, optimizer_bytes
@@ -118,15 +119,41 @@ def object_target(dataset: Mapping[str, Any]) -> ObjectTarget | None:
 
 
 def new_network(config: dict[str, Any], allow: Sequence[str]) -> tuple[nn.Module, list[str]]:
-    """The network that a resolved config describes, and what of it does not start from weights."""
+    """The network that a resolved config describes, and what is to be said of its weights."""
 
     torch.manual_seed(config["seed"])
     spec = model_spec(config["model"], config["dataset"])
     model = build_model(spec, allow)
+    said = []
     if encoder_weights := config["model"].get("encoder_weights"):
-        load_encoder(model, Path(encoder_weights))
+        said.append(f"the encoder starts from {load_encoder(model, encoder_weights)}")
     weights = config["model"]["weights"]
-    return model, load_weights(model, Path(weights), spec) if weights else []
+    if weights and (fresh := load_weights(model, Path(weights), spec)):
+        said.append(f"the class head differs and starts afresh: {', '.join(fresh)}")
+    return model, said
+
+
+def new_optimizer(config: Mapping[str, Any], model: nn.Module, allow: Sequence[str]) -> Optimizer:
+    """The optimizer that a resolved config describes, over the parameters of a network.
+
+    Raises:
+        UserError: the encoder shall learn at a rate of its own, and the network has none.
+    """
+    spec, factor = without_own(config, "optimizer"), config.get("encoder_factor", 1.0)
+    parameters: Any = model.parameters()
+    if factor != 1:
+        encoder = getattr(getattr(model, "network", None), "encoder", None)
+        if encoder is None:
+            raise UserError(
+                f"optimizer.encoder_factor={factor}, but this network has no encoder",
+                "leave it out, or train model=smp_unet",
+            )
+        own = {id(one) for one in encoder.parameters()}
+        others = [one for one in model.parameters() if id(one) not in own]
+        slower = {"params": list(encoder.parameters()), "lr": factor * config["lr"]}
+        parameters = [{"params": others}, slower]
+    optimizer: Optimizer = build(spec, "optimizer", allow, params=parameters)
+    return optimizer
 
 
 def network_of(checkpoint: Checkpoint, config: dict[str, Any], run_folder: RunFolder) -> nn.Module:
@@ -175,7 +202,7 @@ def build_trainer(
     return Trainer(
         model=model,
         loss=loss,
-        optimizer=build(config["optimizer"], "optimizer", allow, params=model.parameters()),
+        optimizer=new_optimizer(config["optimizer"], model, allow),
         schedule=build(config["scheduler"], "scheduler", allow),
         train_set=training_set(config, index, train_cases, preprocessing, allow),
         val_set=SegmentationDataset(

@@ -42,6 +42,7 @@ GROUPS = {
 NOT_ARGUMENTS: dict[str, dict[str, Any]] = {
     "model": {"name": str, "weights": str | None, "encoder_weights": str | None},
     "augmentation": {"name": str},
+    "optimizer": {"encoder_factor": float},
 }
 # Arguments that no config holds.
 GIVEN = {"optimizer": ("params",)}

@@ -157,9 +157,9 @@ def train_with(
     console = safe_console(stream, quiet=not processes.writes)
     cost = make_deterministic() if config["trainer"]["deterministic"] else None
     if checkpoint is None:
-        model, fresh = new_network(config, allow)
+        model, said = new_network(config, allow)
     else:
-        model, fresh = network_of(checkpoint, config, run_folder), []
+        model, said = network_of(checkpoint, config, run_folder), []
     settings = config["dataset"]
     checked = cfg.check and processes.writes
     warnings = warnings_before_training(settings, index) if checked else []
@@ -172,9 +172,9 @@ def train_with(
         picture = shown(Path(config["paths"]["runs"]) / "dry_run" / name)
         place = locked_beside(picture, "train.py dry_run=true", "paths.runs=...")
         with place if processes.writes else nullcontext():
-            said = dry_run(trainer, memory, picture)
+            summary = dry_run(trainer, memory, picture)
         if processes.writes:
-            print(said, *warnings, sep="\n")
+            print(summary, *warnings, sep="\n")
         return 0
     if processes.writes and checkpoint is None:
         if cfg.resume == "auto" and run_folder.was_given_up(config):
@@ -191,8 +191,8 @@ def train_with(
                 log.info(line)
         elif cfg.resume == "auto" and sweep_folder() is None:
             log.info("no unfinished run has this config: starting afresh")
-        if fresh:
-            log.info(f"the class head differs and starts afresh: {', '.join(fresh)}")
+        for note in said:
+            log.info(note)
         if cost:
             log.info(cost)
         log.info(trainer.describe())

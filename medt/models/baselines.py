@@ -9,19 +9,15 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from medt.errors import UserError
 from medt.models.encoders import ENCODER, check_forward, smp_unet
 from medt.models.recorded import Recorded
 from medt.models.sizes import as_size, check_size
-from medt.models.weights import read_state_dict
 from medt.models.without_memory import without_memory
 
 # Below this the deepest feature map of MONAI's networks has one pixel, which their norms refuse.
@@ -132,63 +128,6 @@ def _check_options(architecture: str, options: Mapping[str, Any]) -> None:
     features = options.get("features", (1,))
     if not features or min(features) < 1:
         raise UserError(f"model.features={list(features)} is out of range", "give at least 1 each")
-
-
-def load_encoder(model: nn.Module, path: Path) -> None:
-    """Start the encoder of a ``smp_unet`` from a file of its weights, such as torchvision's.
-
-    Args:
-        model: a `Baseline`.
-        path: a state dict of the encoder, or of the classifier that it is part of.
-
-    Raises:
-        UserError: the network has no encoder, the file is unreadable, or its names or shapes are
-            not the encoder's; the first of them are named.
-    """
-    encoder = getattr(getattr(model, "network", None), "encoder", None)
-    if encoder is None:
-        raise UserError("this model has no encoder to load", "leave model.encoder_weights out")
-    own = encoder.state_dict()
-    weights = _by_names_of(own, read_state_dict(path))
-    _check_channels(own, weights, path)
-    wrong = [f"{name} is missing" for name in own if name not in weights]
-    wrong += [
-        f"{name} is {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in weights and weights[name].shape != value.shape
-    ]
-    if wrong:
-        raise UserError(
-            f"{path} does not fit this encoder: {'; '.join(wrong[:3])} ({len(wrong)} in all)",
-            "use weights of the same encoder and number of image channels",
-        )
-    encoder.load_state_dict({name: weights[name] for name in own})
-
-
-def _by_names_of(own: Collection[str], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights by the encoder's names, in which timm's begin with "model." and stages_0 is one."""
-    found = {}
-    for name in own:
-        short = name.removeprefix("model.")
-        for given in (name, short, re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", short)):
-            if given in weights:
-                found[name] = weights[given]
-                break
-    return found
-
-
-def _check_channels(
-    own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor], path: Path
-) -> None:
-    """Raises UserError if the first convolutions take images of different channels."""
-    first = next((name for name, value in own.items() if value.ndim == 4), "")
-    if first in weights and weights[first].ndim == 4:
-        found, wanted = weights[first].shape[1], own[first].shape[1]
-        if found != wanted:
-            raise UserError(
-                f"{path} takes images of {found} channels, this network of {wanted}",
-                f"give dataset.channels={found}",
-            )
 
 
 def _fcn(channels: int, classes: int) -> nn.Module:

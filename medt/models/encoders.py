@@ -69,6 +69,26 @@ def smp_unet(
     return network
 
 
+def pretrained_encoder(channels: int, encoder: str, image_size: Size | None) -> nn.Module:
+    """The encoder with the weights of ImageNet that its library has for it, downloaded once.
+
+    Of an image with other than 3 channels the first convolution gets the mean of its weights.
+
+    Raises:
+        UserError: there are none, or nothing can be downloaded.
+    """
+    timm_name = _timm_name(encoder)
+    try:
+        network = _built(channels, 2, encoder, timm_name, image_size, "imagenet")
+    except (*FAILURES, OSError) as error:
+        raise UserError(
+            f"no weights of ImageNet for model.encoder={encoder}: {_said(error)}",
+            "where there is no network give a file: model.encoder_weights=FILE",
+        ) from error
+    encoding: nn.Module = network.get_submodule("encoder")
+    return encoding
+
+
 def check_forward(
     network: nn.Module, channels: int, encoder: str, image_size: Size | None, size: Size
 ) -> None:
@@ -97,7 +117,12 @@ def _has_one_size(timm_name: str | None) -> bool:
 
 
 def _built(
-    channels: int, classes: int, encoder: str, timm_name: str | None, image_size: Size | None
+    channels: int,
+    classes: int,
+    encoder: str,
+    timm_name: str | None,
+    image_size: Size | None,
+    weights: str | None = None,
 ) -> nn.Module:
     import segmentation_models_pytorch as smp
 
@@ -107,7 +132,7 @@ def _built(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of names such as timm-gernet_s
         network: nn.Module = smp.Unet(
-            encoder, encoder_weights=None, in_channels=channels, classes=classes, **options
+            encoder, encoder_weights=weights, in_channels=channels, classes=classes, **options
         )
     return network
 

@@ -14,7 +14,7 @@ from medt.checkpoint import Checkpoint, build_model, load_checkpoint, save_check
 from medt.data.layout import default_classes
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
-from medt.models.baselines import load_encoder
+from medt.models.pretrained import load_encoder
 from medt.models.synced_norms import synchronise_norms
 from medt.models.without_memory import READ, without_memory
 from medt.ops import Moments

@@ -17,7 +17,7 @@ from medt.data.layout import default_classes
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.models import Baseline
-from medt.models.baselines import load_encoder
+from medt.models.pretrained import load_encoder
 
 pytestmark = pytest.mark.seconds
 
