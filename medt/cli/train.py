@@ -35,7 +35,7 @@ from medt.io.terminal import innermost
 from medt.io.text import shown
 from medt.processes import Meeting, Processes, local_device, meeting
 from medt.shipped import typed
-from medt.targets import GROUPS, is_outside, targets_in
+from medt.targets import FOLLOWED, GROUPS, is_outside, targets_in
 from medt.training.determinism import make_deterministic
 from medt.training.dry_run import dry_run
 from medt.training.progress import log, logging_to, silence
@@ -248,7 +248,7 @@ def run_of_resume(
     check_stored(config, str(run_folder.config), allow)
     check_stored(checkpoint.config, checkpoint.file, allow)
     given = [override.partition("=")[0] for override in HydraConfig.get().overrides.task]
-    for name in ("channels", "num_classes", "image_size"):  # what the model follows
+    for name in FOLLOWED.values():
         if f"dataset.{name}" not in given:
             cfg.dataset[name] = config["dataset"][name]
     changes: dict[str, tuple[Any, Any]] = {}
@@ -291,8 +291,8 @@ def run_of_config(
     for key in FOLDER_KEYS:
         if config["dataset"].get(key):
             config["dataset"][key] = str(Path(config["dataset"][key]).resolve())
-    for key in ("channels", "classes", "image_size"):
-        wanted = config["dataset"]["num_classes" if key == "classes" else key]
+    for key, name in FOLLOWED.items():
+        wanted = config["dataset"][name]
         if key in config["model"] and config["model"][key] != wanted:
             raise UserError(
                 f"model.{key}={config['model'][key]} differs from the dataset's {wanted}",

@@ -13,12 +13,11 @@ from medt.compare.past_run import Result, Run, Settings
 from medt.data.layout import listed
 from medt.io.files import natural_key
 from medt.io.text import abridged, for_terminal
+from medt.targets import FOLLOWED
 
 # The key that names what a config group holds; a class stands for itself without its module.
 HEADS = dict.fromkeys(("dataset", "model", "augmentation"), "name")
 HEADS |= dict.fromkeys(("loss", "optimizer", "scheduler"), "_target_")
-# Keys of the model that are filled in from the dataset's.
-FOLLOWERS = {"image_size": "image_size", "channels": "channels", "classes": "num_classes"}
 # Keys of the dataset that change what the network sees, but not which cases are scored.
 INPUT_KEYS = {
     f"dataset.{key}"
@@ -255,7 +254,7 @@ def _summary(values: Sequence[float]) -> dict[str, float | None]:
 def _without_followers(settings: Settings) -> Settings:
     followers = {
         f"model.{key}"
-        for key, source in FOLLOWERS.items()
+        for key, source in FOLLOWED.items()
         if settings.get(f"model.{key}") == settings.get(f"dataset.{source}")
     }
     return {key: value for key, value in settings.items() if key not in followers}
