@@ -9,6 +9,7 @@ import numpy as np
 
 from medt.metrics.family import Family, Masks, Measured, Split
 from medt.metrics.overlaps import Labels, Overlaps, find_overlaps
+from medt.metrics.sums import add
 
 LESION_IOUS = (0.1, 0.5)
 
@@ -88,10 +89,7 @@ class LesionFamily(Family):
         """By class and IoU."""
         lesions = {
             name: {
-                str(limit): {
-                    kind: sum(getattr(case[name][str(limit)], kind) for case in split.sums)
-                    for kind in ("found", "missed", "false")
-                }
+                str(limit): vars(add([case[name][str(limit)] for case in split.sums]))
                 for limit in LESION_IOUS
             }
             for name in split.how.classes[1:]
