@@ -114,6 +114,11 @@ class ImageFacts:
     unsuited: Fault | None = None
 
     @property
+    def span(self) -> float:
+        """From the 1st to the 99th percentile of the channel where that is most."""
+        return max(percentiles[-1] - percentiles[0] for percentiles in self.percentiles)
+
+    @property
     def kind(self) -> str:
         """Such as "RGB uint8" or "grey + alpha uint16"."""
         known = KINDS.get((self.channels - self.alpha, self.alpha))
@@ -292,18 +297,21 @@ def _image_facts(samples: Samples, channels: int, pages: int, unsuited: Fault | 
     planes = pixels if found == channels else samples.opaque()
     planes = planes[..., None] if planes.ndim == 2 else planes
     height, width = pixels.shape[:2]
-    statistics = [_statistics(np.ascontiguousarray(plane)) for plane in np.moveaxis(planes, -1, 0)]
+    low, high, mean, deviation, percentiles = zip(
+        *(_statistics(np.ascontiguousarray(plane)) for plane in np.moveaxis(planes, -1, 0)),
+        strict=True,
+    )
     return ImageFacts(
         height=height,
         width=width,
         channels=found,
         alpha=len(samples.alpha),
         dtype=str(pixels.dtype),
-        low=min(s.low for s in statistics),
-        high=max(s.high for s in statistics),
-        mean=tuple(s.mean for s in statistics),
-        deviation=tuple(s.deviation for s in statistics),
-        percentiles=tuple(s.percentiles for s in statistics),
+        low=min(low),
+        high=max(high),
+        mean=mean,
+        deviation=deviation,
+        percentiles=percentiles,
         thumbnail=thumbnail(samples.opaque()),
         digest=_digest(pixels),
         pages=pages,
@@ -311,17 +319,8 @@ def _image_facts(samples: Samples, channels: int, pages: int, unsuited: Fault | 
     )
 
 
-@dataclass(frozen=True)
-class _Statistics:
-    low: float
-    high: float
-    mean: float
-    deviation: float
-    percentiles: tuple[float, ...]
-
-
-def _statistics(plane: NDArray[Any]) -> _Statistics:
-    """Of (H, W), any type."""
+def _statistics(plane: NDArray[Any]) -> tuple[float, float, float, float, tuple[float, ...]]:
+    """Least, greatest, mean, deviation, percentiles of (H, W), any type; see `ImageFacts`."""
     scale = full_scale(plane.dtype)
     if plane.dtype in (np.uint8, np.uint16):
         levels = int(scale) + 1
@@ -339,8 +338,7 @@ def _statistics(plane: NDArray[Any]) -> _Statistics:
         mean, deviation = float(values.mean()), float(values.std())
         percentiles = np.percentile(values[:: -(-len(values) // MOST_SAMPLES)], PERCENTILES)
     scaled = tuple((percentiles / scale).tolist())
-    low, high = float(values.min()), float(values.max())
-    return _Statistics(low, high, mean / scale, deviation / scale, scaled)
+    return float(values.min()), float(values.max()), mean / scale, deviation / scale, scaled
 
 
 def mask_look(ids: NDArray[np.uint8], instances: NDArray[Any] | None) -> MaskFacts | None:
