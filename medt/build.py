@@ -26,7 +26,7 @@ from medt.processes import Processes
 from medt.targets import build
 from medt.training.data_watch import DataWatch
 from medt.training.facts import Facts
-from medt.training.memory import MemoryEstimate, estimate_memory, optimizer_bytes
+from medt.training.memory import MemoryEstimate, estimate_memory
 from medt.training.run_folder import RunFolder
 from medt.training.settings import TrainerSettings
 from medt.training.trainer import Trainer
@@ -186,9 +186,7 @@ def memory_of(trainer: Trainer) -> MemoryEstimate:
     """What a training step of the trainer takes; a MemoryError if that is more than there is."""
 
     preprocessing, settings = trainer.train_set.preprocessing, trainer.settings
-    state = optimizer_bytes(trainer.optimization.optimizer)
-    if (average := trainer.optimization.average) is not None:
-        state += sum(p.numel() * p.element_size() for p in average.parameters())
+    averaged = trainer.optimization.average is not None
     estimate = estimate_memory(
         trainer.model,
         trainer.loss,
@@ -196,7 +194,7 @@ def memory_of(trainer: Trainer) -> MemoryEstimate:
         len(trainer.classes),
         settings.batch_size,
         len(trainer.train_set) % settings.batch_size or settings.batch_size,
-        state,
+        2 + averaged,  # as AdamW, which has the most of the usual ones
         trainer.device,
     )
     height, width = preprocessing.image_size

@@ -43,8 +43,6 @@ from medt.training.run_folder import RunFolder, is_finished, newest_unfinished, 
 from medt.training.settings import CIRCUMSTANCES
 from medt.training.trainer import Trainer
 
-LOADING = ("workers", "cache", "timeout")  # how images are loaded
-
 
 def train(cfg: DictConfig) -> int:
 
@@ -305,8 +303,8 @@ def run_of_config(
         if unfinished is not None:
             run_folder, checkpoint = unfinished
             stored = run_folder.read_config()
-            stored["trainer"]["device"] = config["trainer"]["device"]
-            for key in LOADING:
-                stored["dataset"][key] = config["dataset"][key]
+            for group, _, name in (key.partition(".") for key in CIRCUMSTANCES):
+                if name:
+                    stored[group][name] = config[group][name]
             return stored, run_folder, checkpoint
     return config, RunFolder(run_dir), None
