@@ -38,6 +38,17 @@ class Overlaps:
         areas = self.predicted_area[self.pairs[:, 0]] + self.true_area[self.pairs[:, 1]]
         return np.asarray(self.shared / (areas - self.shared), np.float64)
 
+    def matched(self) -> Integers:
+        """Places of pairs, made from the largest IoU down, each object used once."""
+        free = [np.ones(len(areas), bool) for areas in (self.predicted_area, self.true_area)]
+        chosen = []
+        for index in np.argsort(-self.iou, kind="stable"):
+            predicted, true = self.pairs[index]
+            if free[0][predicted] and free[1][true]:
+                free[0][predicted] = free[1][true] = False
+                chosen.append(index)
+        return np.array(chosen, np.int64)
+
 
 def components(mask: NDArray[Any]) -> NDArray[np.int32]:
     """8-connected components of a mask (H, W): their numbers from 1, int32, 0 where it is 0."""
