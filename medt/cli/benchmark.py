@@ -26,7 +26,6 @@ BACKENDS = ("naive", "torch", "fused")
 
 
 def benchmark(cfg: DictConfig) -> int:
-
     settings = plain(cfg)
     known = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
     check_names("networks", settings["networks"], known)
@@ -70,7 +69,6 @@ def train_config(overrides: Sequence[str]) -> dict[str, Any]:
 
 def show(report: dict[str, Any]) -> None:
     """A table and ratios for each size and batch, what was left out, and the closing lines."""
-
     for (size, batch), group in itertools.groupby(
         report["variants"], key=lambda record: (record["image_size"], record["batch_size"])
     ):

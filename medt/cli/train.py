@@ -45,7 +45,6 @@ from medt.training.trainer import Trainer
 
 
 def train(cfg: DictConfig) -> int:
-
     with meeting() as others:
         if cfg.dataset.fold != "all":
             return train_together(cfg, others)
@@ -84,7 +83,6 @@ def train_together(cfg: DictConfig, others: Meeting, within: str = "") -> int:
         others: the processes.
         within: the run's folder in the one that the config names; empty is that itself.
     """
-
     if cfg.dry_run and cfg.resume is not None:
         raise UserError("dry_run=true says what a new run would be", "leave resume out")
     allow = allowed_targets(cfg)
@@ -127,7 +125,6 @@ def held(
     named_by_time: bool,
 ) -> Iterator[RunFolder]:
     """Hold the run's folder; of two new runs that are named by the same second one gets another."""
-
     if checkpoint is None and named_by_time:
         with claimed_folder(run_folder.root, "train.py", other="run_dir=...") as root:
             config["run_dir"] = str(root)
@@ -150,7 +147,6 @@ def train_with(
     allow: Sequence[str],
 ) -> int:
     """Train, or say what the training would be, in this process and those beside it."""
-
     stream = cast(TextIO, Output(innermost(sys.stdout)))
     console = safe_console(stream, quiet=not processes.writes)
     cost = make_deterministic() if config["trainer"]["deterministic"] else None
@@ -240,7 +236,6 @@ def run_of_resume(
     cfg: DictConfig, allow: Sequence[str]
 ) -> tuple[dict[str, Any], RunFolder, Checkpoint]:
     """The run that resume=PATH names, with its own config, which may come from anybody."""
-
     run_folder, checkpoint = run_to_resume(Path(cfg.resume), cfg.resume_force, allow)
     config = run_folder.read_config()
     check_stored(config, str(run_folder.config), allow)
@@ -281,7 +276,6 @@ def run_of_config(
     cfg: DictConfig, index: DatasetIndex, within: str
 ) -> tuple[dict[str, Any], RunFolder, Checkpoint | None]:
     """A new run with the composed config or, with resume=auto, the newest unfinished like it."""
-
     cfg.dataset.channels = cfg.dataset.channels or index.channels
     cfg.dataset.num_classes = len(index.classes)
     cfg.dataset.splits_digest = index.splits_digest or None
