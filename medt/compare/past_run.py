@@ -136,7 +136,7 @@ def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
     for path in paths:
         if not path.is_dir():
             raise UserError(f"there is no folder {path}", "name run folders, or a folder of runs")
-        roots = [path] if _is_run(path) else _validated(_runs_below(path))
+        roots = [path] if _is_run(path) else _runs_below(path)
         if not roots:
             raise UserError(
                 f"there is no run in {path}", "a run has a config.yaml beside its checkpoints/"
@@ -219,21 +219,18 @@ def _is_run(folder: Path) -> bool:
 
 
 def _runs_below(folder: Path) -> list[Path]:
-    roots = [config.parent for config in folder.rglob("config.yaml") if _is_run(config.parent)]
-    return sorted(roots, key=lambda root: natural_key(str(root)))
-
-
-def _validated(roots: list[Path]) -> list[Path]:
     """Without runs that have no scores yet, unless none has."""
+    found = [config.parent for config in folder.rglob("config.yaml") if _is_run(config.parent)]
+    roots = sorted(found, key=lambda root: natural_key(str(root)))
     return [root for root in roots if RunFolder(root).metrics.exists()] or roots
 
 
 def _check_folds(dataset: dict[str, Any], file: Path) -> None:
-    if not all(fits(dataset.get(key), int | None) for key in ("fold", "folds")):
-        raise _damaged(file)
     limits = {"fold": (0, MOST_FOLDS - 1), "folds": (2, MOST_FOLDS)}
     for key, (least, most) in limits.items():
         value = dataset.get(key)
+        if not fits(value, int | None):
+            raise _damaged(file)
         if value is not None and not least <= value <= most:
             raise UserError(
                 f"{file}: dataset.{key}={value} is out of range",
