@@ -26,7 +26,7 @@ from medt.processes import Processes
 from medt.targets import build
 from medt.training.data_watch import DataWatch
 from medt.training.facts import Facts
-from medt.training.memory import MemoryEstimate, estimate_memory, optimizer_bytes
+from medt.training.memory import MemoryEstimate, estimate_memory
 from medt.training.run_folder import RunFolder
 from medt.training.settings import TrainerSettings
 from medt.training.trainer import Trainer
@@ -68,7 +68,6 @@ def new_preprocessing(
     settings: Mapping[str, Any], cases: Sequence[Case], scan: Scan
 ) -> Preprocessing:
     """What the resolved dataset config asks for, fitted to the training cases."""
-
     channels, normalize, page = (settings[key] for key in ("channels", "normalize", "page"))
     return Preprocessing(
         as_size(settings["image_size"]),
@@ -92,7 +91,6 @@ def training_set(
     allow: Sequence[str],
 ) -> SegmentationDataset:
     """The cases as a training with this resolved config gets them; `allow` as for `build`."""
-
     dataset = config["dataset"]
     drawn = {key: value for key, value in config["augmentation"].items() if key != "name"}
     crops = None
@@ -111,7 +109,6 @@ def training_set(
 
 def new_network(config: dict[str, Any], allow: Sequence[str]) -> tuple[nn.Module, list[str]]:
     """The network that a resolved config describes, and what of it does not start from weights."""
-
     torch.manual_seed(config["seed"])
     spec = model_spec(config["model"])
     model = build_model(spec, allow)
@@ -123,7 +120,6 @@ def new_network(config: dict[str, Any], allow: Sequence[str]) -> tuple[nn.Module
 
 def network_of(checkpoint: Checkpoint, config: dict[str, Any], run_folder: RunFolder) -> nn.Module:
     """The network of a resumed run, which takes no more memory than its checkpoint's weights."""
-
     if model_spec(config["model"]) != checkpoint.model:
         raise UserError(
             f"{run_folder.config} describes another network than {checkpoint.file} holds",
@@ -144,7 +140,6 @@ def build_trainer(
     allow: Sequence[str],
 ) -> Trainer:
     """The trainer that a resolved config describes; a resumed run keeps its preprocessing."""
-
     settings = TrainerSettings(**config["trainer"])
     train_cases, val_cases = index.split("train"), index.split("val")
     if config["overfit"] is not None:
@@ -184,11 +179,8 @@ def build_trainer(
 
 def memory_of(trainer: Trainer) -> MemoryEstimate:
     """What a training step of the trainer takes; a MemoryError if that is more than there is."""
-
     preprocessing, settings = trainer.train_set.preprocessing, trainer.settings
-    state = optimizer_bytes(trainer.optimization.optimizer)
-    if (average := trainer.optimization.average) is not None:
-        state += sum(p.numel() * p.element_size() for p in average.parameters())
+    averaged = trainer.optimization.average is not None
     estimate = estimate_memory(
         trainer.model,
         trainer.loss,
@@ -196,7 +188,7 @@ def memory_of(trainer: Trainer) -> MemoryEstimate:
         len(trainer.classes),
         settings.batch_size,
         len(trainer.train_set) % settings.batch_size or settings.batch_size,
-        state,
+        2 + averaged,  # as AdamW, which has the most of the usual ones
         trainer.device,
     )
     height, width = preprocessing.image_size
