@@ -28,7 +28,7 @@ from medt.processes import Processes
 from medt.targets import build, without_own
 from medt.training.data_watch import DataWatch
 from medt.training.facts import Facts
-from medt.training.memory import MemoryEstimate, estimate_memory, optimizer_bytes
+from medt.training.memory import MemoryEstimate, estimate_memory
 from medt.training.run_folder import RunFolder
 from medt.training.settings import TrainerSettings
 from medt.training.trainer import Trainer
@@ -70,7 +70,6 @@ def new_preprocessing(
     settings: Mapping[str, Any], cases: Sequence[Case], scan: Scan
 ) -> Preprocessing:
     """What the resolved dataset config asks for, fitted to the training cases."""
-
     channels, normalize, page = (settings[key] for key in ("channels", "normalize", "page"))
     return Preprocessing(
         as_size(settings["image_size"]),
@@ -94,7 +93,6 @@ def training_set(
     allow: Sequence[str],
 ) -> SegmentationDataset:
     """The cases as a training with this resolved config gets them; `allow` as for `build`."""
-
     dataset = config["dataset"]
     drawn = {key: value for key, value in config["augmentation"].items() if key != "name"}
     crops = None
@@ -179,7 +177,6 @@ def build_trainer(
     allow: Sequence[str],
 ) -> Trainer:
     """The trainer that a resolved config describes; a resumed run keeps its preprocessing."""
-
     settings = TrainerSettings(**config["trainer"])
     train_cases, val_cases = index.split("train"), index.split("val")
     if config["overfit"] is not None:
@@ -228,11 +225,8 @@ def build_trainer(
 
 def memory_of(trainer: Trainer) -> MemoryEstimate:
     """What a training step of the trainer takes; a MemoryError if that is more than there is."""
-
     preprocessing, settings = trainer.train_set.preprocessing, trainer.settings
-    state = optimizer_bytes(trainer.optimization.optimizer)
-    if (average := trainer.optimization.average) is not None:
-        state += sum(p.numel() * p.element_size() for p in average.parameters())
+    averaged = trainer.optimization.average is not None
     estimate = estimate_memory(
         trainer.model,
         trainer.loss,
@@ -240,7 +234,7 @@ def memory_of(trainer: Trainer) -> MemoryEstimate:
         len(trainer.classes),
         settings.batch_size,
         len(trainer.train_set) % settings.batch_size or settings.batch_size,
-        state,
+        2 + averaged,  # as AdamW, which has the most of the usual ones
         trainer.device,
     )
     height, width = preprocessing.image_size

@@ -6,7 +6,6 @@ used by `medt train`, `medt evaluate` and `medt predict`, and the other way roun
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,13 +38,10 @@ from medt.models.recorded import Recorded
 from medt.processes import Processes
 from medt.shipped import shipped
 from medt.signatures import check_arguments
-from medt.targets import TARGET, check_group, target_of, targets_in
+from medt.targets import FOLLOWED, TARGET, check_group, followed_by, target_of, targets_in
 from medt.training.progress import log, logging_to
 from medt.training.run_folder import RunFolder
 from medt.training.settings import TrainerSettings
-
-# What a network has in common with its data, and what that is called there.
-FOLLOWED = {"channels": "channels", "classes": "num_classes", "image_size": "image_size"}
 
 
 def option(group: str, name: str, **values: Any) -> dict[str, Any]:
@@ -309,12 +305,9 @@ def _opened(data: Data, image_size: Any) -> dict[str, Any]:
 
 def _follow(spec: dict[str, Any], dataset: Mapping[str, Any]) -> None:
     """Give a network what it has in common with its data, or refuse what differs."""
-    parameters = inspect.signature(target_of(spec, "model", tuple(targets_in(spec)))).parameters
-    takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
-    for key, of_dataset in FOLLOWED.items():
-        if not takes_all and key not in parameters:
-            continue
-        value = dataset[of_dataset]
+    network = target_of(spec, "model", tuple(targets_in(spec)))
+    for key, name in followed_by(network).items():
+        value = dataset[name]
         if spec.setdefault(key, value) != value:
             raise UserError(
                 f"the network has {key}={spec[key]}, the data {value}",

@@ -47,6 +47,8 @@ NOT_ARGUMENTS: dict[str, dict[str, Any]] = {
 # Arguments that no config holds.
 GIVEN = {"optimizer": ("params",)}
 OF_FUNCTIONS = ("loss", "scheduler")
+# What a network has in common with its data, and what that is called there.
+FOLLOWED = {"channels": "channels", "classes": "num_classes", "image_size": "image_size"}
 # Of torch.optim, whose classes do not say theirs.
 OPTIMIZER_RANGES: dict[str, Range] = {
     "lr": NOT_NEGATIVE,
@@ -128,6 +130,13 @@ def check_spec(
             _check_optimizer(one[TARGET], arguments)
         for key, named in parts.items():
             waiting += [(f"{where}.{key}.{name}", part) for name, part in named.items()]
+
+
+def followed_by(network: Callable[..., Any]) -> dict[str, str]:
+    """Of `FOLLOWED` what a network's class takes."""
+    taken = inspect.signature(network).parameters
+    takes_all = any(one.kind is one.VAR_KEYWORD for one in taken.values())
+    return {key: name for key, name in FOLLOWED.items() if takes_all or key in taken}
 
 
 def target_of(spec: Any, group: str, allow: Collection[str] = ()) -> Callable[..., Any]:

@@ -11,15 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+import tifffile
+
 from medt.errors import UserError
 
 MODES = ("resize", "sliding_window")
 TILE = 500  # of noise, repeated: its compression and decoding are those of a photograph
 
 
-def measure_large(
-    checkpoint: Path, side: int, advance: Callable[[], None] = lambda: None
-) -> dict[str, Any]:
+def measure_large(checkpoint: Path, side: int, advance: Callable[[], None]) -> dict[str, Any]:
     """Predict a TIFF of side x side pixels in both modes, each in a process of its own.
 
     Returns:
@@ -43,21 +45,7 @@ def measure_large(
     return {"side": side, "modes": modes}
 
 
-def large_lines(large: dict[str, Any]) -> list[str]:
-    """For the end of the report."""
-    side = large["side"]
-    return [
-        f"predicting {side} x {side} pixels with mode={mode} takes {found['seconds']:.0f} s and "
-        f"{found['memory'] / 1000:.1f} GB at most"
-        for mode, found in large["modes"].items()
-    ]
-
-
 def _write_image(path: Path, side: int) -> None:
-    import cv2
-    import numpy as np
-    import tifffile
-
     noise = np.random.default_rng(0).integers(0, 256, (TILE // 4, TILE // 4, 3), np.uint8)
     tile = cv2.resize(noise, (TILE, TILE), interpolation=cv2.INTER_CUBIC)
     times = -(-side // TILE)

@@ -6,6 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from medt.compare.curves import look
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -52,13 +54,6 @@ def draw(records: Sequence[dict[str, Any]]) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()
-
-
-def look(index: int) -> dict[str, Any]:
-    """Colour and marker of a network."""
-    from medt.compare.curves import COLORS, MARKERS
-
-    return {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
 def plot_line(

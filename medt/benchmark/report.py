@@ -10,16 +10,13 @@ import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from medt.benchmark.evaluation import evaluation_line
-from medt.benchmark.large import large_lines
-from medt.benchmark.preparation import preparation_line
+from rich import box
+from rich.table import Table
+
 from medt.benchmark.timing import PHASES, Timing
 from medt.benchmark.worker import DOES_NOT_FIT, LIMIT, Job, Ready
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 Record = dict[str, Any]
 
@@ -156,29 +153,22 @@ def validity(records: Sequence[Record]) -> dict[str, Any]:
 
 def table_of(records: Sequence[Record]) -> Table:
     """A row for each variant of a group; about 100 columns wide."""
-    from rich import box
-    from rich.table import Table
-
     heads = ["network", "backend", "parameters", "train\nms", "images\n/s", "memory\nMB"]
     heads += ("% of\nlimit", "infer\nms", "images\n/s", "memory\nMB")
     table = Table(box=box.ASCII_DOUBLE_HEAD, show_edge=False, pad_edge=False)
     for index, head in enumerate(heads):
         table.add_column(head, justify="left" if index < 2 else "right", no_wrap=True)
     for record in records:
-        table.add_row(*row_of(record))
+        parameters = record["parameters"]
+        table.add_row(
+            record["network"],
+            record["backend"] or "-",
+            "-" if parameters is None else f"{parameters:,}",
+            *phase_cells(record, "training"),
+            cell(record["share_of_limit"]["training"]),
+            *phase_cells(record, "inference"),
+        )
     return table
-
-
-def row_of(record: Record) -> list[str]:
-    parameters = record["parameters"]
-    return [
-        record["network"],
-        record["backend"] or "-",
-        "-" if parameters is None else f"{parameters:,}",
-        *phase_cells(record, "training"),
-        cell(record["share_of_limit"]["training"]),
-        *phase_cells(record, "inference"),
-    ]
 
 
 def phase_cells(record: Record, phase: str) -> list[str]:
@@ -217,7 +207,7 @@ def name_of(record: Record) -> str:
 
 
 def closing_lines(report: Mapping[str, Any]) -> list[str]:
-    """Growth, the loader, the preparation and, last, whether the run is valid."""
+    """Growth, the loader, an archive, a large image and, last, whether the run is valid."""
     network, backend = GROWING
     lines = [
         f"{network} {backend}, batch {step['batch_size']}: from {step['from']} to {step['to']} "
@@ -226,12 +216,22 @@ def closing_lines(report: Mapping[str, Any]) -> list[str]:
         for step in report["growth"]
     ]
     lines += [loader_line(loader) for loader in report["loader"]]
-    if report["preparation"] is not None:
-        lines.append(preparation_line(report["preparation"]))
-    if report["evaluation"] is not None:
-        lines.append(evaluation_line(report["evaluation"]))
-    if report["large"] is not None:
-        lines += large_lines(report["large"])
+    if (done := report["preparation"]) is not None:
+        seconds = sorted(done["seconds"])[len(done["seconds"]) // 2]
+        lines.append(
+            f"preparing the {done['cases']} cases of {done['dataset']} takes {seconds:.1f} s"
+        )
+    if (done := report["evaluation"]) is not None:
+        lines.append(
+            f"evaluating {done['cases']} cases of {done['dataset']} with all scores takes "
+            f"{done['seconds']:.1f} s"
+        )
+    if (done := report["large"]) is not None:
+        lines += [
+            f"predicting {done['side']} x {done['side']} pixels with mode={mode} takes "
+            f"{found['seconds']:.0f} s and {found['memory'] / 1000:.1f} GB at most"
+            for mode, found in done["modes"].items()
+        ]
     return [*lines, validity_line(report["validity"])]
 
 

@@ -16,7 +16,7 @@ PHASES = ("inference", "training")
 
 
 class Worker:
-    """The parent's end of a process that does `job`; see `benchmark_worker.serve`.
+    """The parent's end of a process that does `job`; see `medt.benchmark.worker.serve`.
 
     Attributes:
         ready: the process's first answer, once it has been waited for.

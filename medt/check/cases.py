@@ -22,11 +22,11 @@ from medt.data.scan import WORKERS, Scan
 from medt.errors import UserError
 from medt.io.files import read_bytes
 from medt.io.images import Samples, count_pages, read_mask
+from medt.metrics.overlaps import areas
 from medt.metrics.pixel import IGNORE_INDEX
 
 PERCENTILES = (1, 50, 99)
 SMALLER_OBJECTS = 10  # the percentile of a case's objects that stands for its smaller ones
-ROWS = 64  # counted at a time
 MOST_SAMPLES = 1_000_000  # pixels of a plane that are sorted where they cannot be counted
 KINDS = {(1, 0): "grey", (1, 1): "grey + alpha", (3, 0): "RGB", (3, 1): "RGBA"}  # and alpha
 
@@ -112,6 +112,11 @@ class ImageFacts:
     digest: bytes
     pages: int = 1
     unsuited: Fault | None = None
+
+    @property
+    def span(self) -> float:
+        """From the 1st to the 99th percentile of the channel where that is most."""
+        return max(percentiles[-1] - percentiles[0] for percentiles in self.percentiles)
 
     @property
     def kind(self) -> str:
@@ -292,18 +297,21 @@ def _image_facts(samples: Samples, channels: int, pages: int, unsuited: Fault | 
     planes = pixels if found == channels else samples.opaque()
     planes = planes[..., None] if planes.ndim == 2 else planes
     height, width = pixels.shape[:2]
-    statistics = [_statistics(np.ascontiguousarray(plane)) for plane in np.moveaxis(planes, -1, 0)]
+    low, high, mean, deviation, percentiles = zip(
+        *(_statistics(np.ascontiguousarray(plane)) for plane in np.moveaxis(planes, -1, 0)),
+        strict=True,
+    )
     return ImageFacts(
         height=height,
         width=width,
         channels=found,
         alpha=len(samples.alpha),
         dtype=str(pixels.dtype),
-        low=min(s.low for s in statistics),
-        high=max(s.high for s in statistics),
-        mean=tuple(s.mean for s in statistics),
-        deviation=tuple(s.deviation for s in statistics),
-        percentiles=tuple(s.percentiles for s in statistics),
+        low=min(low),
+        high=max(high),
+        mean=mean,
+        deviation=deviation,
+        percentiles=percentiles,
         thumbnail=thumbnail(samples.opaque()),
         digest=_digest(pixels),
         pages=pages,
@@ -311,17 +319,8 @@ def _image_facts(samples: Samples, channels: int, pages: int, unsuited: Fault | 
     )
 
 
-@dataclass(frozen=True)
-class _Statistics:
-    low: float
-    high: float
-    mean: float
-    deviation: float
-    percentiles: tuple[float, ...]
-
-
-def _statistics(plane: NDArray[Any]) -> _Statistics:
-    """Of (H, W), any type."""
+def _statistics(plane: NDArray[Any]) -> tuple[float, float, float, float, tuple[float, ...]]:
+    """Least, greatest, mean, deviation, percentiles of (H, W), any type; see `ImageFacts`."""
     scale = full_scale(plane.dtype)
     if plane.dtype in (np.uint8, np.uint16):
         levels = int(scale) + 1
@@ -339,8 +338,7 @@ def _statistics(plane: NDArray[Any]) -> _Statistics:
         mean, deviation = float(values.mean()), float(values.std())
         percentiles = np.percentile(values[:: -(-len(values) // MOST_SAMPLES)], PERCENTILES)
     scaled = tuple((percentiles / scale).tolist())
-    low, high = float(values.min()), float(values.max())
-    return _Statistics(low, high, mean / scale, deviation / scale, scaled)
+    return float(values.min()), float(values.max()), mean / scale, deviation / scale, scaled
 
 
 def mask_look(ids: NDArray[np.uint8], instances: NDArray[Any] | None) -> MaskFacts | None:
@@ -351,10 +349,10 @@ def mask_look(ids: NDArray[np.uint8], instances: NDArray[Any] | None) -> MaskFac
 
 def mask_facts(ids: NDArray[np.uint8], instances: NDArray[Any] | None) -> MaskFacts:
     """Of class ids and, where there are any, object numbers, both (H, W)."""
-    counts = _counted(ids, IGNORE_INDEX + 1)
+    counts = areas(ids, IGNORE_INDEX + 1)
     pixels = {i: int(counts[i]) for i in np.flatnonzero(counts[:IGNORE_INDEX]).tolist()}
-    areas = _region_areas(ids, pixels) if instances is None else _counted(instances)[1:]
-    diameters = 2 * np.sqrt(areas[areas > 0] / np.pi)
+    sizes = _region_areas(ids, pixels) if instances is None else areas(instances)[1:]
+    diameters = 2 * np.sqrt(sizes[sizes > 0] / np.pi)
     objects = len(diameters)
     small, typical = (
         np.percentile(diameters, (SMALLER_OBJECTS, 50)).tolist() if objects else (None, None)
@@ -364,24 +362,15 @@ def mask_facts(ids: NDArray[np.uint8], instances: NDArray[Any] | None) -> MaskFa
     return MaskFacts(height, width, pixels, ignored, objects, small, typical, _digest(ids))
 
 
-def _counted(numbers: NDArray[Any], least: int = 0) -> NDArray[np.int64]:
-    """How often each number from 0 on is there, without a wider copy of the whole array."""
-    length = max(least, int(numbers.max()) + 1)
-    counts = np.zeros(length, np.int64)
-    for first in range(0, len(numbers), ROWS):
-        counts += np.bincount(numbers[first : first + ROWS].ravel(), minlength=length)
-    return counts
-
-
 def _region_areas(ids: NDArray[np.uint8], present: dict[int, int]) -> NDArray[np.int64]:
     """Pixels of each connected region of each class beside the background."""
-    areas = [np.zeros(0, np.int64)]
+    sizes = [np.zeros(0, np.int64)]
     for number in present:
         if number != 0:
             region = (ids == number).astype(np.uint8)
             stats = cv2.connectedComponentsWithStats(region, connectivity=8)[2]
-            areas.append(stats[1:, cv2.CC_STAT_AREA].astype(np.int64))
-    return np.concatenate(areas)
+            sizes.append(stats[1:, cv2.CC_STAT_AREA].astype(np.int64))
+    return np.concatenate(sizes)
 
 
 def full_scale(dtype: np.dtype[Any]) -> float:

@@ -111,7 +111,11 @@ def _unknown_range(readable: Sequence[Pair], settings: Settings) -> Iterator[Fin
 
 def _scales(readable: Sequence[Pair], settings: Settings) -> Iterator[Finding]:
     """Values that are taken as they are mean the same in all files, or some have another unit."""
-    deep = [(fact, _own_span(image)) for fact, image in readable if image.dtype != "uint8"]
+    deep = [
+        (fact, full_scale(np.dtype(image.dtype)) * image.span)  # as stored
+        for fact, image in readable
+        if image.dtype != "uint8"
+    ]
     usual = median(span for _, span in deep) if deep else 0.0
     if settings.normalize in ("dataset", "percentile_dataset"):
         yield from about(
@@ -123,11 +127,6 @@ def _scales(readable: Sequence[Pair], settings: Settings) -> Iterator[Finding]:
             "dataset.normalize=percentile, which stretches each image",
             (fact for fact, span in deep if span > LARGEST_SPAN * usual > 0),
         )
-
-
-def _own_span(image: ImageFacts) -> float:
-    """From the 1st to the 99th percentile of the channel where that is most, as stored."""
-    return full_scale(np.dtype(image.dtype)) * max(p[-1] - p[0] for p in image.percentiles)
 
 
 def _dark(readable: Sequence[Pair], settings: Settings) -> Iterator[Finding]:

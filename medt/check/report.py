@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
@@ -51,7 +51,8 @@ def report(check: Check) -> dict[str, Any]:
 
 def tables(check: Check) -> list[Table]:
     """The splits and the classes, in 80 columns and without box characters."""
-    return [_splits_table(check), _classes_table(check)]
+    splits = {split: _split_values(check, facts) for split, facts in _by_split(check).items()}
+    return [_splits_table(splits), _classes_table(check, splits)]
 
 
 def lines(check: Check, width: int = 80) -> list[Text]:
@@ -171,13 +172,12 @@ def _table() -> Table:
     return Table(box=box.ASCII_DOUBLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
 
 
-def _splits_table(check: Check) -> Table:
+def _splits_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
     table = _table()
     table.add_column("split", no_wrap=True)
     for head in ("cases", "groups", "width x height", "images", "intensity", "objects"):
         table.add_column(head, justify="right", no_wrap=True)
-    for split, facts in _by_split(check).items():
-        values = _split_values(check, facts)
+    for split, values in splits.items():
         read = values["mean"] is not None
         table.add_row(
             split,
@@ -195,9 +195,8 @@ def _span(ends: Sequence[int]) -> str:
     return "-".join(map(str, dict.fromkeys(ends)))
 
 
-def _classes_table(check: Check) -> Table:
+def _classes_table(check: Check, splits: Mapping[str, Mapping[str, Any]]) -> Table:
     """Shares of the labelled pixels, and in how many masks of each split a class is."""
-    splits = {split: _split_values(check, facts) for split, facts in _by_split(check).items()}
     table = _table()
     table.add_column("class", overflow="fold", max_width=24)
     for split in splits:

@@ -94,17 +94,12 @@ def suggest_normalize(facts: Sequence[CaseFacts]) -> tuple[str, str]:
     floating = [i for i in images if i.dtype.startswith("float")]
     if any(image.low < 0 or image.high > 1 for image in floating):
         return "percentile", "floating point beyond 0..1"
-    deep = [_span(image) for image in images if image.dtype == "uint16"]
+    deep = [image.span for image in images if image.dtype == "uint16"]
     if deep and median(deep) < LOW_RANGE:
         return "percentile", f"the 16 bit images use {median(deep):.0%} of their range (median)"
-    spans = sorted(span for image in images if (span := _span(image)) > 0)
+    spans = sorted(image.span for image in images if image.span > 0)
     if len(spans) >= 10:
         low, high = spans[len(spans) // 10], spans[-1 - len(spans) // 10]
         if high > UNEVEN * low:
             return "percentile", f"contrast differs {high / low:.1f} fold between images"
     return "dataset", "the images are alike in range and contrast"
-
-
-def _span(image: ImageFacts) -> float:
-    """From the 1st to the 99th percentile of the channel where that is most."""
-    return max(percentiles[-1] - percentiles[0] for percentiles in image.percentiles)

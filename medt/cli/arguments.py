@@ -5,13 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 
-import yaml
-
 from medt.errors import UserError
-from medt.io.plain import read_text
 from medt.shipped import shipped
 
 CONFIGS = shipped("configs")
@@ -29,12 +25,6 @@ SEVERAL_PATHS = {"checkpoint"}
 OF_COMPARE = ("runs", "output")
 WITH_UNITS = ("pixel_size", "dataset.pixel_size", "tolerance")
 MICRO = re.compile("[\u00b5\u03bc]")  # the sign and the Greek letter
-# Of a folder of one's own configs. An alias stands for all that it names, so that few lines can
-# unfold to more than the memory holds.
-MOST_ENTRIES = 10_000
-MOST_BYTES = 200_000
-MOST_VALUES = 10_000
-DEEPEST = 20
 
 
 def given_to(command: str, arguments: Sequence[str]) -> list[str]:
@@ -80,7 +70,7 @@ def flags_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     nothing reads, its ~key take one away that is needed.
 
     Raises:
-        UserError: anything else is given, or a folder of configs that cannot be.
+        UserError: anything else is given, or a folder of configs that is not there.
     """
     flags: list[str] = []
     settings: list[str] = []
@@ -105,8 +95,9 @@ def flags_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             settings.append(argument)
     if arguments and arguments[-1] in FLAGS_WITH_VALUE:
         raise UserError(f"{arguments[-1]} has no value", f"give {arguments[-1]}=...")
-    if (folder := configs_given(arguments)) is not None:
-        _check_configs(folder)
+    folder = configs_given(arguments)
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"there is no folder {folder}", "--config-dir names one with configs")
     return flags, settings
 
 
@@ -166,56 +157,3 @@ def is_there(text: str) -> bool:
         return Path(text).exists()
     except (OSError, ValueError):  # no system has such a path, or may look there
         return False
-
-
-def _check_configs(folder: Path) -> None:
-    """Hydra reads these files whole; what is broken otherwise it tells, if it is used."""
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}", "--config-dir names one with configs")
-    entries = list(islice(folder.rglob("*"), MOST_ENTRIES + 1))
-    if len(entries) > MOST_ENTRIES:
-        raise UserError(
-            f"{folder} holds more than {MOST_ENTRIES} files", "give a folder of configs only"
-        )
-    for path in entries:
-        if path.suffix == ".yaml" and not path.is_dir():
-            _check_config(path)
-
-
-def _check_config(path: Path) -> None:
-    if not path.is_file():
-        raise UserError(f"{path} is no regular file", "remove it from the folder of configs")
-    if path.stat().st_size > MOST_BYTES:
-        raise UserError(f"{path} is larger than {MOST_BYTES} bytes", "a config is a short file")
-    try:
-        root = yaml.compose(read_text(path, MOST_BYTES), yaml.SafeLoader)
-    except RecursionError:
-        size, depth = 0, DEEPEST + 1
-    except (UserError, yaml.YAMLError):
-        return
-    else:
-        size, depth = (0, 0) if root is None else _unfolded(root, {}, set())
-    if depth > DEEPEST:
-        raise UserError(f"{path} is nested deeper than {DEEPEST}", "make it flatter")
-    if size > MOST_VALUES:
-        raise UserError(f"{path} unfolds to more than {MOST_VALUES} values", "use fewer aliases")
-
-
-def _unfolded(
-    node: yaml.Node, known: dict[int, tuple[int, int]], above: set[int]
-) -> tuple[int, int]:
-    """How many values there are with every alias replaced by what it names, and how deep."""
-    if isinstance(node, yaml.ScalarNode):
-        return 1, 0
-    if id(node) in above:  # it holds itself
-        return 1, DEEPEST + 1
-    if id(node) not in known:
-        above.add(id(node))
-        parts = node.value
-        if isinstance(node, yaml.MappingNode):
-            parts = [part for pair in parts for part in pair]
-        below = [_unfolded(part, known, above) for part in parts]
-        above.discard(id(node))
-        size = 1 + sum(size for size, _ in below)
-        known[id(node)] = size, 1 + max((depth for _, depth in below), default=0)
-    return known[id(node)]

@@ -10,13 +10,14 @@ from medt.build import new_preprocessing, plan_of, training_set
 from medt.check import Check
 from medt.check.report import lines, report, tables
 from medt.check.sheet import draw_sheet, tiles_of
-from medt.cli.screen import print_table, terminal_width
+from medt.cli.screen import print_table
 from medt.cli.settings import plain
 from medt.cli.training_data import check_of
 from medt.data.open import open_dataset
 from medt.data.preview import draw_preview, spread
 from medt.drawing import Picture
 from medt.evaluation.tables import strict
+from medt.io.console import safe_console
 from medt.io.files import write_png, write_text
 from medt.io.locks import locked
 from medt.io.text import json_text, shown
@@ -26,7 +27,6 @@ REPORT, SHEET, PREVIEW = "check.json", "cases.png", "preview.png"
 
 
 def check_data(cfg: DictConfig) -> int:
-
     output = Path(cfg.output)
     with locked(output, "check_data.py"):
         settings = plain(cfg.dataset)
@@ -50,7 +50,6 @@ def check_data(cfg: DictConfig) -> int:
 
 def preview(cfg: DictConfig, found: Check) -> Picture | None:
     """Training cases as the network would get them; None if none is without errors."""
-
     config = plain(cfg)
     config["dataset"]["channels"] = found.settings.channels
     whole = {facts.case.name for facts in found.cases if not facts.faults}
@@ -66,13 +65,12 @@ def preview(cfg: DictConfig, found: Check) -> Picture | None:
 
 
 def print_check(found: Check) -> None:
-
     counts = ", ".join(f"{split} {count}" for split, count in found.index.counts().items())
     print(f"{found.index.name}: {counts}\n")
     for table in tables(found):
         print_table(table)
         print()
-    for text in lines(found, min(max(terminal_width(), 80), 100)):
+    for text in lines(found, min(max(safe_console().width, 80), 100)):
         print_table(text)
     print(f"{_number(len(found.errors), 'error')}, {_number(len(found.warnings), 'warning')}\n")
 

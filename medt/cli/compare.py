@@ -25,7 +25,6 @@ SCORES = {"val_dice": "val Dice", "val_iou": "val IoU"}
 
 
 def compare(cfg: DictConfig) -> int:
-
     output = Path(cfg.output)
     with locked(output, "compare.py"):
         folders = find_runs([Path(path) for path in plain(cfg)["runs"]])
@@ -47,7 +46,6 @@ def compare(cfg: DictConfig) -> int:
 
 def table_of(comparison: dict[str, Any]) -> Table:
     """A row a group: runs, epochs, mean ± deviation of the scores, time."""
-
     evaluations = [_title(name) for name in comparison["evaluations"]]
     heads = ("runs", "epochs", *SCORES.values(), "time a run", *evaluations)
     rows = [
@@ -71,7 +69,6 @@ def table_of(comparison: dict[str, Any]) -> Table:
 
 def pair_table(evaluation: str, pairs: Sequence[dict[str, Any]]) -> Table:
     """A row a group: how its Dice differs from the first group's on common cases."""
-
     dataset, split, protocol = evaluation.rsplit("-", 2)
     table = Table(box=box.ASCII_DOUBLE_HEAD, show_edge=False, pad_edge=False)
     first = f"{dataset} {split} {protocol}, against {pairs[0]['reference']}"

@@ -33,7 +33,6 @@ from medt.training.run_folder import RunFolder, home_of
 
 
 def evaluate(cfg: DictConfig) -> int:
-
     if cfg.tune and cfg.split != "val":
         raise UserError(
             f"tune=true with split={cfg.split} would choose on other cases than the validation's",
@@ -118,7 +117,6 @@ def variant(cfg: DictConfig, networks: int) -> str:
 
 def tune_postprocessing(cfg: DictConfig, predictor: Predictor, dataset: SegmentationDataset) -> int:
     """Print the best numbers of the method asked for, or of all methods, as overrides to paste."""
-
     asked = cfg.postprocess.method
     methods = ["none", asked]
     if asked in ("none", "auto"):

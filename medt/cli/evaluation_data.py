@@ -23,7 +23,6 @@ def open_index(cfg: DictConfig, checkpoint: Checkpoint, predictor: Predictor) ->
 
     Where all cases are scored, a folder needs no split, and none is drawn.
     """
-
     if cfg.dataset is not None:
         given = plain(cfg.dataset)
         index = open_dataset(given, draws=True, splits=cfg.split != "all", only=cfg.split)

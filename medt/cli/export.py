@@ -19,7 +19,6 @@ from medt.training.run_folder import home_of
 
 
 def export(cfg: DictConfig) -> int:
-
     checkpoint = load_checkpoint(cfg.checkpoint, allowed(cfg))
     source = Path(checkpoint.file)
     home = home_of(source)

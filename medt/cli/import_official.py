@@ -20,7 +20,6 @@ OFFICIAL = ("medt", "logo", "gated_axial_unet", "axial_unet")
 
 
 def import_official(cfg: DictConfig) -> int:
-
     weights, output, names = Path(cfg.weights), Path(cfg.output), list(cfg.classes)
     if len(set(names)) != len(names) or len(names) < 2:
         raise UserError(
@@ -62,7 +61,6 @@ def import_official(cfg: DictConfig) -> int:
 
 def model_arguments(cfg: DictConfig) -> dict[str, Any]:
     """The network's class and arguments; what other scripts take from the dataset is given here."""
-
     if cfg.model.name not in OFFICIAL:
         raise UserError(
             f"the official code has no model={cfg.model.name}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from pathlib import Path
 from typing import Any, cast
@@ -14,14 +13,7 @@ from medt.cli.arguments import CONFIGS
 from medt.cli.config_files import standing_in
 from medt.cli.settings import allowed
 from medt.errors import UserError
-from medt.targets import GROUPS, TARGET, check_group, target_of, targets_in
-
-# What a network follows the dataset in, if its class takes it and its file does not say.
-FOLLOWING = {
-    "channels": "${dataset.channels}",
-    "classes": "${dataset.num_classes}",
-    "image_size": "${dataset.image_size}",
-}
+from medt.targets import GROUPS, TARGET, check_group, followed_by, target_of, targets_in
 
 
 def complete_and_check(cfg: DictConfig) -> None:
@@ -46,9 +38,8 @@ def complete_and_check(cfg: DictConfig) -> None:
 
 def _complete(spec: DictConfig, allow: tuple[str, ...]) -> None:
     target = target_of({TARGET: OmegaConf.select(spec, TARGET)}, "model", allow)
-    taken = inspect.signature(target).parameters
-    own = str(spec[TARGET]).rpartition(".")[2]
-    missing = {"name": own} | {key: value for key, value in FOLLOWING.items() if key in taken}
+    missing = {"name": str(spec[TARGET]).rpartition(".")[2]}
+    missing |= {key: f"${{dataset.{name}}}" for key, name in followed_by(target).items()}
     with open_dict(spec):
         for key, value in missing.items():
             if key not in spec:

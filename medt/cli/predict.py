@@ -25,7 +25,6 @@ from medt.metrics.pixel_size import PixelSize
 
 
 def predict(cfg: DictConfig) -> int:
-
     output = Path(cfg.output)
     device = choose_device(cfg.device)
     checkpoints = [load_checkpoint(file, allowed(cfg)) for file in checkpoint_files(cfg)]
@@ -54,7 +53,6 @@ def chosen_size(asked: Any, checkpoint: Checkpoint) -> PixelSize:
     Raises:
         UserError: what the checkpoint has stored is none.
     """
-
     if asked != "auto":
         return PixelSize.of(asked)
     try:

@@ -12,7 +12,6 @@ from medt.data.open import prepare_dataset
 
 
 def prepare_data(cfg: DictConfig) -> int:
-
     source = None if cfg.source is None else Path(cfg.source)
     with progress(f"preparing {cfg.dataset.name}") as advance:
         prepared = prepare_dataset(plain(cfg.dataset), source, advance)

@@ -21,7 +21,6 @@ LONGEST_NAME = 40  # longer ones are folded where the terminal is too narrow
 @contextmanager
 def progress(description: str) -> Iterator[Callable[[float, int], None]]:
     """A bar with the time left, on a terminal; yields what to call with (done, in all)."""
-
     console = safe_console(sys.stderr)
     bar = Progress(console=console, transient=True, disable=not console.is_terminal)
     with bar, safe_output():
@@ -34,7 +33,6 @@ def print_table(shown: RenderableType) -> None:
 
     Where the terminal is too narrow their lines break there, but nothing is cut off.
     """
-
     if isinstance(shown, Group):
         for part in shown.renderables:
             print_table(part)
@@ -50,10 +48,3 @@ def print_table(shown: RenderableType) -> None:
         unlimited = console.options.update(max_width=sys.maxsize)
         console.width = max(console.width, console.measure(shown, options=unlimited).minimum)
     console.print(shown)
-
-
-def terminal_width() -> int:
-    """In characters; 80 where there is no terminal."""
-    from medt.io.console import safe_console
-
-    return safe_console().width

@@ -35,7 +35,7 @@ from medt.io.terminal import innermost
 from medt.io.text import shown
 from medt.processes import Meeting, Processes, local_device, meeting
 from medt.shipped import typed
-from medt.targets import GROUPS, is_outside, targets_in
+from medt.targets import FOLLOWED, GROUPS, is_outside, targets_in
 from medt.training.determinism import make_deterministic
 from medt.training.dry_run import dry_run
 from medt.training.progress import log, logging_to, silence
@@ -43,11 +43,8 @@ from medt.training.run_folder import RunFolder, is_finished, newest_unfinished, 
 from medt.training.settings import CIRCUMSTANCES
 from medt.training.trainer import Trainer
 
-LOADING = ("workers", "cache", "timeout")  # how images are loaded
-
 
 def train(cfg: DictConfig) -> int:
-
     with meeting() as others:
         if cfg.dataset.fold != "all":
             return train_together(cfg, others)
@@ -86,7 +83,6 @@ def train_together(cfg: DictConfig, others: Meeting, within: str = "") -> int:
         others: the processes.
         within: the run's folder in the one that the config names; empty is that itself.
     """
-
     if cfg.dry_run and cfg.resume is not None:
         raise UserError("dry_run=true says what a new run would be", "leave resume out")
     allow = allowed_targets(cfg)
@@ -129,7 +125,6 @@ def held(
     named_by_time: bool,
 ) -> Iterator[RunFolder]:
     """Hold the run's folder; of two new runs that are named by the same second one gets another."""
-
     if checkpoint is None and named_by_time:
         with claimed_folder(run_folder.root, "train.py", other="run_dir=...") as root:
             config["run_dir"] = str(root)
@@ -152,7 +147,6 @@ def train_with(
     allow: Sequence[str],
 ) -> int:
     """Train, or say what the training would be, in this process and those beside it."""
-
     stream = cast(TextIO, Output(innermost(sys.stdout)))
     console = safe_console(stream, quiet=not processes.writes)
     cost = make_deterministic() if config["trainer"]["deterministic"] else None
@@ -242,13 +236,12 @@ def run_of_resume(
     cfg: DictConfig, allow: Sequence[str]
 ) -> tuple[dict[str, Any], RunFolder, Checkpoint]:
     """The run that resume=PATH names, with its own config, which may come from anybody."""
-
     run_folder, checkpoint = run_to_resume(Path(cfg.resume), cfg.resume_force, allow)
     config = run_folder.read_config()
     check_stored(config, str(run_folder.config), allow)
     check_stored(checkpoint.config, checkpoint.file, allow)
     given = [override.partition("=")[0] for override in HydraConfig.get().overrides.task]
-    for name in ("channels", "num_classes", "image_size"):  # what the model follows
+    for name in FOLLOWED.values():
         if f"dataset.{name}" not in given:
             cfg.dataset[name] = config["dataset"][name]
     changes: dict[str, tuple[Any, Any]] = {}
@@ -283,7 +276,6 @@ def run_of_config(
     cfg: DictConfig, index: DatasetIndex, within: str
 ) -> tuple[dict[str, Any], RunFolder, Checkpoint | None]:
     """A new run with the composed config or, with resume=auto, the newest unfinished like it."""
-
     cfg.dataset.channels = cfg.dataset.channels or index.channels
     cfg.dataset.num_classes = len(index.classes)
     cfg.dataset.splits_digest = index.splits_digest or None
@@ -291,8 +283,8 @@ def run_of_config(
     for key in FOLDER_KEYS:
         if config["dataset"].get(key):
             config["dataset"][key] = str(Path(config["dataset"][key]).resolve())
-    for key in ("channels", "classes", "image_size"):
-        wanted = config["dataset"]["num_classes" if key == "classes" else key]
+    for key, name in FOLLOWED.items():
+        wanted = config["dataset"][name]
         if key in config["model"] and config["model"][key] != wanted:
             raise UserError(
                 f"model.{key}={config['model'][key]} differs from the dataset's {wanted}",
@@ -305,8 +297,8 @@ def run_of_config(
         if unfinished is not None:
             run_folder, checkpoint = unfinished
             stored = run_folder.read_config()
-            stored["trainer"]["device"] = config["trainer"]["device"]
-            for key in LOADING:
-                stored["dataset"][key] = config["dataset"][key]
+            for group, _, name in (key.partition(".") for key in CIRCUMSTANCES):
+                if name:
+                    stored[group][name] = config[group][name]
             return stored, run_folder, checkpoint
     return config, RunFolder(run_dir), None

@@ -30,7 +30,6 @@ KEYWORDS = ("null", "true", "false", "nan", "inf")  # of Hydra's override gramma
 
 def check_of(settings: Mapping[str, Any], index: DatasetIndex) -> Check:
     """Check a dataset under its resolved config, behind a progress bar."""
-
     channels = settings["channels"] or index.channels
     with progress(f"checking {index.name}") as advance:
         return check_dataset(index, check_settings(settings, channels), advance)
@@ -74,7 +73,6 @@ def located(
         UserError: the data are not there, with a command that goes on from elsewhere, or a setting
             is impossible.
     """
-
     try:
         return locate(settings, Path(data), draws=script == "evaluate")
     except AbsentDatasetError as error:

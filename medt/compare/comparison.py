@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,11 @@ from medt.compare.past_run import Result, Run, Settings
 from medt.data.layout import listed
 from medt.io.files import natural_key
 from medt.io.text import abridged, for_terminal
+from medt.targets import FOLLOWED
 
 # The key that names what a config group holds; a class stands for itself without its module.
 HEADS = dict.fromkeys(("dataset", "model", "augmentation"), "name")
 HEADS |= dict.fromkeys(("loss", "optimizer", "scheduler"), "_target_")
-# Keys of the model that are filled in from the dataset's.
-FOLLOWERS = {"image_size": "image_size", "channels": "channels", "classes": "num_classes"}
 # Keys of the dataset that change what the network sees, but not which cases are scored.
 INPUT_KEYS = {
     f"dataset.{key}"
@@ -31,6 +30,21 @@ INPUT_KEYS = {
 SIZE_KEYS = ("dataset.image_size", "dataset.sampling")
 EMPTY_KEY = "trainer.empty"
 MOST_NAMED = 10  # settings in the name of a group
+
+# How to read the numbers.
+VALIDATION_NOTE = (
+    "val Dice, val IoU: foreground, mean over the validation cases, of the epoch that was chosen "
+    "on these very cases, so they flatter."
+)
+EVALUATION_NOTE = (
+    "Other Dice: foreground, mean over the cases of that evaluation that show some, counted from "
+    "its per_case.csv, whatever its rule for empty images (empty=...); by that rule where the file "
+    "holds no pixels, and with protocol=paper_official. Of several results the newest."
+)
+MEAN_NOTE = (
+    "Mean ± sample standard deviation over the runs of a row, one for each seed and fold. A single "
+    "run has no deviation: what seeds change is not known there."
+)
 
 
 @dataclass(frozen=True)
@@ -49,10 +63,6 @@ class Group:
     def folded(self) -> bool:
         """Whether its runs are rounds of a cross-validation."""
         return any(run.fold is not None for run in self.runs)
-
-    @property
-    def unfinished(self) -> list[Run]:
-        return [run for run in self.runs if not run.finished]
 
     def results(self, evaluation: str) -> list[Result] | None:
         """One result a run, or None where a run lacks it."""
@@ -114,83 +124,30 @@ def report(groups: Sequence[Group]) -> dict[str, Any]:
     evaluations = sorted(complete, key=natural_key)
     rows = [(group.name, group.runs) for group in groups]
     pairs = {name: found for name in evaluations if (found := pair_rows(rows, name))}
+    reports = [_group_report(group, evaluations) for group in groups]
+    how = [VALIDATION_NOTE, *([EVALUATION_NOTE] if evaluations else []), MEAN_NOTE]
+    if pairs:
+        how.append(PAIRED_RULE)
     return {
         "evaluations": evaluations,
-        "groups": [_group_report(group, evaluations) for group in groups],
+        "groups": reports,
         "pairs": pairs,
-        "notes": notes(groups, evaluations, bool(pairs)),
+        "notes": [*how, *_facts(groups, reports), *_warnings(groups, evaluations, reports)],
     }
 
 
-def notes(groups: Sequence[Group], evaluations: Sequence[str], paired: bool) -> list[str]:
-    """What a reader has to know about the numbers, then what is wrong with comparing them."""
+def _facts(groups: Sequence[Group], reports: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What the table does not show: false alarms, results left out, runs that go on."""
     runs = [run for group in groups for run in group.runs]
-    lines = [
-        "val Dice, val IoU: foreground, mean over the validation cases, of the epoch that was "
-        "chosen on these very cases, so they flatter.",
-        *_empty_notes(groups, evaluations),
-    ]
-    if len(runs) > len(groups):
-        each = "seed and fold" if any(group.folded for group in groups) else "seed"
-        lines.append(f"Mean ± sample standard deviation over the runs of a row, one a {each}.")
-    if any(len(group.runs) == 1 for group in groups):
-        lines.append("A row of one run has no deviation: what seeds change is not known there.")
-    if paired:
-        lines.append(PAIRED_RULE)
-    repeated = [
-        n
-        for n in evaluations
-        if any(run.evaluations[n].repeats for run in runs if n in run.evaluations)
-    ]
-    if repeated:
-        lines.append(f"Of several results of one evaluation the newest: {', '.join(repeated)}.")
-    if others := [f"{name} of {run.root}" for run in runs for name in run.others]:
-        lines.append(f"Left out, as they are of other weights than best.pt's: {listed(others)}.")
-    unsaid = [
-        f"{name} of {run.root}"
-        for run in runs
-        for name, result in run.evaluations.items()
-        if not result.of_best
-    ]
-    if unsaid:
-        lines.append(
-            f"Of which weights of a run they are does not stand in {listed(unsaid)}: evaluate "
-            "again if it matters."
-        )
-    unfinished = [str(run.root) for run in runs if not run.finished]
-    if unfinished:
-        lines.append(
-            f"* {len(unfinished)} of {len(runs)} runs not finished: {', '.join(unfinished)}"
-        )
-    return lines + _warnings(groups, evaluations)
-
-
-def _empty_notes(groups: Sequence[Group], evaluations: Sequence[str]) -> list[str]:
-    """Which cases the means are over, and the false alarms in the others."""
-    runs = [run for group in groups for run in group.runs]
-    lines = []
-    if former := [str(run.root) for run in runs if EMPTY_KEY not in run.settings]:
-        lines.append(
-            "val Dice of runs older than trainer.empty counts an empty mask of two classes that is "
-            f"predicted empty as 1: {listed(former)}."
-        )
-    if evaluations:
-        lines.append(
-            "Other Dice: foreground, mean over the cases of that evaluation that show some, "
-            "counted from its per_case.csv, whatever its rule for empty images (empty=...)."
-        )
-    own_rule = [name for name in evaluations if any(not r.recounted for r in _results(runs, name))]
-    if own_rule:
-        lines.append(
-            "By the rule of the evaluation itself, as its per_case.csv holds no pixels or its "
-            f"protocol has its own: {listed(own_rule)}."
-        )
-    for name in evaluations:
-        shares = [(group.name, _mean_alarms(group, name)) for group in groups]
-        texts = [f"{row} {share:.0%}" for row, share in shares if share is not None]
+    for name in reports[0]["false_alarms"]:
+        shares = {row["name"]: row["false_alarms"][name] for row in reports}
+        texts = [f"{row} {share:.0%}" for row, share in shares.items() if share is not None]
         if texts:
-            lines.append(f"False alarms in cases without foreground, {name}: {', '.join(texts)}.")
-    return lines
+            yield f"False alarms in cases without foreground, {name}: {', '.join(texts)}."
+    if others := [f"{name} of {run.root}" for run in runs for name in run.others]:
+        yield f"Left out, as they are of other weights than best.pt's: {listed(others)}."
+    if unfinished := [str(run.root) for run in runs if not run.finished]:
+        yield f"* {len(unfinished)} of {len(runs)} runs not finished: {', '.join(unfinished)}"
 
 
 def _mean_alarms(group: Group, evaluation: str) -> float | None:
@@ -200,56 +157,51 @@ def _mean_alarms(group: Group, evaluation: str) -> float | None:
     return statistics.mean(known) if known else None
 
 
-def _warnings(groups: Sequence[Group], evaluations: Sequence[str]) -> list[str]:
-    lines = []
+def _warnings(
+    groups: Sequence[Group], evaluations: Sequence[str], reports: Sequence[dict[str, Any]]
+) -> Iterator[str]:
+    """What is wrong with comparing these rows."""
     runs = [run for group in groups for run in group.runs]
     settings = [group.runs[0].settings for group in groups]
     keys = dict.fromkeys(k for one in settings for k in one if k.split(".")[0] == "dataset")
     cases = [key for key in (*keys, "overfit") if key not in INPUT_KEYS and _differ(settings, key)]
     if cases:
-        lines.append(
-            f"warning: rows differ in {', '.join(cases)}: scores on different cases do not compare"
-        )
+        differ = ", ".join(cases)
+        yield f"warning: rows differ in {differ}: scores on different cases do not compare"
+    splits = {name: [result.splits for result in _results(runs, name)] for name in evaluations}
     if len({run.config["dataset"]["name"] for run in runs}) == 1:
-        lines += _other_splits("val Dice", [run.splits for run in runs])
-    for name in evaluations:
-        lines += _other_splits(name, [result.splits for result in _results(runs, name)])
+        splits = {"val Dice": [run.splits for run in runs], **splits}
+    for score, digests in splits.items():
+        if len(known := sorted({digest for digest in digests if digest})) > 1:
+            yield (
+                f"warning: {score} is of several splits ({', '.join(known)}): scores on different "
+                "cases do not compare"
+            )
     sizes = [key for key in SIZE_KEYS if _differ(settings, key)]
     if sizes:
-        lines.append(
+        yield (
             f"warning: rows differ in {', '.join(sizes)} and so in the size at which validation is "
             "scored: compare by evaluations with protocol=native"
         )
     if _differ(settings, EMPTY_KEY):
-        lines.append(
+        yield (
             f"warning: rows differ in {EMPTY_KEY} and so in which cases val Dice is the mean of: "
             "compare by evaluations"
         )
     if any(run.config.get("overfit") is not None for run in runs):
-        lines.append("warning: runs with overfit=... were validated on their training cases")
-    for group in groups:
+        yield "warning: runs with overfit=... were validated on their training cases"
+    for group, row in zip(groups, reports, strict=True):
         if len(set(map(_seed_and_fold, group.runs))) < len(group.runs):
             what = "a seed and fold" if group.folded else "a seed"
-            lines.append(f"warning: runs of {group.name} share {what}")
-        if group.folded:
-            lines += fold_notes(group.name, fold_report(group.runs, evaluations))
+            yield f"warning: runs of {group.name} share {what}"
+        if row["folds"] is not None:
+            yield from fold_notes(group.name, row["folds"])
     whole = [run for group in groups if not group.folded for run in group.runs]
     for name in evaluations:
         counts = sorted({result.cases for result in _results(whole, name)})
         if len(counts) > 1:
             shown = " and ".join(map(str, counts))
-            lines.append(f"warning: {name} was scored on {shown} cases, which do not compare")
-    return lines
-
-
-def _other_splits(score: str, digests: Sequence[str]) -> list[str]:
-    known = sorted({digest for digest in digests if digest})
-    if len(known) < 2:
-        return []
-    return [
-        f"warning: {score} is of several splits ({', '.join(known)}): scores on different cases do "
-        "not compare"
-    ]
+            yield f"warning: {name} was scored on {shown} cases, which do not compare"
 
 
 def _seed_and_fold(run: Run) -> tuple[int, int]:
@@ -266,7 +218,7 @@ def _group_report(group: Group, names: Sequence[str]) -> dict[str, Any]:
         "name": group.name,
         "differs": group.differs,
         "epochs": sorted({run.epoch for run in group.runs}),
-        "unfinished": len(group.unfinished),
+        "unfinished": sum(not run.finished for run in group.runs),
         "folds": fold_report(group.runs, names) if group.folded else None,
         "val_dice": _summary([run.dice for run in group.runs]),
         "val_iou": _summary([run.iou for run in group.runs]),
@@ -302,7 +254,7 @@ def _summary(values: Sequence[float]) -> dict[str, float | None]:
 def _without_followers(settings: Settings) -> Settings:
     followers = {
         f"model.{key}"
-        for key, source in FOLLOWERS.items()
+        for key, source in FOLLOWED.items()
         if settings.get(f"model.{key}") == settings.get(f"dataset.{source}")
     }
     return {key: value for key, value in settings.items() if key not in followers}

@@ -86,15 +86,15 @@ def _loss_settings(group: Group) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key.startswith("loss.")}
 
 
-def _style(index: int) -> tuple[str, str]:
+def look(index: int) -> dict[str, Any]:
     """Colour and marker of a group."""
-    return COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+    return {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
 def _draw_group(
     axes: Axes, runs: Sequence[Run], name: str, index: int, dashed: bool = False
 ) -> None:
-    color, marker = _style(index)
+    color, marker = look(index).values()
     pattern = "--" if dashed else "-"
     if len(runs) > 1:
         for run in runs:
@@ -135,8 +135,7 @@ def _name_axes(axes: Axes, what: str, how: str) -> None:
 def _add_legend(figure: Figure, labels: Sequence[str], columns: int) -> None:
     from matplotlib.lines import Line2D
 
-    styles = map(_style, range(len(labels)))
-    handles = [Line2D([], [], color=color, marker=mark, linewidth=2) for color, mark in styles]
+    handles = [Line2D([], [], **look(index), linewidth=2) for index in range(len(labels))]
     figure.legend(
         handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
     )

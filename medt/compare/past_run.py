@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from medt.checkpoint import load_checkpoint
-from medt.compare.past_cases import case_dice, counts_pixels, false_alarm_share
 from medt.data.folds import MOST_FOLDS
 from medt.data.splits import SPLITS
 from medt.errors import UserError
@@ -23,6 +23,8 @@ from medt.evaluation.tables import CASES_FILE, METRICS_FILE
 from medt.io.files import natural_key
 from medt.io.plain import read_json, read_table
 from medt.io.text import from_csv_cell
+from medt.metrics.pixel import COUNTS, PixelCounts, dice
+from medt.metrics.sums import means_of_present
 from medt.signatures import fits
 from medt.training.run_folder import GATE_PREFIX, RunFolder, without_circumstances
 
@@ -46,26 +48,19 @@ class Result:
     Attributes:
         dice: of the foreground, mean over the cases that show some.
         cases: their number, and that of those which show none.
-        repeats: older results of the same evaluation.
         by_case: the foreground Dice of each case that has one; empty without a per_case.csv.
         groups: of these cases, such as their patients.
         false_alarms: the share of the cases without foreground in which some was predicted; None
             where there is no such case, or nobody can say.
-        recounted: whether `dice` and `by_case` are from the pixels of each case. Else they are by
-            the result's own rule for empty images.
-        of_best: whether the result says that it is of the run's best weights; older ones do not.
         splits: the digest of the split file that chose the cases; empty where it is not recorded.
     """
 
     dice: float
     cases: int
-    repeats: int
     by_case: dict[str, float]
     groups: dict[str, str]
-    false_alarms: float | None = None
-    recounted: bool = False
-    of_best: bool = False
-    splits: str = ""
+    false_alarms: float | None
+    splits: str
 
 
 @dataclass(frozen=True)
@@ -141,7 +136,7 @@ def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
     for path in paths:
         if not path.is_dir():
             raise UserError(f"there is no folder {path}", "name run folders, or a folder of runs")
-        roots = [path] if _is_run(path) else _validated(_runs_below(path))
+        roots = [path] if _is_run(path) else _runs_below(path)
         if not roots:
             raise UserError(
                 f"there is no run in {path}", "a run has a config.yaml beside its checkpoints/"
@@ -224,21 +219,18 @@ def _is_run(folder: Path) -> bool:
 
 
 def _runs_below(folder: Path) -> list[Path]:
-    roots = [config.parent for config in folder.rglob("config.yaml") if _is_run(config.parent)]
-    return sorted(roots, key=lambda root: natural_key(str(root)))
-
-
-def _validated(roots: list[Path]) -> list[Path]:
     """Without runs that have no scores yet, unless none has."""
+    found = [config.parent for config in folder.rglob("config.yaml") if _is_run(config.parent)]
+    roots = sorted(found, key=lambda root: natural_key(str(root)))
     return [root for root in roots if RunFolder(root).metrics.exists()] or roots
 
 
 def _check_folds(dataset: dict[str, Any], file: Path) -> None:
-    if not all(fits(dataset.get(key), int | None) for key in ("fold", "folds")):
-        raise _damaged(file)
     limits = {"fold": (0, MOST_FOLDS - 1), "folds": (2, MOST_FOLDS)}
     for key, (least, most) in limits.items():
         value = dataset.get(key)
+        if not fits(value, int | None):
+            raise _damaged(file)
         if value is not None and not least <= value <= most:
             raise UserError(
                 f"{file}: dataset.{key}={value} is out of range",
@@ -286,21 +278,15 @@ def _read_evaluations(run: RunFolder) -> tuple[dict[str, Result], tuple[str, ...
     results, others = {}, []
     for name, numbered in files.items():
         known = {number: read_recorded(file) for number, file in numbered.items()}
-        checked = {number: recorded.is_of(digest) for number, recorded in known.items()}
-        ours = [number for number, is_ours in checked.items() if is_ours is not False]
+        ours = [number for number, recorded in known.items() if recorded.is_of(digest) is not False]
         if not ours:
             others.append(name)
-            continue
-        newest = max(ours)
-        result = _read_result(name, numbered[newest], known[newest], len(ours) - 1)
-        if result is not None:
-            results[name] = replace(
-                result, of_best=bool(checked[newest]), splits=known[newest].splits
-            )
+        elif result := _read_result(numbered[max(ours)], known[max(ours)]):
+            results[name] = result
     return results, tuple(sorted(others, key=natural_key))
 
 
-def _read_result(name: str, file: Path, recorded: Recorded, repeats: int) -> Result | None:
+def _read_result(file: Path, recorded: Recorded) -> Result | None:
     """An evaluation's result; None where nothing is to be found in any case.
 
     Dice is counted anew from the pixels of each case, over those that show foreground: results by
@@ -309,26 +295,58 @@ def _read_result(name: str, file: Path, recorded: Recorded, repeats: int) -> Res
     """
     if "dice" not in recorded.scores:
         return None
-    table, classes = file.with_name(CASES_FILE), list(recorded.classes)[1:]
+    table = file.with_name(CASES_FILE)
+    mean, counts, alarms = recorded.scores["dice"], None, None
     try:
         rows = read_table(table, ("case", "group", "dice")) if table.exists() else []
-        counted = not name.endswith("-paper_official") and counts_pixels(rows, classes)
-        scored = [(row, case_dice(row, classes) if counted else row["dice"]) for row in rows]
-        known = [(row, share(float(v), "Dice")) for row, v in scored if v not in (None, "")]
-        alarms = false_alarm_share(rows, classes) if counted else None
-    except ValueError as error:
+        if recorded.protocol != "paper_official":
+            counts = _pixels(rows, recorded.classes[1:])
+        if counts is None:
+            scored = [(row, float(row["dice"])) for row in rows if row["dice"]]
+        else:
+            means = means_of_present(dice(counts, "skip")).tolist()
+            scored = [(row, m) for row, m in zip(rows, means, strict=True) if not math.isnan(m)]
+            alarms = _false_alarms(counts)
+        known = [(row, share(value, "Dice")) for row, value in scored]
+    except (ValueError, OverflowError) as error:
         raise _damaged(table) from error
-    if counted and not known:
-        return None
+    if counts is not None:
+        if not known:
+            return None
+        mean = statistics.mean(value for _, value in known)
     return Result(
-        dice=statistics.mean(value for _, value in known) if counted else recorded.scores["dice"],
+        dice=mean,
         cases=recorded.cases,
-        repeats=repeats,
         by_case={from_csv_cell(row["case"]): value for row, value in known},
         groups={from_csv_cell(row["case"]): from_csv_cell(row["group"]) for row, _ in known},
         false_alarms=alarms,
-        recounted=counted,
+        splits=recorded.splits,
     )
+
+
+def _pixels(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> PixelCounts | None:
+    """(cases, classes) as a per_case.csv holds them; None if it lacks some.
+
+    Raises:
+        ValueError, OverflowError: a cell is no number of pixels.
+    """
+    columns = [[f"{kind}_{name}" for name in classes] for kind in COUNTS]
+    if (
+        not rows
+        or not classes
+        or not {name for of_kind in columns for name in of_kind} <= {*rows[0]}
+    ):
+        return None
+    return PixelCounts(
+        *(np.array([[int(row[name]) for name in of_kind] for row in rows]) for of_kind in columns)
+    )
+
+
+def _false_alarms(counts: PixelCounts) -> float | None:
+    """Of the cases without foreground the share in which some was predicted, if there are any."""
+    true, false, right = (n.sum(axis=1) for n in (counts.tp + counts.fn, counts.fp, counts.tn))
+    alarms = false[(true == 0) & (false + right > 0)] > 0  # else all of it is ignored
+    return float(alarms.mean()) if alarms.size else None
 
 
 def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

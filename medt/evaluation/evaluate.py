@@ -54,7 +54,6 @@ class Settings:
 
     protocol: Protocol
     rule: InstanceRule
-    detail: bool
     how: How
     families: tuple[Family, ...]
 
@@ -161,7 +160,7 @@ def evaluate(
     if protocol == "paper_official":
         wanted, how = [OFFICIAL], replace(how, empty=OFFICIAL_EMPTY)
     measured = tuple(one for one in wanted if detail or not one.detailed)
-    settings = Settings(protocol, rule, detail, how, measured)
+    settings = Settings(protocol, rule, how, measured)
     processes = processes or Processes()
     scored: list[tuple[int, CaseScores]] = []
     losses: list[float] = []

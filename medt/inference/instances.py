@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medt.errors import UserError
-from medt.metrics.overlaps import components
+from medt.metrics.overlaps import areas, components
 from medt.metrics.pixel import IGNORE_INDEX
 
 Method = Literal["none", "components", "watershed", "seeds"]
@@ -109,9 +109,6 @@ def rule_of(settings: Mapping[str, Any], objects: str | None) -> InstanceRule:
     return InstanceRule(**settings)
 
 
-ROWS = 256  # counted at once
-
-
 def find_objects(
     ids: NDArray[np.uint8],
     rule: InstanceRule,
@@ -160,15 +157,6 @@ def find_objects(
         np.add(found, count, out=objects, where=present)
         count += int(found.max())
     return cleaned, objects
-
-
-def areas(labels: NDArray[np.int32]) -> NDArray[np.int64]:
-    """The pixels of each number of a label map (H, W), from 0 to the largest; row by row, since
-    numpy counts in copies of 8 bytes a pixel."""
-    total = np.zeros(int(labels.max()) + 1, np.int64)
-    for first in range(0, len(labels), ROWS):
-        total += np.bincount(labels[first : first + ROWS].ravel(), minlength=len(total))
-    return total
 
 
 def _small_holes(mask: NDArray[np.bool_], largest: int) -> NDArray[np.bool_]:

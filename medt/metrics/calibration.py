@@ -5,7 +5,7 @@ Everything is a sum over pixels, so that a split's numbers are those of its case
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from medt.metrics.family import (
     Table,
     number,
 )
-from medt.metrics.sums import quotient
+from medt.metrics.sums import add, quotient
 
 BINS = 15  # as Guo et al. 2017
 THRESHOLDS = np.arange(101) / 100
@@ -99,17 +99,6 @@ def _at_least(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.asarray(counts[::-1].cumsum()[::-1][1:], np.int64)
 
 
-def add_calibrations(parts: Sequence[Calibration]) -> Calibration:
-    """The sums of several cases together."""
-    return Calibration(
-        pixels=np.sum([part.pixels for part in parts], axis=0),
-        right=np.sum([part.right for part in parts], axis=0),
-        confidence=np.sum([part.confidence for part in parts], axis=0),
-        squares=float(np.sum([part.squares for part in parts])),
-        above=np.sum([part.above for part in parts], axis=0),
-    )
-
-
 def expected_calibration_error(sums: Calibration) -> float:
     """Guo et al. 2017, "On calibration of modern neural networks", equation 3; NaN of no pixel.
 
@@ -171,7 +160,7 @@ class CalibrationFamily(Family):
         return Measured(sums, {"ece": expected_calibration_error(sums), "brier": brier_score(sums)})
 
     def summarize(self, split: Split) -> dict[str, Any]:
-        sums = add_calibrations(split.sums)
+        sums = add(split.sums)
         summary = {
             "ece": expected_calibration_error(sums),
             "brier": brier_score(sums),

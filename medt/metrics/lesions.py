@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from medt.metrics.family import Family, Masks, Measured, Split
-from medt.metrics.overlaps import Labels, Overlaps, find_overlaps
+from medt.metrics.overlaps import Labels, find_overlaps
+from medt.metrics.sums import add
 
 LESION_IOUS = (0.1, 0.5)
 
@@ -46,23 +45,13 @@ def lesion_counts(prediction: Labels, truth: Labels) -> dict[str, LesionCounts]:
         ValueError: the shapes differ, or an object number is negative.
     """
     overlaps = find_overlaps(prediction, truth)
-    return {str(limit): _counts(overlaps, limit) for limit in LESION_IOUS}
-
-
-def _counts(overlaps: Overlaps, limit: float) -> LesionCounts:
-    iou = overlaps.iou
-    predicted: set[int] = set()
-    true: set[int] = set()
-    for index in np.argsort(-iou, kind="stable"):
-        one, other = (int(number) for number in overlaps.pairs[index])
-        if iou[index] > limit and one not in predicted and other not in true:
-            predicted.add(one)
-            true.add(other)
-    return LesionCounts(
-        found=len(true),
-        missed=len(overlaps.true_area) - len(true),
-        false=len(overlaps.predicted_area) - len(predicted),
-    )
+    iou = overlaps.iou[overlaps.matched()]
+    objects = len(overlaps.true_area), len(overlaps.predicted_area)
+    found = {limit: int((iou > limit).sum()) for limit in LESION_IOUS}
+    return {
+        str(limit): LesionCounts(count, objects[0] - count, objects[1] - count)
+        for limit, count in found.items()
+    }
 
 
 class LesionFamily(Family):
@@ -88,10 +77,7 @@ class LesionFamily(Family):
         """By class and IoU."""
         lesions = {
             name: {
-                str(limit): {
-                    kind: sum(getattr(case[name][str(limit)], kind) for case in split.sums)
-                    for kind in ("found", "missed", "false")
-                }
+                str(limit): vars(add([case[name][str(limit)] for case in split.sums]))
                 for limit in LESION_IOUS
             }
             for name in split.how.classes[1:]

@@ -20,7 +20,7 @@ from medt.metrics.family import (
     number,
     with_interval,
 )
-from medt.metrics.overlaps import Labels, Overlaps, find_overlaps
+from medt.metrics.overlaps import Labels, find_overlaps
 from medt.metrics.sums import add, mean_of_present, quotient
 
 MATCH = 0.5  # of IoU; above it a match is unique
@@ -81,7 +81,9 @@ def nuclei_sums(prediction: Labels, truth: Labels) -> NucleiSums:
     iou = overlaps.iou
     matched = iou > MATCH
     tp = int(matched.sum())
-    intersection, union = _aggregated(overlaps)
+    intersection = int(overlaps.shared[overlaps.matched()].sum())
+    # The union of a pair is both areas without what they share; an object alone adds its area.
+    union = int(overlaps.predicted_area.sum() + overlaps.true_area.sum()) - intersection
     return NucleiSums(
         tp=tp,
         fp=len(overlaps.predicted_area) - tp,
@@ -139,20 +141,6 @@ def summarize_nuclei(images: Sequence[NucleiSums]) -> Mapping[str, dict[str, flo
             "count_error": float(np.mean(errors)),
         },
     }
-
-
-def _aggregated(overlaps: Overlaps) -> tuple[int, int]:
-    """Intersection and union of the aggregated Jaccard index, in pixels."""
-    free = [np.ones(len(areas), bool) for areas in (overlaps.predicted_area, overlaps.true_area)]
-    intersection = 0
-    for index in np.argsort(-overlaps.iou, kind="stable"):
-        predicted, true = overlaps.pairs[index]
-        if free[0][predicted] and free[1][true]:
-            free[0][predicted] = free[1][true] = False
-            intersection += int(overlaps.shared[index])
-    # The union of a pair is both areas without what they share; an object alone adds its area.
-    union = int(overlaps.predicted_area.sum() + overlaps.true_area.sum()) - intersection
-    return intersection, union
 
 
 # Of the scores that are shown: their titles, and their columns in the table of cases.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Labels = NDArray[np.integer[Any]]
 Integers = NDArray[np.int64]
+ROWS = 256  # counted at once
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,33 @@ class Overlaps:
         areas = self.predicted_area[self.pairs[:, 0]] + self.true_area[self.pairs[:, 1]]
         return np.asarray(self.shared / (areas - self.shared), np.float64)
 
+    def matched(self) -> Integers:
+        """Places of pairs, made from the largest IoU down, each object used once."""
+        free = [np.ones(len(areas), bool) for areas in (self.predicted_area, self.true_area)]
+        chosen = []
+        for index in np.argsort(-self.iou, kind="stable"):
+            predicted, true = self.pairs[index]
+            if free[0][predicted] and free[1][true]:
+                free[0][predicted] = free[1][true] = False
+                chosen.append(index)
+        return np.array(chosen, np.int64)
+
 
 def components(mask: NDArray[Any]) -> NDArray[np.int32]:
     """8-connected components of a mask (H, W): their numbers from 1, int32, 0 where it is 0."""
     _, labels = cv2.connectedComponents((mask != 0).astype(np.uint8), connectivity=8)
     return np.asarray(labels, np.int32)
+
+
+def areas(numbers: NDArray[Any], least: int = 0) -> Integers:
+    """The pixels of each number of a map (H, W) from 0 on, in a table of at least so many.
+
+    Row by row, since numpy counts in copies of 8 bytes a pixel.
+    """
+    total = np.zeros(max(least, int(numbers.max()) + 1), np.int64)
+    for first in range(0, len(numbers), ROWS):
+        total += np.bincount(numbers[first : first + ROWS].ravel(), minlength=len(total))
+    return total
 
 
 def objects_of(true: NDArray[np.bool_], numbered: NDArray[Any] | None) -> Labels:

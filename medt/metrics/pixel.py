@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ from medt.metrics.family import (
     with_interval,
 )
 from medt.metrics.resampling import percentile_interval
-from medt.metrics.sums import mean_of_present, means_of_present, quotient
+from medt.metrics.sums import add, mean_of_present, means_of_present, quotient
 
 RULES = """\
 Foreground: the mean over all classes but the first (the background).
@@ -118,16 +119,6 @@ def count_pixels(
     return PixelCounts.of(confusion_matrix(prediction, truth, classes))
 
 
-def pool(counts: Sequence[PixelCounts]) -> PixelCounts:
-    """Add the counts of several cases, for a score over the whole split."""
-    return PixelCounts(
-        tp=np.sum([c.tp for c in counts], axis=0),
-        fp=np.sum([c.fp for c in counts], axis=0),
-        fn=np.sum([c.fn for c in counts], axis=0),
-        tn=np.sum([c.tn for c in counts], axis=0),
-    )
-
-
 def dice(counts: PixelCounts, empty: Empty = DEFAULT_EMPTY) -> Scores:
     """2 tp / (2 tp + fp + fn) per class, 0..1; NaN for a class that is left out."""
     return _score(counts, empty, 2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
@@ -202,7 +193,7 @@ def _by_rule(counts: PixelCounts, empty: Empty, scores: Scores) -> Scores:
 PixelScores = Mapping[str, Callable[[PixelCounts], Scores]]  # by name
 
 # A score in here is in metrics.json, per_case.csv, the tables and the report.
-SCORES: Mapping[str, Callable[[PixelCounts, Empty], Scores]] = {
+SCORES: Mapping[str, Callable[..., Scores]] = {
     "dice": dice,
     "iou": iou,
     "precision": precision,
@@ -220,13 +211,7 @@ COUNTS = ("tp", "fp", "fn", "tn")  # in the order of PixelCounts
 
 def scores_by(empty: Empty) -> PixelScores:
     """All scores, by this rule for a class that the truth of a case does not have."""
-    return {name: _ruled(score, empty) for name, score in SCORES.items()}
-
-
-def _ruled(
-    score: Callable[[PixelCounts, Empty], Scores], empty: Empty
-) -> Callable[[PixelCounts], Scores]:
-    return lambda counts: score(counts, empty)
+    return {name: partial(score, empty=empty) for name, score in SCORES.items()}
 
 
 def foreground(scores: Scores) -> float:
@@ -262,7 +247,7 @@ def summarize(
             for name, score in scores.items()
         },
         "pooled": {
-            name: _part(score(pool(counts))[None], class_names) for name, score in scores.items()
+            name: _part(score(add(counts))[None], class_names) for name, score in scores.items()
         },
     }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medt.errors import UserError
+from medt.io.text import abridged
 
 UNITS = {"px": "pixels", "nm": "nanometres", "um": "micrometres", "mm": "millimetres"}
 ABBREVIATIONS = {name: unit for unit, name in UNITS.items()}
@@ -65,7 +66,10 @@ class PixelSize:
         read = [_side(side) for side in sides] if len(sides) == 2 else [None]
         units = {side[1] for side in read if side is not None}
         if None in read or len(units) != 1:
-            shown = str(value) if _is_short(value) else f"<{type(value).__name__}>"
+            try:
+                shown = abridged(str(value), LONGEST)
+            except (ValueError, RecursionError):  # thousands of digits, or of lists in lists
+                shown = f"<{type(value).__name__}>"
             what = "mixes units" if len(units) > 1 else "cannot be used"
             raise UserError(f"{key}={shown} {what}", f"give {WANTED}")
         (height, unit), (width, _) = (side for side in read if side is not None)
@@ -161,16 +165,3 @@ def _side(value: Any) -> tuple[float, str] | None:
     if found is None or not 0 < float(found[1]) < LARGEST:
         return None
     return float(found[1]), re.sub("[\u00b5\u03bc]", "u", found[2])
-
-
-def _is_short(value: Any) -> bool:
-    """Whether an error may repeat it; Python cannot print a number of any length."""
-    if isinstance(value, list | tuple):
-        return (
-            len(value) <= 3
-            and not any(isinstance(v, list | tuple) for v in value)
-            and all(map(_is_short, value))
-        )
-    if isinstance(value, str):
-        return len(value) <= LONGEST
-    return value is None or isinstance(value, float) or (type(value) is int and abs(value) < 2**63)

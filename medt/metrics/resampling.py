@@ -62,15 +62,14 @@ def weighted_means(values: NDArray[np.float64], weights: Weights) -> NDArray[np.
     return quotient(weights[:, known] @ values[known], weights[:, known].sum(axis=1))
 
 
-def percentile_interval(values: NDArray[np.float64], level: float = LEVEL) -> list[float]:
-    """The interval that holds the middle `level` of the resamples' values.
+def percentile_interval(values: NDArray[np.float64]) -> list[float]:
+    """The interval that holds the middle `LEVEL` of the resamples' values.
 
     Efron and Tibshirani 1993, "An introduction to the bootstrap", chapter 13. It stays in a score's
     range and needs no symmetry; with few groups it is somewhat too narrow, as every bootstrap is.
 
     Args:
         values: (resamples,); NaN is left out.
-        level: 0..1.
 
     Returns:
         [low, high]; NaN if nothing is left.
@@ -78,4 +77,4 @@ def percentile_interval(values: NDArray[np.float64], level: float = LEVEL) -> li
     known = values[~np.isnan(values)]
     if not known.size:
         return [float("nan"), float("nan")]
-    return [float(x) for x in np.quantile(known, ((1 - level) / 2, (1 + level) / 2))]
+    return [float(x) for x in np.quantile(known, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))]

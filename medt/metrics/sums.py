@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple
-from typing import TypeVar
+from dataclasses import fields
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Sums = TypeVar("Sums")  # a dataclass of numbers
+Sums = TypeVar("Sums")  # a dataclass of numbers and arrays
 
 
 def add(parts: Sequence[Sums]) -> Sums:
-    """Each number of a dataclass added over several, as float."""
-    total = np.sum([astuple(part) for part in parts], axis=0)  # type: ignore[call-overload]
-    return type(parts[0])(*total.tolist())
+    """Each number and each array of a dataclass added over several."""
+    totals = (np.sum(values, axis=0) for values in zip(*map(_values, parts), strict=True))
+    return type(parts[0])(*(total if total.ndim else total.item() for total in totals))
+
+
+def _values(sums: Any) -> list[Any]:
+    return [getattr(sums, field.name) for field in fields(sums)]
 
 
 def quotient(

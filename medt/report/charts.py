@@ -71,14 +71,19 @@ def draw_chart(chart: Chart) -> bytes:
     return _svg(draw)
 
 
-def draw_losses(curves: Curves) -> bytes:
-    """Training and validation loss over the epochs."""
-    return _svg(lambda axes: _draw_curves(axes, curves, ("train_loss", "val_loss"), "loss"))
+def draw_curves(curves: Curves, names: Sequence[str], what: str) -> bytes:
+    """Some of the curves, of losses or scores, over the epochs."""
 
+    def draw(axes: Axes) -> None:
+        for color, name in zip(COLORS, names, strict=False):
+            points = curves[name]
+            marker = "o" if len(points) == 1 else ""
+            axes.plot(list(points), list(points.values()), color=color, marker=marker, label=name)
+        _name_epochs(axes, what)
+        if len(names) > 1:
+            axes.legend(frameon=False)
 
-def draw_validation(curves: Curves) -> bytes:
-    """Validation Dice over the epochs."""
-    return _svg(lambda axes: _draw_curves(axes, curves, ("val_dice",), "validation Dice"))
+    return _svg(draw)
 
 
 def draw_gates(curves: Curves) -> bytes:
@@ -97,16 +102,6 @@ def draw_gates(curves: Curves) -> bytes:
         axes.legend(frameon=False)
 
     return _svg(draw)
-
-
-def _draw_curves(axes: Axes, curves: Curves, names: Sequence[str], what: str) -> None:
-    for color, name in zip(COLORS, names, strict=False):
-        points = curves[name]
-        marker = "o" if len(points) == 1 else ""
-        axes.plot(list(points), list(points.values()), color=color, marker=marker, label=name)
-    _name_epochs(axes, what)
-    if len(names) > 1:
-        axes.legend(frameon=False)
 
 
 def _name_epochs(axes: Axes, what: str) -> None:

@@ -138,8 +138,10 @@ def _charts(evaluation: Evaluation, curves: charts.Curves | None) -> list[tuple[
         for chart in family.charts(evaluation.summary):
             drawn[chart.title] = charts.draw_chart(chart)
     if curves is not None:
-        drawn["Training: loss"] = charts.draw_losses(curves)
-        drawn["Training: validation Dice"] = charts.draw_validation(curves)
+        drawn["Training: loss"] = charts.draw_curves(curves, ("train_loss", "val_loss"), "loss")
+        drawn["Training: validation Dice"] = charts.draw_curves(
+            curves, ("val_dice",), "validation Dice"
+        )
         if any(name.startswith(GATE_PREFIX) for name in curves):
             drawn["Training: gates"] = charts.draw_gates(curves)
     return [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +57,7 @@ def estimate_memory(
     classes: int,
     batch_size: int,
     left_over: int,
-    state_bytes: int,
+    kept: int,
     device: torch.device,
 ) -> MemoryEstimate:
     """Run forward and backward on two images and on three, and extrapolate to the batch.
@@ -71,7 +70,7 @@ def estimate_memory(
         batch_size: images of one step.
         left_over: images of the last batch of an epoch; a single one is tried, too, since norms may
             refuse it.
-        state_bytes: of the optimizer and of averaged weights, see `optimizer_bytes`.
+        kept: numbers beside each parameter, of the optimizer and of averaged weights.
         device: where the training will run.
     """
     available = available_bytes(device)
@@ -83,23 +82,10 @@ def estimate_memory(
         first, second = (
             _peak_of_step(model, loss, image_shape, classes, count, device) for count in counts
         )
-    tensors = first + (second - first) * (batch_size - counts[0]) + state_bytes
+    tensors = first + (second - first) * (batch_size - counts[0])
+    tensors += kept * sum(p.numel() * p.element_size() for p in model.parameters())
     needed = int(tensors * SLACK.get(device.type, 1.2))
     return MemoryEstimate(tensors, needed, available)
-
-
-def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """What the state of an optimizer will take, learnt from a step on a copy for one number."""
-    probe = nn.Parameter(torch.zeros(1))
-    probe.grad = torch.zeros(1)
-    taken = inspect.signature(type(optimizer)).parameters
-    settings = {key: value for key, value in optimizer.defaults.items() if key in taken}
-    copied = type(optimizer)([probe], **settings)
-    copied.step()
-    numbers = sum(isinstance(v, Tensor) and v.shape == (1,) for v in copied.state[probe].values())
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    size: int = sum(p.numel() * p.element_size() for p in parameters)
-    return numbers * size
 
 
 def available_bytes(device: torch.device) -> int | None:

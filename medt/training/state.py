@@ -11,7 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from medt.errors import UserError
-from medt.metrics.pixel import PixelCounts, dice, foreground, pool
+from medt.metrics.pixel import PixelCounts, dice, foreground
+from medt.metrics.sums import add
 from medt.signatures import check_arguments
 
 Row = dict[str, float]
@@ -55,7 +56,7 @@ class EpochSums:
         if np.isfinite(loss):
             self.finite += 1
             self.loss += loss
-        self.counts = pool([self.counts, counts])
+        self.counts = add([self.counts, counts])
         self.gradient_norm += gradient_norm
         self.waited += waited
 

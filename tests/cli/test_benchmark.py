@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from medt.benchmark.evaluation import evaluation_line, measure_evaluation
-from medt.benchmark.large import large_lines, measure_large
+from medt.benchmark.glas import measure_evaluation, measure_preparation
+from medt.benchmark.large import measure_large
 from medt.benchmark.loader import EPOCHS, SAMPLINGS, LoaderJob, loader_work
-from medt.benchmark.preparation import measure_preparation, preparation_line
+from medt.benchmark.measure import loader_overrides
 from medt.benchmark.report import (
     add_shares,
+    closing_lines,
     failure_lines,
     growth,
     ratios,
@@ -28,7 +29,7 @@ from medt.benchmark.report import (
 from medt.benchmark.timing import Timing, time_group, workers_for
 from medt.benchmark.worker import DOES_NOT_FIT, LIMIT, Failure, Job, Ready, Step
 from medt.cli.arguments import CONFIGS
-from medt.cli.benchmark import loader_overrides, show
+from medt.cli.benchmark import show
 from medt.cli.settings import plain
 from medt.config import register_schema
 from medt.errors import UserError
@@ -184,6 +185,14 @@ def test_wrong_settings_are_one_line(override, refused, tmp_path):
     refused(benchmark.main, [*TINY, "networks=[medt]", f"output={tmp_path}/new", override], culprit)
 
 
+def closing(key, report):
+    """The closing lines of a benchmark that has measured nothing but this."""
+    nothing = {"growth": [], "loader": [], "validity": validity([])}
+    return closing_lines(
+        {**nothing, "preparation": None, "evaluation": None, "large": None, key: report}
+    )
+
+
 def glas_archive(tmp_path):
     folder = tmp_path / "Warwick QU"
     folder.mkdir()
@@ -200,7 +209,7 @@ def test_the_preparation_of_an_archive_is_timed(tmp_path):
     report = measure_preparation(folder, 2, lambda: steps.append(1))
     assert report["cases"] == 3
     assert len(report["seconds"]) == len(steps) == 2
-    assert preparation_line(report).startswith("preparing the 3 cases of glas takes ")
+    assert closing("preparation", report)[0].startswith("preparing the 3 cases of glas takes ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Warwick QU"]
 
 
@@ -211,7 +220,8 @@ def test_an_evaluation_with_all_scores_is_timed(tmp_path, tiny_run):
     assert report["cases"] == 3
     assert report["seconds"] > 0
     assert len(steps) == 1
-    assert evaluation_line(report).startswith("evaluating 3 cases of glas with all scores takes ")
+    line = closing("evaluation", report)[0]
+    assert line.startswith("evaluating 3 cases of glas with all scores takes ")
 
 
 def test_a_checkpoint_without_images_is_refused(refused, tiny_run):
@@ -227,10 +237,10 @@ def test_a_large_image_is_predicted_in_both_modes(tmp_path, tiny_run):
     assert set(report["modes"]) == {"resize", "sliding_window"}
     assert all(100 < found["memory"] < 10_000 for found in report["modes"].values())
     assert len(steps) == 2
-    (line, _) = large_lines(report)
+    line = closing("large", report)[0]
     assert line.startswith("predicting 70 x 70 pixels with mode=resize takes ")
     with pytest.raises(UserError, match="large image failed: error: there is no file"):
-        measure_large(tmp_path / "nowhere.pt", 70)
+        measure_large(tmp_path / "nowhere.pt", 70, lambda: None)
 
 
 def test_a_large_image_needs_a_checkpoint(refused):

@@ -139,7 +139,6 @@ class TestFolds:
         assert pooled == pytest.approx({"cases": 12, "dice": 0.6})
         printed = capsys.readouterr().out
         assert "glas-val-native over the 12 cases of its folds: Dice 0.6000" in printed
-        assert "one a seed and fold" in printed
         assert "warning" not in printed
 
     def test_a_missing_fold_is_a_warning(

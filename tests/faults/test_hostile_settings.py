@@ -307,7 +307,7 @@ def contents(draw: st.DrawFn, group: str, whole: Path) -> bytes:
         content |= {key: config[key] for key in kept}
     if draw(st.integers(0, 3)) == 0:
         return draw(damaged(yaml.safe_dump(content)))
-    odd = draw(changed(content, [unfolding(), *WORDS]))
+    odd = draw(changed(content, WORDS))
     package = draw(st.sampled_from(["_global_", "_global_", "_group_", "x", "", "a.b", "hydra"]))
     head = f"# @package {package}\n" if group == "experiment" else ""
     return (head + yaml.safe_dump(odd, sort_keys=False)).encode()

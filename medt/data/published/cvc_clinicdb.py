@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medt.data.duplicates import NearDuplicate
-from medt.data.layout import listed
 from medt.data.published.dataset import (
     SPLIT_SEED,
     Annotation,
@@ -17,10 +16,9 @@ from medt.data.published.dataset import (
     Published,
     missing_notes,
 )
+from medt.data.published.finding import brightness, by_kind, check_found, check_paired
 from medt.data.splits import SplitRow, draw_splits
-from medt.errors import UserError
 from medt.io.archive import Archive
-from medt.io.images import decode_image
 
 PAGE = "https://polyp.grand-challenge.org/CVCClinicDB/"
 FRAMES = 612
@@ -30,28 +28,18 @@ STARTS = (
     *(318, 343, 364, 384, 409, 429, 448, 467, 479, 504, 529, 547, 572, 592),
 )
 # Copies of the archive hold the frames as TIFF, as PNG, or as both.
-FILE = re.compile(r"(?:.*/)?(Original|Ground Truth)/([1-9][0-9]{0,2})\.(tif|png)")
+KINDS = ("Original", "Ground Truth")
+_FRAME = r"(?:.*/)?(Original|Ground Truth)/([1-9][0-9]?|[1-5][0-9]{2}|60[0-9]|61[0-2])"
+TIFF, PNG = re.compile(rf"{_FRAME}\.tif"), re.compile(rf"{_FRAME}\.png")
 THRESHOLD = 128
 
 
 def find(archive: Archive) -> list[ArchivedCase]:
-    found: dict[tuple[str, str], dict[int, str]] = {}
-    for path in archive.sizes:
-        match = FILE.fullmatch(path)
-        if match and int(match[2]) <= FRAMES:
-            found.setdefault((match[3], match[1]), {})[int(match[2])] = path
-    kind = "tif" if ("tif", "Original") in found else "png"
-    images, masks = (found.get((kind, part), {}) for part in ("Original", "Ground Truth"))
+    images, masks = by_kind(archive, TIFF, KINDS, key=int)
     if not images:
-        raise UserError(
-            f"{archive.source} holds no frame of CVC-ClinicDB (Original/1.tif, ...)",
-            f"get the archive from {PAGE}",
-        )
-    if bare := images.keys() ^ masks.keys():
-        raise UserError(
-            f"{archive.source} has image or mask only of {listed(map(str, bare))}",
-            "get the whole archive again",
-        )
+        images, masks = by_kind(archive, PNG, KINDS, key=int)
+    check_found(archive, images, "no frame of CVC-ClinicDB (Original/1.tif, ...)", PAGE)
+    check_paired(archive, images, masks)
     return [
         ArchivedCase(f"{n:03}", images[n], (masks[n],), group=sequence_of(n))
         for n in sorted(images)
@@ -65,9 +53,7 @@ def sequence_of(frame: int) -> str:
 
 def annotate(archive: Archive, case: ArchivedCase, shape: tuple[int, int]) -> Annotation:
     (file,) = case.annotations
-    values = decode_image(archive.read(file), file)
-    plane = values if values.ndim == 2 else values[..., :3].mean(axis=2)
-    return Annotation((plane >= THRESHOLD).astype(np.uint8))
+    return Annotation((brightness(archive, file) >= THRESHOLD).astype(np.uint8))
 
 
 def draw(cases: Sequence[ArchivedCase], pairs: Sequence[NearDuplicate]) -> list[SplitRow]:

@@ -16,6 +16,7 @@ from medt.data.published.dataset import (
     Published,
     missing_notes,
 )
+from medt.data.published.finding import check_found
 from medt.data.splits import SplitRow, draw_validation
 from medt.errors import UserError
 from medt.io.archive import Archive
@@ -32,11 +33,7 @@ OUTSIDE = 255
 def find(archive: Archive) -> list[ArchivedCase]:
     files = archive.by_name(lambda name: FILE.fullmatch(name) is not None)
     names = [name for name in (*OFFICIAL_TRAIN, *OFFICIAL_TEST) if f"{name}.tif" in files]
-    if not names:
-        raise UserError(
-            f"{archive.source} holds no DRIVE image (21_training.tif, ...)",
-            f"get the archive from {PAGE}",
-        )
+    check_found(archive, names, "no DRIVE image (21_training.tif, ...)", PAGE)
     manual = {name: f"{name[:2]}_manual1.gif" for name in names}
     lacking = [f"{name}_mask.gif" for name in names if f"{name}_mask.gif" not in files]
     lacking += [manual[n] for n in names if n in OFFICIAL_TRAIN and manual[n] not in files]

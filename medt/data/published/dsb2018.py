@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from medt.data.layout import listed
 from medt.data.published.dataset import Annotation, ArchivedCase, Published, draw_all_splits
+from medt.data.published.finding import check_found, check_paired
 from medt.data.splits import SplitRow
 from medt.errors import UserError
 from medt.io.archive import Archive
@@ -31,17 +31,9 @@ def find(archive: Archive) -> list[ArchivedCase]:
                 raise UserError(
                     f"{archive.source} holds several images of {case}", "give one copy only"
                 )
-    if not images:
-        raise UserError(
-            f"{archive.source} holds no image of stage1_train (<id>/images/<id>.png)",
-            f"get stage1_train from {PAGE}",
-        )
-    bare = images.keys() ^ nuclei.keys()
-    if bare:
-        raise UserError(
-            f"{archive.source} has image or masks only of {listed(bare)}",
-            "give stage1_train alone, the only part with both",
-        )
+    check_found(archive, images, "no image of stage1_train (<id>/images/<id>.png)", PAGE)
+    whole = "give stage1_train alone, the only part with both"
+    check_paired(archive, images, nuclei, "image or masks only of", whole)
     return [
         ArchivedCase(case, images[case], tuple(sorted(nuclei[case]))) for case in sorted(images)
     ]

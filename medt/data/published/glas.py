@@ -18,6 +18,7 @@ from medt.data.published.dataset import (
     Published,
     missing_notes,
 )
+from medt.data.published.finding import check_found
 from medt.data.splits import SplitRow, draw_validation
 from medt.errors import UserError
 from medt.io.archive import Archive
@@ -37,11 +38,7 @@ IMAGE_NAME = re.compile(r"((?:train|testA|testB)_[0-9]+)\.bmp")
 def find(archive: Archive) -> list[ArchivedCase]:
     files = archive.by_name(lambda name: name == "Grade.csv" or name.endswith(".bmp"))
     names = [match[1] for file in files if (match := IMAGE_NAME.fullmatch(file))]
-    if not names:
-        raise UserError(
-            f"{archive.source} holds no GlaS image (train_1.bmp, ...)",
-            f"get the archive from {PAGE}",
-        )
+    check_found(archive, names, "no GlaS image (train_1.bmp, ...)", PAGE)
     bare = [name for name in names if f"{name}_anno.bmp" not in files]
     if bare:
         raise UserError(

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medt.data.duplicates import NearDuplicate
-from medt.data.layout import listed
 from medt.data.published.dataset import Annotation, ArchivedCase, Published
+from medt.data.published.finding import by_kind, check_found, check_paired
 from medt.data.splits import SplitRow
 from medt.errors import UserError
 from medt.io.archive import Archive
@@ -33,26 +33,9 @@ def find(archive: Archive) -> list[ArchivedCase]:
                 f"{image} has {pages} sections, {label} has {others}", "get both files again"
             )
         return [ArchivedCase(f"section_{i:02}", image, (label,), page=i) for i in range(pages)]
-    found: dict[str, dict[int, str]] = {"image": {}, "label": {}}
-    for path in archive.sizes:
-        if match := FILE.fullmatch(path):
-            kind, number = match[1], int(match[2])
-            if found[kind].setdefault(number, path) != path:
-                raise UserError(
-                    f"{archive.source} holds {kind} {number} twice", "give one copy only"
-                )
-    images, labels = found["image"], found["label"]
-    if not images:
-        raise UserError(
-            f"{archive.source} holds neither {STACKS[0]} nor image/0.png, ...",
-            f"get the archive from {PAGE}",
-        )
-    bare = images.keys() ^ labels.keys()
-    if bare:
-        raise UserError(
-            f"{archive.source} has image or label only of section {listed(map(str, bare))}",
-            "get the whole archive again",
-        )
+    images, labels = by_kind(archive, FILE, ("image", "label"), key=int)
+    check_found(archive, images, f"neither {STACKS[0]} nor image/0.png, ...", PAGE)
+    check_paired(archive, images, labels, "image or label only of section")
     return [
         ArchivedCase(f"section_{number:02}", images[number], (labels[number],))
         for number in sorted(images)

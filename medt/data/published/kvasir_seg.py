@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from medt.data.layout import listed
 from medt.data.published.dataset import Annotation, ArchivedCase, Published, draw_all_splits
+from medt.data.published.finding import brightness, by_kind, check_found, check_paired
 from medt.data.splits import SplitRow
-from medt.errors import UserError
 from medt.io.archive import Archive
-from medt.io.images import decode_image
 
 PAGE = "https://datasets.simula.no/kvasir-seg/"
 FILE = re.compile(r"(?:.*/)?(images|masks)/([^/]+)\.jpg")
@@ -23,31 +21,15 @@ UNCLEAR = (64, 192)
 
 
 def find(archive: Archive) -> list[ArchivedCase]:
-    found: dict[str, dict[str, str]] = {"images": {}, "masks": {}}
-    for path in archive.sizes:
-        if match := FILE.fullmatch(path):
-            folder, name = match.groups()
-            if found[folder].setdefault(name, path) != path:
-                raise UserError(f"{archive.source} holds {name} twice", "give one copy only")
-    images, masks = found["images"], found["masks"]
-    if not images:
-        raise UserError(
-            f"{archive.source} holds no image of Kvasir-SEG (images/<name>.jpg)",
-            f"get the archive from {PAGE}",
-        )
-    bare = images.keys() ^ masks.keys()
-    if bare:
-        raise UserError(
-            f"{archive.source} has image or mask only of {listed(bare)}",
-            "get the whole archive again",
-        )
+    images, masks = by_kind(archive, FILE, ("images", "masks"), key=str)
+    check_found(archive, images, "no image of Kvasir-SEG (images/<name>.jpg)", PAGE)
+    check_paired(archive, images, masks)
     return [ArchivedCase(name, images[name], (masks[name],)) for name in sorted(images)]
 
 
 def annotate(archive: Archive, case: ArchivedCase, shape: tuple[int, int]) -> Annotation:
     (file,) = case.annotations
-    values = decode_image(archive.read(file), file)
-    plane = values if values.ndim == 2 else values[..., :3].mean(axis=2)
+    plane = brightness(archive, file)
     unclear = (plane >= UNCLEAR[0]) & (plane < UNCLEAR[1])
     counts = Counter({"pixels": plane.size, "unclear pixels": int(unclear.sum())})
     return Annotation((plane >= THRESHOLD).astype(np.uint8), counts=counts)

@@ -20,6 +20,7 @@ from medt.data.published.dataset import (
     Published,
     missing_notes,
 )
+from medt.data.published.finding import check_found
 from medt.data.splits import SplitRow, draw_validation
 from medt.errors import UserError
 from medt.io.archive import Archive
@@ -45,11 +46,7 @@ FILE_NAME = re.compile(r"(TCGA-[\w-]+)\.(tif|xml)")
 def find(archive: Archive) -> list[ArchivedCase]:
     files = archive.by_name(lambda name: FILE_NAME.fullmatch(name) is not None)
     names = sorted({Path(name).stem for name in files}, key=natural_key)
-    if not names:
-        raise UserError(
-            f"{archive.source} holds no MoNuSeg image (TCGA-....tif)",
-            f"get the archive from {PAGE}",
-        )
+    check_found(archive, names, "no MoNuSeg image (TCGA-....tif)", PAGE)
     bare = [f"{name}{kind}" for kind in (".xml", ".tif") for name in names]
     bare = [file for file in bare if file not in files]
     if bare:

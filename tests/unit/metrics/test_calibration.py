@@ -13,7 +13,6 @@ from medt.metrics.calibration import (
     BINS,
     CALIBRATION_RULES,
     THRESHOLDS,
-    add_calibrations,
     brier_score,
     expected_calibration_error,
     measure_calibration,
@@ -21,6 +20,7 @@ from medt.metrics.calibration import (
     threshold_curve,
 )
 from medt.metrics.pixel import count_pixels, dice, precision, recall
+from medt.metrics.sums import add
 
 
 def random_case(rng, classes, size=(7, 9)):
@@ -98,7 +98,7 @@ def test_cases_together_are_one_large_image():
     together = measure_calibration(
         np.concatenate([p for p, _ in cases], axis=1), np.concatenate([t for _, t in cases])
     )
-    added = add_calibrations([measure_calibration(*case) for case in cases])
+    added = add([measure_calibration(*case) for case in cases])
     assert expected_calibration_error(added) == pytest.approx(expected_calibration_error(together))
     assert brier_score(added) == pytest.approx(brier_score(together))
     np.testing.assert_array_equal(added.above, together.above)

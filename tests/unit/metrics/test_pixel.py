@@ -33,13 +33,13 @@ from medt.metrics.pixel import (
     foreground,
     iou,
     mcc,
-    pool,
     precision,
     recall,
     scores_by,
     specificity,
     summarize,
 )
+from medt.metrics.sums import add
 
 
 def masks(classes, size=(6, 5)):
@@ -237,7 +237,7 @@ def test_a_perfect_prediction_scores_1(truth):
 def test_pooling_equals_scoring_one_large_image(pairs):
     counts = [count_pixels(p, t, 3) for p, t in pairs]
     mosaic = [np.concatenate(side) for side in zip(*pairs, strict=True)]
-    np.testing.assert_array_equal(dice(pool(counts)), dice(count_pixels(*mosaic, 3)))
+    np.testing.assert_array_equal(dice(add(counts)), dice(count_pixels(*mosaic, 3)))
 
 
 class TestSummary:
