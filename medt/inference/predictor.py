@@ -252,9 +252,13 @@ class Predictor:
         """
         original = self.preprocessing.original(image)
         try:
-            bands = [band for _, band in self.bands(original)]
+            return self.maps_of(original)
         except NotFiniteError as error:
             raise UserError(f"{source_name(image)}: {error.message}", error.hint) from error
+
+    def maps_of(self, original: NDArray[Any]) -> Maps:
+        """`maps` of what `Preprocessing.original` made of an image: (H, W, C)."""
+        bands = [band for _, band in self.bands(original)]
         probabilities = np.concatenate([band.probabilities for band in bands], axis=1)
         depths = [band.depths for band in bands if band.depths is not None]
         return Maps(probabilities, np.concatenate(depths) if depths else None)

@@ -100,11 +100,13 @@ def test_bands_together_are_the_probabilities(monkeypatch, sampling):
     monkeypatch.setattr(
         predicting, "window_bands", lambda h, w, overlap: window_bands(h, w, overlap, 20)
     )
-    bands = list(predictor.bands(original))
+    bands = [(first, band.probabilities) for first, band in predictor.bands(original)]
     assert len(bands) >= 4
     assert [first for first, _ in bands][:2] in ([0, 20], [0, 16])
     np.testing.assert_allclose(np.concatenate([b for _, b in bands], axis=1), whole, atol=2e-6)
     logits = predictor.logits(
         predictor.preprocessing.tensor(predictor.preprocessing.fit(original))[None]
     )
-    np.testing.assert_allclose(predictor.at_own_size(logits[0], (70, 30)), whole, atol=2e-6)
+    np.testing.assert_allclose(
+        predictor.at_own_size(logits[0], (70, 30)).probabilities, whole, atol=2e-6
+    )

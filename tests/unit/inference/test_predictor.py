@@ -106,7 +106,7 @@ def test_the_network_sees_what_it_sees_in_training(shape, normalize, sampling, t
     predictor.predict(tmp_path / "image.png")
     array = image if image.ndim == 2 else image[..., :3]  # of which no file says what is alpha
     predictor.predict(array)
-    predictor.probabilities_of(steps.original(array))
+    predictor.maps_of(steps.original(array))
     expected = SegmentationDataset([case], steps)[0]["image"]
     for batch in seen:
         torch.testing.assert_close(batch[0], expected, rtol=0, atol=0)
