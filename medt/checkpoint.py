@@ -22,8 +22,8 @@ from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.io.files import atomic_write, read_tensors
 from medt.io.plain import check_plain
-from medt.io.runs_below import BEST, told_of_folder
-from medt.io.text import is_name
+from medt.io.runs_below import told_of_folder, weights_of
+from medt.io.text import for_terminal, is_name
 from medt.models.sizes import as_size
 from medt.models.without_memory import without_memory
 from medt.signatures import check_arguments, shortened
@@ -55,6 +55,7 @@ class Checkpoint:
         training: what the trainer needs to go on; None if the file is only for use.
         allow: full names outside `medt.models` that may be built; not part of the file.
         file: what an error calls it; not part of the file.
+        why: where a run's folder was given, why it stands for this file; not part of the file.
     """
 
     model: dict[str, Any]
@@ -69,6 +70,13 @@ class Checkpoint:
     training: dict[str, Any] | None = None
     allow: tuple[str, ...] = ()
     file: str = "the checkpoint"
+    why: str = ""
+
+    def describe(self) -> str:
+        """Which weights these are and why, for the first line of a result."""
+        why = f": {self.why}" if self.why else ""
+        trained = f"after {self.epoch} epoch{'s' * (self.epoch != 1)}"
+        return f"weights {for_terminal(self.file)}, {trained if self.dataset else 'imported'}{why}"
 
     @property
     def objects(self) -> str | None:
@@ -202,7 +210,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         UserError: the disk is full or the folder not writable.
     """
     values = {f.name: getattr(checkpoint, f.name) for f in dataclasses.fields(checkpoint)}
-    del values["allow"], values["file"]
+    del values["allow"], values["file"], values["why"]
     with atomic_write(path) as temporary:
         try:
             torch.save({"format": FORMAT, **values}, temporary)
@@ -216,7 +224,7 @@ def load_checkpoint(
     """Read a checkpoint; nothing in the file is executed.
 
     Args:
-        path: a file written by `save_checkpoint`, or a run folder, which stands for its best.pt.
+        path: a file written by `save_checkpoint`, or a run folder, see `weights_of`.
         allow: full names of classes outside `medt.models` that the file may build.
         key: of the setting that names the path, for an error.
 
@@ -225,8 +233,9 @@ def load_checkpoint(
             runs, some of which are named.
     """
     path = Path(path)
-    if (path / BEST).is_file():
-        path = path / BEST
+    why = ""
+    if path.is_dir() and weights_of(path)[0].is_file():
+        path, why = weights_of(path)
     elif path.is_dir():
         raise UserError(*told_of_folder(path, key))
     content = read_tensors(path, "checkpoint of medt")
@@ -241,8 +250,8 @@ def load_checkpoint(
         _check_weights(content.get("weights"))
         for key, part in content.items():
             check_plain(part, str(path), _is_dense if key in WITH_TENSORS else lambda _: False)
-        check_arguments(Checkpoint, content, "checkpoint", given=("allow", "file"))
-        checkpoint = Checkpoint(**content, allow=names, file=str(path))
+        check_arguments(Checkpoint, content, "checkpoint", given=("allow", "file", "why"))
+        checkpoint = Checkpoint(**content, allow=names, file=str(path), why=why)
         _check_content(checkpoint)
     except UserError as error:
         raise UserError(

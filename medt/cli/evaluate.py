@@ -87,6 +87,7 @@ def evaluate(cfg: DictConfig) -> int:
         }
         evaluation.summary["splits_digest"] = index.splits_digest
         evaluation.summary["external"] = trained_elsewhere(checkpoints[0], cfg)
+        print(*(one.describe() for one in checkpoints), sep="\n")
         print_table(render(evaluation, cfg.details))
         report = report_of(cfg, evaluation, checkpoints, predictor, index, dataset, curves)
         write_evaluation(evaluation, folder, report)
@@ -94,11 +95,7 @@ def evaluate(cfg: DictConfig) -> int:
         print(f"\nwarning: {other}")
     if seen := cases_trained_on(cfg, checkpoints, dataset):
         print(f"\nwarning: {len(seen)} of these cases were trained on, such as {min(seen)}")
-    epochs = checkpoints[0].epoch
-    trained = f"trained for {epochs} epoch{'s' * (epochs != 1)}"
-    trained = trained if checkpoints[0].dataset else "imported"
-    others = "".join(f"\nand {shown(Path(one.file))}" for one in checkpoints[1:])
-    print(f"\n{shown(path)}, {trained}{others}\nwritten to {shown(folder)}, see report.html there")
+    print(f"\nwritten to {shown(folder)}, see report.html there")
     if not cfg.details:
         print("details=true prints all scores and their rules")
     return 0

@@ -26,7 +26,7 @@ def export(cfg: DictConfig) -> int:
         check_unlinked(home, "export")
     folder = home / "export" if cfg.output is None else Path(cfg.output)
     file = folder / f"{source.stem}{FORMATS[cfg.format][0]}"
-    print(f"exporting {shown(source)} as {cfg.format}", flush=True)
+    print(f"exporting {checkpoint.describe()}, as {cfg.format}", flush=True)
     scores = recorded_scores(checkpoint, home / "evaluation")
     with locked(folder, "export.py"):
         difference = export_network(checkpoint, file, cfg.format)

@@ -35,6 +35,7 @@ def predict(cfg: DictConfig) -> int:
     settings = plain(cfg)
     outputs = Outputs(**{key.name: settings[key.name] for key in fields(Outputs)})
     rule = rule_of(settings["postprocess"], predictor.objects)
+    print(*(one.describe() for one in checkpoints), sep="\n", flush=True)
     with progress("predicting") as advance:
         how = outputs, rule, cfg.overwrite, advance, regions, pixel_size
         outcome = predict_folder(predictor, inputs, output, *how)

@@ -31,6 +31,7 @@ from medt.inference.device import choose_device
 from medt.interruption import Output
 from medt.io.console import safe_console
 from medt.io.locks import claimed_folder, locked_beside
+from medt.io.runs_below import USES
 from medt.io.terminal import innermost
 from medt.io.text import shown
 from medt.processes import Meeting, Processes, local_device, meeting
@@ -221,10 +222,12 @@ def closing_lines(trainer: Trainer) -> list[str]:
         ]
     checkpoint = shlex.quote(f"checkpoint={root}") + allowing(["model"])
     settings = trainer.settings
+    last = state.history[-1][f"val_{settings.monitor}"]
     rule = "" if settings.monitor == "loss" else f" (trainer.empty={settings.empty})"
     return [
-        f"best {settings.monitor} {state.best_score:.4f} in epoch {state.best_epoch}{rule}",
-        f"checkpoint   {shown(run_folder.best)}",
+        f"last {settings.monitor} {last:.4f}, best {state.best_score:.4f} in epoch "
+        f"{state.best_epoch}{rule}",
+        f"checkpoint   {shown(run_folder.used)}: {USES[trainer.use]}",
         f"history      {shown(run_folder.history)}",
         f"TensorBoard  tensorboard --logdir {shlex.quote(str(root))}",
         f"evaluate     {typed('evaluate')} {checkpoint} split=val",

@@ -33,8 +33,8 @@ MOST_NAMED = 10  # settings in the name of a group
 
 # How to read the numbers.
 VALIDATION_NOTE = (
-    "val Dice, val IoU: foreground, mean over the validation cases, of the epoch that was chosen "
-    "on these very cases, so they flatter."
+    "val Dice, val IoU: foreground, mean over the validation cases, of the weights that the run's "
+    "folder stands for; with trainer.use=best they were chosen on these very cases, which flatters."
 )
 EVALUATION_NOTE = (
     "Other Dice: foreground, mean over the cases of that evaluation that show some, counted from "
@@ -145,7 +145,7 @@ def _facts(groups: Sequence[Group], reports: Sequence[dict[str, Any]]) -> Iterat
         if texts:
             yield f"False alarms in cases without foreground, {name}: {', '.join(texts)}."
     if others := [f"{name} of {run.root}" for run in runs for name in run.others]:
-        yield f"Left out, as they are of other weights than best.pt's: {listed(others)}."
+        yield f"Left out, as they are of other weights than the run's folder is: {listed(others)}."
     if unfinished := [str(run.root) for run in runs if not run.finished]:
         yield f"* {len(unfinished)} of {len(runs)} runs not finished: {', '.join(unfinished)}"
 

@@ -22,6 +22,7 @@ from medt.evaluation.recorded import Recorded, read_recorded, share
 from medt.evaluation.tables import CASES_FILE, METRICS_FILE
 from medt.io.files import natural_key
 from medt.io.plain import read_json, read_table
+from medt.io.runs_below import use_of
 from medt.io.text import from_csv_cell
 from medt.metrics.pixel import COUNTS, PixelCounts, dice
 from medt.metrics.sums import means_of_present
@@ -72,10 +73,10 @@ class Run:
         config: its config.yaml.
         epoch: epochs trained.
         finished: whether training came to its end.
-        dice, iou: foreground validation scores of the best epoch, 0..1.
+        dice, iou: foreground validation scores of the weights for use, 0..1.
         seconds: the training's duration.
         curves: see `read_curves`.
-        evaluations: by <dataset>-<split>-<protocol>, the newest result of the best weights.
+        evaluations: by <dataset>-<split>-<protocol>, the newest result of the weights for use.
         others: of these names, those of which there are results of other weights only.
     """
 
@@ -180,8 +181,8 @@ def read_run(folder: RunFolder) -> Run:
             config=config,
             epoch=_epoch(metrics["epoch"]),
             finished=metrics["finished"] is True,
-            dice=share(metrics["best"]["val_dice"], "val_dice"),
-            iou=share(metrics["best"]["val_iou"], "val_iou"),
+            dice=share(metrics[use_of(metrics)]["val_dice"], "val_dice"),
+            iou=share(metrics[use_of(metrics)]["val_iou"], "val_iou"),
             seconds=_seconds(metrics["seconds"]),
             curves=read_curves(folder.history),
             evaluations=evaluations,
@@ -266,7 +267,7 @@ def _measured(name: str, value: float) -> float:
 
 
 def _read_evaluations(run: RunFolder) -> tuple[dict[str, Result], tuple[str, ...]]:
-    """The newest result of the best weights of each evaluation, and what has no such result.
+    """The newest result of the weights for use of each evaluation, and what has no such result.
 
     One without any foreground to score is left out.
     """
@@ -274,7 +275,7 @@ def _read_evaluations(run: RunFolder) -> tuple[dict[str, Result], tuple[str, ...
     for file in (run.root / "evaluation").glob(f"*/{METRICS_FILE}"):
         if match := EVALUATION_NAME.fullmatch(file.parent.name):
             files.setdefault(match[1], {})[int(match[2] or 1)] = file
-    digest = load_checkpoint(run.best).digest if files and run.best.exists() else None
+    digest = load_checkpoint(run.used).digest if files and run.used.exists() else None
     results, others = {}, []
     for name, numbered in files.items():
         known = {number: read_recorded(file) for number, file in numbered.items()}

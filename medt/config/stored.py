@@ -58,6 +58,7 @@ def check_stored(config: dict[str, Any], file: str, allow: Collection[str] = ())
         check_dataset(config["dataset"])
         # Its best score so far is by that rule.
         config["trainer"].setdefault("empty", former_empty(config["dataset"].get("num_classes")))
+        config["trainer"].setdefault("use", "best")
         for group, values in defaults().items():
             config[group] |= {k: v for k, v in values.items() if k not in config[group]}
         _check_values(config)

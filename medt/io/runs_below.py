@@ -1,19 +1,37 @@
-"""The runs below a folder that was given where a checkpoint is needed."""
+"""Runs that are given where a checkpoint is needed: which weights they stand for."""
 
 from __future__ import annotations
 
 import math
 import shlex
 from pathlib import Path
+from typing import Any
 
 from medt.errors import UserError
 from medt.io.plain import read_json
 
 BEST = Path("checkpoints", "best.pt")
 METRICS = "metrics.json"
+# The weights that a run's folder may stand for, and what is said of them.
+USES = {"last": "those at the end of its schedule", "best": "those of its best validation"}
 DEEPEST = 4  # folders down to a run; of runs/DATASET/MODEL/TIME there are three
 MOST_READ = 1000  # runs
 MOST_SHOWN = 3
+
+
+def use_of(metrics: Any) -> str:
+    """Which of a run's weights are used, by its metrics.json; "best" where that does not say."""
+    use = metrics.get("use") if isinstance(metrics, dict) else None
+    return use if use in USES else "best"
+
+
+def weights_of(run: Path) -> tuple[Path, str]:
+    """The checkpoint that the folder of a run stands for, and why; it may be absent."""
+    try:
+        use = use_of(read_json(run / METRICS))
+    except UserError:  # none yet, or damaged: what can be used is used
+        use = "best"
+    return run / "checkpoints" / f"{use}.pt", USES[use]
 
 
 def told_of_folder(path: Path, key: str) -> tuple[str, str]:
@@ -38,7 +56,7 @@ def told_of_folder(path: Path, key: str) -> tuple[str, str]:
 
 
 def best_runs(folder: Path) -> list[tuple[Path, str]]:
-    """The runs below a folder with what they were chosen by, such as "val dice 0.8123", or "".
+    """The runs below a folder with their validation scores, such as "val dice 0.8123", or "".
 
     The best come first; where their scores are of several kinds, or not known, the newest.
     """
@@ -57,7 +75,7 @@ def best_runs(folder: Path) -> list[tuple[Path, str]]:
 
 
 def validation_score(folder: Path) -> float | None:
-    """The best validation score of a run, or the mean over the runs right below a folder.
+    """The validation score of a run's weights for use, or the mean over runs right below a folder.
 
     None where there is no score.
     """
@@ -69,11 +87,12 @@ def validation_score(folder: Path) -> float | None:
 
 
 def _score(run: Path) -> tuple[str, float]:
-    """Which validation score the run was chosen by, and its best; ("", 0) where that is unknown."""
+    """Which validation score the run watches, and that of its weights for use; ("", 0) where that
+    is unknown."""
     try:
         metrics = read_json(run / METRICS)
         kind = metrics["monitor"]
-        score = metrics["best"][f"val_{kind}"]
+        score = metrics[use_of(metrics)][f"val_{kind}"]
     except (UserError, KeyError, TypeError):
         return "", 0.0
     known = isinstance(kind, str) and isinstance(score, int | float) and math.isfinite(score)

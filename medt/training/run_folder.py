@@ -18,6 +18,7 @@ from medt.io.files import write_text
 from medt.io.links import check_unlinked
 from medt.io.locks import LOCK_FILE, locked
 from medt.io.plain import read_yaml
+from medt.io.runs_below import weights_of
 from medt.io.text import csv_text
 from medt.training.settings import CIRCUMSTANCES
 from medt.training.state import Row, TrainingState, check_saved
@@ -127,8 +128,15 @@ class RunFolder:
                 raise UserError(f"{self.config}: {error.message}", error.hint) from error
         return config
 
-    def write_tables(self, state: TrainingState, monitor: str) -> None:
+    @property
+    def used(self) -> Path:
+        """The checkpoint that the folder stands for."""
+        return weights_of(self.root)[0]
+
+    def write_tables(self, state: TrainingState, monitor: str, use: str) -> None:
         """Write history.csv, a row an epoch, the gates' columns last, and metrics.json.
+
+        `use` says which weights the folder stands for, see `medt.io.runs_below.USES`.
 
         A score that is not a number, as none was due, is null in metrics.json.
         """
@@ -141,6 +149,7 @@ class RunFolder:
             "epoch": state.epoch,
             "finished": state.finished,
             "monitor": monitor,
+            "use": use,
             "best_epoch": state.best_epoch,
             "best": _without_gates(rows[state.best_epoch - 1]),
             "last": _without_gates(rows[-1]),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medt.errors import UserError
+from medt.io.runs_below import USES
 from medt.metrics.empty import DEFAULT_EMPTY, checked_empty
 from medt.training.save_schedule import SaveSchedule
 
@@ -40,6 +41,8 @@ class TrainerSettings:
             or minutes ("10 min", in the middle of an epoch, too).
         sync_norms: with several processes, let batch norms see the whole batch.
         monitor: the validation score that chooses the best checkpoint: dice, iou or loss.
+        use: the weights that a run's folder stands for: last, those at the end of the schedule, or
+            best, those of the best validation; a run that ends before has only the latter.
         empty: what a class scores in a validation case whose truth does not have it: skip (left
             out), alarms (0 if it was predicted, else left out) or one (1 if it was not predicted).
         patience: stop after so many validations without a better score; null never stops.
@@ -67,6 +70,7 @@ class TrainerSettings:
     checkpoint_every: Any = "10 min"
     sync_norms: bool = False
     monitor: str = "dice"
+    use: str = "last"
     empty: str = DEFAULT_EMPTY
     patience: int | None = None
     panels: int = 4
@@ -87,7 +91,12 @@ class TrainerSettings:
         self._check("patience", self.patience is None or self.patience >= 1, "at least 1, or null")
         checked_empty(self.empty, "trainer.empty")
         SaveSchedule.parse(self.checkpoint_every)
-        choices = {"monitor": MONITORS, "precision": PRECISIONS, "on_nonfinite": ON_NONFINITE}
+        choices = {
+            "use": tuple(USES),
+            "monitor": MONITORS,
+            "precision": PRECISIONS,
+            "on_nonfinite": ON_NONFINITE,
+        }
         for key, names in choices.items():
             self._check(key, getattr(self, key) in names, f"one of {', '.join(names)}")
 

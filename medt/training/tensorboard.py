@@ -47,7 +47,7 @@ FOLLOWING = (
     *("architecture", "channels", "checkpointing", "classes", "fused", "image_size", "name"),
     "parameters",
 )
-BEST = "score/best_dice"  # a single point: kept apart from the curves
+DICE = "score/dice"  # of the weights for use: a single point, apart from the curves
 
 
 class TensorBoardLog:
@@ -96,14 +96,14 @@ class TensorBoardLog:
             self.writer.add_image("panels/val", sheet, epoch, dataformats="HWC")
             self.writer.flush()
 
-    def write_hyperparameters(self, config: Mapping[str, Any], best: float, epoch: int) -> None:
-        """The run's line in the table of hyperparameters, with its best validation Dice."""
+    def write_hyperparameters(self, config: Mapping[str, Any], dice: float, epoch: int) -> None:
+        """The run's line in the table of hyperparameters, with the Dice of its weights for use."""
         with self._writing():
             writer: Any = self.writer.file_writer
-            summaries = hparams(hyperparameters(config), {BEST: best})  # type: ignore[no-untyped-call]
+            summaries = hparams(hyperparameters(config), {DICE: dice})  # type: ignore[no-untyped-call]
             for summary in summaries:
                 writer.add_summary(summary)
-            self.writer.add_scalar(BEST, best, epoch)
+            self.writer.add_scalar(DICE, dice, epoch)
             self.writer.flush()
 
     def close(self) -> None:

@@ -151,8 +151,9 @@ class Trainer:
                 self.save_progress()
         if board is not None:
             if self.state.finished:
-                best = self.state.history[self.state.best_epoch - 1]["val_dice"]
-                board.write_hyperparameters(self.facts.config, best, self.state.epoch)
+                epoch = self.state.best_epoch if self.use == "best" else self.state.epoch
+                dice = self.state.history[epoch - 1]["val_dice"]
+                board.write_hyperparameters(self.facts.config, dice, self.state.epoch)
             board.close()
         return self.state
 
@@ -323,6 +324,12 @@ class Trainer:
             self.stop_not_finite(f"validation loss is {row['val_loss']}", "validation cases")
         return network
 
+    @property
+    def use(self) -> str:
+        """Which weights the run stands for: the last ones are good at the end of the schedule."""
+        ended = self.state.epoch >= self.settings.epochs
+        return self.settings.use if ended else "best"
+
     def predictor(self, network: nn.Module) -> Predictor:
         target = self.val_set.objects
         kind = None if target is None else target.kind
@@ -356,7 +363,7 @@ class Trainer:
         self.validated = self.checkpoint(network, row)
         if is_best:
             save_checkpoint(self.validated, self.run.best)
-        self.run.write_tables(self.state, self.settings.monitor)
+        self.run.write_tables(self.state, self.settings.monitor, self.use)
         # Last: whatever is lost with a torn run is made again from the one before.
         save_checkpoint(replace(self.validated, training=self.state_dict()), self.run.last)
         self.saves.restart()
