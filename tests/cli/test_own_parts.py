@@ -217,6 +217,12 @@ def test_an_argument_that_the_file_leaves_out_is_named(mine: Path, refused: Any)
     ("code", "part", "said"),
     [
         ("return self.layers(x)[..., ::2]", "model=mynet", "32 x 16 logits for masks of"),
+        (
+            "return self.layers(x).sigmoid()[:, 1:]",
+            "model=mynet",
+            "gives 2 x 1 x 32 x 32 logits, but there are 2 classes with the background (return one "
+            "channel per class: logits without softmax or sigmoid)",
+        ),
         ("return self.layers(x)", "loss=many", "x 32 x 32 numbers (it must"),
     ],
 )
