@@ -88,11 +88,9 @@ class Evaluation:
 
     def __repr__(self) -> str:
         """What a notebook shows."""
-        means = {"dice": self.dice, "iou": self.iou}
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
         return (
-            f"Evaluation of {len(self.rows)} cases, protocol {self.protocol}\n"
-            f"foreground, mean over cases: {shown}\n"
+            f"Evaluation: protocol {self.protocol}, cases {len(self.rows)}\n"
+            f"foreground, mean over cases: dice {self.dice:.4f}, iou {self.iou:.4f}\n"
             ".rows has the scores of each case, .summary all others"
         )
 

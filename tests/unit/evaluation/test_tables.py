@@ -136,7 +136,7 @@ class TestTable:
 
     def test_shows_a_notebook_the_means(self, evaluation):
         assert repr(evaluation).splitlines() == [
-            "Evaluation of 2 cases, protocol native",
+            "Evaluation: protocol native, cases 2",
             "foreground, mean over cases: dice 0.9000, iou 0.8333",
             ".rows has the scores of each case, .summary all others",
         ]
