@@ -111,7 +111,10 @@ def new_network(config: dict[str, Any], allow: Sequence[str]) -> tuple[nn.Module
     """The network that a resolved config describes, and what of it does not start from weights."""
     torch.manual_seed(config["seed"])
     spec = model_spec(config["model"])
-    model = build_model(spec, allow)
+    try:
+        model = build_model(spec, allow)
+    except UserError as error:
+        raise UserError(f"model {config['model']['name']}: {error.message}", error.hint) from error
     if encoder_weights := config["model"].get("encoder_weights"):
         load_encoder(model, Path(encoder_weights))
     weights = config["model"]["weights"]

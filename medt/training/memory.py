@@ -174,7 +174,7 @@ def _peak_of_step(
     for value in (*model.parameters(), *model.buffers(), images, masks):
         storages.add(value)
     with storages:
-        loss_of(loss, model(images), masks).backward()  # type: ignore[no-untyped-call]
+        loss_of(loss, model(images), masks, classes).backward()  # type: ignore[no-untyped-call]
     return storages.peak
 
 

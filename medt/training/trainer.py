@@ -246,7 +246,7 @@ class Trainer:
                 own: Tensor = self.step_model(images)
             logits = self.processes.gather_batch(own.float(), total)
             masks = self.processes.gather_batch(masks, total)
-            loss: Tensor = loss_of(self.loss, logits, masks)
+            loss: Tensor = loss_of(self.loss, logits, masks, len(self.classes))
             value = float(loss.detach())
             if not np.isfinite(value):
                 self.not_finite(f"loss is {value}", batch["case"])
