@@ -181,6 +181,8 @@ def described(hint: Any) -> str:
 
 
 def _is_plain(hint: Any) -> bool:
+    if typing.get_origin(hint) is not None:  # which is a type as well before Python 3.11
+        return True
     return not isinstance(hint, type) or hint in (int, float, str, bool, list, dict, type(None))
 
 
