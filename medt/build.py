@@ -121,7 +121,10 @@ def new_network(config: dict[str, Any], allow: Sequence[str]) -> tuple[nn.Module
 
     torch.manual_seed(config["seed"])
     spec = model_spec(config["model"], config["dataset"])
-    model = build_model(spec, allow)
+    try:
+        model = build_model(spec, allow)
+    except UserError as error:
+        raise UserError(f"model {config['model']['name']}: {error.message}", error.hint) from error
     said = []
     if encoder_weights := config["model"].get("encoder_weights"):
         said.append(f"the encoder starts from {load_encoder(model, encoder_weights)}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """A mistake the user can mend.
@@ -30,6 +33,14 @@ class FailedElsewhereError(Exception):
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """A hint: which of the names that are known are like the one given; `otherwise` if none is."""
+    written = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), written, n=3)
+    names = " or ".join(written[one] for one in close)
+    return f"did you mean {names}?" if names else otherwise
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -25,7 +25,7 @@ from medt.config.stored import check_dataset as check_values
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import DatasetIndex
 from medt.data.open import open_dataset as open_index
-from medt.errors import UserError
+from medt.errors import UserError, did_you_mean
 from medt.evaluation.classes import in_order_of
 from medt.evaluation.evaluate import Evaluation, Protocol
 from medt.evaluation.evaluate import evaluate as score
@@ -62,11 +62,13 @@ def option(group: str, name: str, **values: Any) -> dict[str, Any]:
     file = shipped("configs") / group / f"{name}.yaml"
     if not file.is_file():
         known = sorted(path.stem for path in file.parent.glob("[!_]*.yaml"))
-        raise UserError(f"there is no {group} {name}", f"choose one of {', '.join(known)}")
+        hint = did_you_mean(name, known, f"choose one of {', '.join(known)}")
+        raise UserError(f"there is no {group} {name}", hint)
     found: dict[str, Any] = read_yaml(file)
     found.pop("defaults", None)
     if unknown := sorted(values.keys() - found.keys()):
-        raise UserError(f"{group} {name} has no {unknown[0]}", f"it has {', '.join(found)}")
+        hint = did_you_mean(unknown[0], found, f"it has {', '.join(found)}")
+        raise UserError(f"{group} {name} has no {unknown[0]}", hint)
     return found | values
 
 

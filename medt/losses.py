@@ -259,22 +259,34 @@ class ObjectLoss(nn.Module):
 
 
 def loss_of(
-    loss: nn.Module, logits: Tensor, masks: Tensor, objects: Tensor | None = None
+    loss: nn.Module,
+    logits: Tensor,
+    masks: Tensor,
+    classes: int,
+    objects: Tensor | None = None,
 ) -> Tensor:
     """The loss of a batch: one number.
 
     Raises:
-        UserError: the logits have another size than the masks (N, H, W), or the loss is not one
-            number; both may be somebody's own.
+        UserError: the logits have another size than the masks (N, H, W), or not one channel for
+            each of the classes, or the loss is not one number; network and loss may be somebody's
+            own.
     """
+    shape = " x ".join(map(str, logits.shape))
     if (
         logits.ndim != 4
         or logits.shape[::2] + logits.shape[3:] != masks.shape[:1] + masks.shape[1:]
     ):
         raise UserError(
-            f"the network gives {' x '.join(map(str, logits.shape))} logits for masks of "
-            f"{' x '.join(map(str, masks.shape))}",
+            f"the network gives {shape} logits for masks of {' x '.join(map(str, masks.shape))}",
             "logits are images x classes x height x width, of the image's size",
+        )
+    if logits.shape[1] != classes + (objects is not None):
+        more = "" if objects is None else ", and one channel more for dataset.objects"
+        raise UserError(
+            f"the network gives {shape} logits, but there are {classes} classes with the "
+            f"background{more}",
+            "return one channel per class: logits without softmax or sigmoid",
         )
     value: Tensor = loss(logits, masks) if objects is None else loss(logits, masks, objects)
     if value.ndim:

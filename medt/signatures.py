@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import math
 import sys
@@ -13,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union
 
-from medt.errors import UserError
+from medt.errors import UserError, did_you_mean
 
 PLURAL = {"a whole number": "whole numbers", "a number": "numbers", "text": "texts"}
 CONTAINERS = (list, tuple, Sequence, Collection)
@@ -83,8 +82,8 @@ def check_arguments(
         if name not in named:
             if others or (any_name and isinstance(name, str)):
                 continue
-            near = difflib.get_close_matches(str(name), named, n=3) or sorted(named)
-            raise UserError(f"{title} takes no {where}.{name}", f"it takes {', '.join(near)}")
+            hint = did_you_mean(str(name), named, f"it takes {', '.join(sorted(named))}")
+            raise UserError(f"{title} takes no {where}.{name}", hint)
         if name in hints and not fits(value, hints[name]):
             raise UserError(
                 f"{where}.{name} is {shortened(value)}, which is not {described(hints[name])}",
@@ -182,6 +181,8 @@ def described(hint: Any) -> str:
 
 
 def _is_plain(hint: Any) -> bool:
+    if typing.get_origin(hint) is not None:  # which is a type as well before Python 3.11
+        return True
     return not isinstance(hint, type) or hint in (int, float, str, bool, list, dict, type(None))
 
 

@@ -228,8 +228,10 @@ def _named(name: str, group: str, where: str, allow: Collection[str]) -> Callabl
     home, is_part, allowed = GROUPS[group], where != group, is_allowed(name, allow)
     homes = (home, TRANSFORMS) if is_part else (home,)
     if not allowed and (module not in homes or own.startswith("_")):
+        others = ",".join(filter(is_outside, allow))
         raise UserError(
-            f"{where}.{TARGET}={name} is not one of {' or '.join(homes)}",
+            f"{where}.{TARGET}={name} is not one of {' or '.join(homes)}"
+            + (f", and allow={others} does not cover it" if others else ""),
             f"if you trust it, allow this very name: allow={name}, or all of its package: "
             f"allow={name.partition('.')[0]}",
         )
@@ -256,18 +258,27 @@ def _imported(module: str, own: str, where: str, homes: Sequence[str]) -> Any:
     outside = module not in homes
     if outside and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
+    missing = f"{where}.{TARGET}: there is no" if "." in where else f"there is no {where}"
+    missing += f" {module}.{own}"
     try:
-        return getattr(importlib.import_module(module), own)
-    except (ImportError, AttributeError, ValueError) as error:
-        what = f"{where}.{TARGET}: there is no" if "." in where else f"there is no {where}"
-        raise UserError(f"{what} {module}.{own}: {error}", _nearest(own, homes)) from error
+        found = importlib.import_module(module)
+    except ValueError as error:  # the name is empty
+        raise UserError(f"{missing}: {error}", _nearest(own, homes)) from error
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            hint = f"run in the folder that has {error.name}, install it, or set PYTHONPATH"
+            raise UserError(f"{missing}: {error}", _nearest(own, homes, hint)) from error
         if not outside:
             raise
         raise UserError(
             f"{module} cannot be imported: {type(error).__name__}: {error}",
             "correct it; MEDT_DEBUG=1 shows the traceback",
         ) from error
+    try:
+        return getattr(found, own)
+    except AttributeError as error:
+        hint = _nearest(own, (module,) if outside else homes)
+        raise UserError(f"{missing}: {error}", hint) from error
 
 
 def _check_optimizer(name: str, arguments: Mapping[str, Any]) -> None:
@@ -281,11 +292,14 @@ def _check_optimizer(name: str, arguments: Mapping[str, Any]) -> None:
         check_range(arguments.get(key), allowed, f"optimizer.{key}")
 
 
-def _nearest(own: str, homes: Sequence[str]) -> str:
-    known = {name: home for home in homes for name in dir(importlib.import_module(home))}
-    close = difflib.get_close_matches(own, [name for name in known if name[0].isupper()], n=3)
+def _nearest(
+    own: str, modules: Sequence[str], otherwise: str = "give the full name of a class"
+) -> str:
+    known = {name: module for module in modules for name in dir(importlib.import_module(module))}
+    alike = [n for n in known if n[0].isupper() == own[:1].isupper() and not n.startswith("_")]
+    close = difflib.get_close_matches(own, alike, n=3)
     names = [f"{known[name]}.{name}" for name in close]
-    return f"did you mean {' or '.join(names)}?" if names else "give the full name of a class"
+    return f"did you mean {' or '.join(names)}?" if names else otherwise
 
 
 def _is_ours(found: Any, module: str) -> bool:

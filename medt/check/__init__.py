@@ -72,7 +72,7 @@ def check_dataset(
         *image_findings(cases, settings),
         *mask_findings(cases, index.classes),
         *split_findings(cases, index.official, settings.distinct),
-        *group_findings(cases),
+        *group_findings(cases, index.splits_file),
     ]
     findings.sort(key=lambda finding: finding.severity != ERROR)
     return Check(index, settings, tuple(cases), tuple(findings))

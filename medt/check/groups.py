@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -25,20 +26,23 @@ STRADDLING = 0.1  # of the neighbours; at the ends of contiguous parts there are
 COARSE = 16  # pixels of a thumbnail
 
 
-def group_findings(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+def group_findings(facts: Sequence[CaseFacts], splits_file: Path | None) -> Iterator[Finding]:
     """Cases that names or neighbours in number put together, and that lie in several splits.
 
     Nothing where the split file, or a rule, names groups of several cases.
+
+    Args:
+        splits_file: that a new split takes the place of.
     """
     cases = [fact.case for fact in facts]
     sizes = Counter(case.group for case in cases if case.group)
     if any(size > 1 for size in sizes.values()):
         return
-    yield from _by_names(cases)
+    yield from _by_names(cases, splits_file or "the split file")
     yield from _by_neighbours(facts)
 
 
-def _by_names(cases: Sequence[Case]) -> Iterator[Finding]:
+def _by_names(cases: Sequence[Case], splits_file: Path | str) -> Iterator[Finding]:
     suggestion = suggested_groups([case.name for case in cases])
     if suggestion is None:
         return
@@ -53,7 +57,7 @@ def _by_names(cases: Sequence[Case]) -> Iterator[Finding]:
             f"The names suggest {len(splits)} groups, of which {len(shared)} lie in several "
             f"splits: {listed(shared)}",
             f"if each is a patient, slide or video, give 'dataset.group={suggestion.pattern}' and "
-            "draw a new split; else leave it",
+            f"delete {splits_file}, so that a new split is drawn; else leave it",
         )
 
 

@@ -121,12 +121,14 @@ def _few(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
             yield Finding(ERROR, "no_cases", message, "training needs some: edit the split file")
     few = [f"{split} {counts[split]}" for split in SPLITS if 0 < counts[split] < FEW[split]]
     if few:
+        dealt = [fact.case for fact in facts if fact.case.split != "test"]
+        folds = min(5, len({case.group or case.name for case in dealt}))
+        turns = f", or dataset.folds={folds} to train and validate on all in turn"
         yield Finding(
             WARNING,
             "few_cases",
             f"Splits of few cases: {', '.join(few)}",
-            "scores of so few vary much: add cases, or dataset.folds=5 to train and validate on "
-            "all in turn",
+            f"scores of so few vary much: add cases{turns if folds > 1 else ''}",
         )
 
 

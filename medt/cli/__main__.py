@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+import medt
 from medt.cli.run import run
+from medt.errors import did_you_mean
 
 COMMANDS = {
     "train": "train a network: dataset=glas model=medt",
@@ -26,8 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = given[0] if given else "--help"
     if name in COMMANDS:
         return run(name, given[1:])
+    if name == "--version":
+        print(f"medt {medt.__version__}")
+        return 0
     if name not in ("-h", "--help"):
-        print(f"error: there is no command {name} (see medt --help)", file=sys.stderr)
+        hint = did_you_mean(name, COMMANDS, "see medt --help")
+        print(f"error: there is no command {name} ({hint})", file=sys.stderr)
         return 1
     print("medt COMMAND [group=option] [key=value], where COMMAND is one of\n")
     for command, what in COMMANDS.items():

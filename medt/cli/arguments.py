@@ -86,7 +86,8 @@ def flags_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         elif before in FLAGS_WITH_VALUE:
             flags.append(argument)
         elif argument.startswith(("+", "~")) or "=" not in argument:
-            raise UserError(f"{argument!r} is no setting", "give key=value, see --help")
+            hint = "give key=value without spaces around the =, see --help"
+            raise UserError(f"{argument!r} is no setting", hint)
         elif argument.startswith("hydra.searchpath="):
             raise UserError("hydra.searchpath is not for the command line", "give --config-dir=...")
         elif argument.startswith("hydra.mode="):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from medt.build import new_preprocessing, plan_of, training_set
@@ -32,6 +33,9 @@ def check_data(cfg: DictConfig) -> int:
         settings = plain(cfg.dataset)
         index = open_dataset(settings, draws=True, plan=plan_of(settings, checks=True))
         found = check_of(settings, index)
+        given = HydraConfig.get().overrides.task
+        if cfg.dataset.name == "synthetic" and not any(one.startswith("dataset=") for one in given):
+            print("no dataset=NAME was given, so these are synthetic images")
         print_check(found)
         write_text(output / REPORT, json_text(strict(report(found))))
         written = [REPORT]

@@ -7,6 +7,8 @@ import errno
 import inspect
 import re
 import sys
+import sysconfig
+import traceback
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,13 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MissingMandatoryValue
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+import medt
 from medt.cli.arguments import CONFIGS, configs_given
 from medt.cli.config_files import comments_of, groups_of, keys_of, options_of
 from medt.data.former_augmentation import PLACES
 from medt.errors import UserError, is_out_of_memory
 from medt.io.plain import read_yaml
-from medt.io.text import LONGEST_NAME, abridged
+from medt.io.text import LONGEST_NAME, abridged, shown
 from medt.targets import GROUPS, target_of, targets_in
 
 # What to do about too little memory, by script.
@@ -108,10 +111,21 @@ def _line(error: Exception, script: str, arguments: Sequence[str], composing: bo
         return f"{error.override} cannot be read: {reason} (lists are key=[a,b], see --help)"
     if composing or isinstance(error, (HydraException, OmegaConfBaseException)):
         return _composition_line(causes, script, arguments)
-    return (
-        f"{type(error).__name__}: {' '.join(str(error).split())} "
-        "(not foreseen: MEDT_DEBUG=1 shows the traceback)"
-    )
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if place := _own_place(error):
+        return f"{place}: {said} (correct it; MEDT_DEBUG=1 shows the traceback)"
+    return f"{said} (not foreseen: MEDT_DEBUG=1 shows the traceback)"
+
+
+def _own_place(error: BaseException) -> str:
+    """File and line of the innermost call in the user's own code; empty where there is none."""
+    libraries = (Path(medt.__file__).parent, Path(sysconfig.get_path("stdlib")))
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        installed = {"site-packages", "dist-packages"} & set(file.parts)
+        if file.is_file() and not installed and not any(map(file.is_relative_to, libraries)):
+            return f"{shown(file)}, line {frame.lineno}"
+    return ""
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -136,7 +150,8 @@ def _composition_line(
             extra = EXTRAS[option]
             return f"{group}={option} needs a package more (pip install 'medt[{extra}]')"
         offered = re.findall(r"^\t(?!schema_|_)(\S+)$", text, re.MULTILINE)
-        return f"{where}{group}={option} is not known ({_nearest(option, offered)})"
+        more = "" if configs_given(arguments) else " or, for one of your own, give --config-dir=..."
+        return f"{where}{group}={option} is not known ({_nearest(option, offered)}{more})"
     if re.search(r"Could not override '[^']*@", text):  # else below the experiment's own name
         return f"{where}its choices are not those of the config ({FIRST_LINE})"
     if match := re.search(r"Could not override '([^']*)'\. No match in the defaults list", text):
@@ -277,7 +292,7 @@ def _chosen(arguments: Sequence[str]) -> str:
 
 
 def _nearest(name: str, known: Sequence[str], others: Sequence[str] = ()) -> str:
-    """A hint: the most similar of the names, else all that are known.
+    """A hint: the names with this last part, and the most similar ones; else all that are known.
 
     Args:
         name: what was given.
@@ -289,11 +304,9 @@ def _nearest(name: str, known: Sequence[str], others: Sequence[str] = ()) -> str
         return f"did you mean {meant[0]}?"
     written = {one.lower(): one for one in known}
     close = difflib.get_close_matches(name.lower(), written, n=3, cutoff=0.5)
-    similar = [written[one] for one in close]
     leaf = name.rpartition(".")[2]
-    same = (key for key in (*known, *others) if key.rpartition(".")[2] == leaf)
-    similar += [key for key in same if key not in similar]
-    if similar:
+    same = [key for key in (*known, *others) if key.rpartition(".")[2] == leaf]
+    if similar := list(dict.fromkeys([*same, *(written[one] for one in close)])):
         return f"did you mean {' or '.join(similar)}?"
     if len(known) > MOST_NAMES:
         known = list({key.partition(".")[0] for key in known})

@@ -20,6 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+import medt
 from medt.cli.arguments import CONFIGS, flags_and_settings, given_to, quoted, quoted_path
 from medt.cli.ending import flushed, guarded, is_first_process, say_stopped, thread_failed
 from medt.cli.help import help_text
@@ -103,6 +104,9 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
         flags, settings = flags_and_settings(overrides)
         if not {"-h", "--help"}.isdisjoint(flags):
             print(help_text(command, settings, flags))
+            return 0
+        if "--version" in flags:
+            print(f"medt {medt.__version__}")
             return 0
         own = _hydra_settings(flags, settings, command)
         if not flags:  # hydra.main would compose a second time, to see whether it is a sweep

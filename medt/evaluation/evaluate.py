@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -82,9 +82,17 @@ class Evaluation:
 
     protocol: str
     class_names: tuple[str, ...]
-    rows: list[dict[str, Any]] = field(repr=False)
-    summary: dict[str, Any] = field(repr=False)
+    rows: list[dict[str, Any]]
+    summary: dict[str, Any]
     families: tuple[Family, ...] = FAMILIES[:1]
+
+    def __repr__(self) -> str:
+        """What a notebook shows."""
+        return (
+            f"Evaluation: protocol {self.protocol}, cases {len(self.rows)}\n"
+            f"foreground, mean over cases: dice {self.dice:.4f}, iou {self.iou:.4f}\n"
+            ".rows has the scores of each case, .summary all others"
+        )
 
     @property
     def dice(self) -> float:

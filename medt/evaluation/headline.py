@@ -57,21 +57,24 @@ def first_table(evaluation: Evaluation) -> Table:
     )
 
 
-def first_lines(summary: Mapping[str, Any], every: bool) -> Iterator[str]:
+def first_lines(evaluation: Evaluation, every: bool) -> Iterator[str]:
     """What one has to know to read the first table.
 
     Args:
-        summary: of an evaluation.
+        evaluation: whose table it is.
         every: also that of a set in which all cases have foreground.
     """
+    summary, rows = evaluation.summary, evaluation.rows
     if "intervals" in summary:
         intervals = summary["intervals"]
         groups, over = intervals["groups"], intervals["over"]
-        yield (
-            f"no intervals: there is one of these {over}"
-            if groups == 1
-            else f"below each score its {intervals['level']:.0%} interval, over {groups} {over}"
-        )
+        if groups > 1:
+            yield f"below each score its {intervals['level']:.0%} interval, over {groups} {over}"
+        elif len(rows) > 1:
+            group = rows[0]["group"]
+            yield f"no intervals: all {len(rows)} cases are of one group, {group} ({over})"
+        else:
+            yield "no intervals: there is one case"
     lines = list(headline(summary))
     yield from lines if every or summary["false_alarms"]["foreground"]["without"] else lines[:1]
 

@@ -79,7 +79,7 @@ def render(evaluation: Evaluation, details: bool = False) -> RenderableType:
     cases, splits = summary["cases"], ", ".join(summary["splits"])
     what = f"{cases} {'case' if cases == 1 else 'cases'} ({splits}), protocol {evaluation.protocol}"
     elsewhere = summary.get("external")
-    lines = [*first_lines(summary, details)]
+    lines = [*first_lines(evaluation, details)]
     lines += [f"external: the network was trained on {elsewhere}"] if elsewhere else []
     more = [Text(), *_details(evaluation)] if details else []
     texts = [Text(textwrap.fill(line, WIDTH, break_long_words=False)) for line in lines]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from medt.data.folder.pairing import MASK_WORDS, masks_by_image, suffix_pattern
 from medt.errors import UserError
-from medt.io.files import IMAGE_EXTENSIONS, natural_key
+from medt.io.files import IMAGE_EXTENSIONS, looked_for, natural_key
 from medt.io.images import PaintedMaskError, read_mask
 from medt.io.links import check_link
 
@@ -104,7 +104,7 @@ def find_inputs(path: str | Path, output: str | Path, roi: str | Path | None = N
             raise UserError(f"{path} is not an image file", f"the formats are {kinds}")
         return [Input(path, Path(path.name))]
     if not path.exists():
-        raise UserError(f"there is no file or folder {path}", "check the path")
+        raise UserError(f"there is no file or folder {path}", looked_for(path))
     names: list[Path] = []
     skipped = {Path(place).resolve() for place in (output, roi) if place is not None}
     for folder, below, files in os.walk(path):
@@ -143,7 +143,7 @@ def find_regions(roi: str | Path, inputs: Sequence[Input]) -> Regions:
             )
         return Regions(place, {one.name: [place] for one in inputs})
     if not place.is_dir():
-        raise UserError(f"there is no roi folder {place}", "check the path")
+        raise UserError(f"there is no roi folder {place}", looked_for(place))
     below: dict[Path, list[Input]] = defaultdict(list)
     for one in inputs:
         below[one.name.parent].append(one)

@@ -40,7 +40,7 @@ def list_images(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"No folder {folder}", "check the path")
+        raise UserError(f"No folder {folder}", looked_for(folder))
     files = [
         path
         for path in folder.iterdir()
@@ -51,6 +51,12 @@ def list_images(folder: str | Path) -> list[Path]:
     for path in files:
         check_link(path, folder)
     return sorted(files, key=lambda path: natural_key(path.name))
+
+
+def looked_for(path: str | Path) -> str:
+    """What to do about a path at which there is nothing."""
+    where = "" if Path(path).is_absolute() else f": it was looked for in {Path.cwd()}"
+    return f"check the path{where}"
 
 
 def environment_number(name: str, otherwise: int) -> int:
@@ -330,7 +336,7 @@ def read_bytes(path: str | Path, most: int | None = None) -> bytes:
                 data = file.read(facts.st_size + 1)  # a buffer for the limit takes its time
                 data += file.read(limit + 1 - len(data)) if len(data) > facts.st_size else b""
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"No file {path}", "check the path") from None
+        raise UserError(f"No file {path}", looked_for(path)) from None
     except OSError as error:
         raise UserError(
             f"Cannot read {path}: {error.strerror or error}", "check that it is a readable file"

@@ -42,9 +42,10 @@ class Baseline(Recorded):
         classes: classes, background included.
         image_size: the size in pixels that will be given, checked at once; None checks it in
             ``forward`` only.
-        parameters: learnable parameters that the network must have when it is built with these
-            options for 3 channels and 2 classes, so that another version of the library is not
-            taken for the same network; None does not check.
+        parameters: learnable parameters that the network must have when it is built with the
+            library's own ``features`` for 3 channels and 2 classes, so that another version of the
+            library is not taken for the same network; None does not check, nor is one of other
+            ``features`` checked.
         features: the channels of MONAI's networks from stage to stage (see there); None leaves
             them their own.
         encoder: of ``smp_unet``, see `smp_unet`; None is resnet34.
@@ -84,7 +85,7 @@ class Baseline(Recorded):
             self._check_size(size)
         if architecture == "smp_unet":
             given["image_size"] = size
-        if parameters is not None:
+        if parameters is not None and features is None:
             self._check_parameters(parameters, given)
         self.network = BUILDERS[architecture](channels, classes, **given)
         self.built: dict[str, Any] = {"channels": channels, "encoder": encoder, "image_size": size}

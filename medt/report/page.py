@@ -14,7 +14,7 @@ import numpy as np
 from medt.data.layout import SegmentationClass
 from medt.drawing import ERROR_COLORS
 from medt.evaluation.evaluate import Evaluation
-from medt.evaluation.headline import first_table, headline
+from medt.evaluation.headline import first_lines, first_table
 from medt.evaluation.tables import FIRST_COLUMNS
 from medt.io.text import for_terminal
 from medt.metrics.family import Column, Table, number
@@ -74,7 +74,7 @@ def render_report(
         origin=origin,
         summary=summary,
         headline=_cards(evaluation),
-        first_lines=list(headline(summary)),
+        first_lines=list(first_lines(evaluation, every=True)),
         tables=[
             *(table for family in evaluation.families for table in family.tables(summary)),
             *_group_tables(evaluation),

@@ -175,7 +175,8 @@ def _peak_of_step(
     for value in (*model.parameters(), *model.buffers(), images, masks):
         storages.add(value)
     with storages:
-        loss_of(loss, model(images), masks, objects).backward()  # type: ignore[no-untyped-call]
+        value = loss_of(loss, model(images), masks, classes, objects)
+        value.backward()  # type: ignore[no-untyped-call]
     return storages.peak
 
 

@@ -252,7 +252,7 @@ class Trainer:
             if objects is not None:
                 objects = objects.to(self.device, non_blocking=True)
                 objects = self.processes.gather_batch(objects, total)
-            loss: Tensor = loss_of(self.loss, logits, masks, objects)
+            loss: Tensor = loss_of(self.loss, logits, masks, len(self.classes), objects)
             value = float(loss.detach())
             if not np.isfinite(value):
                 self.not_finite(f"loss is {value}", batch["case"])

@@ -59,13 +59,23 @@ def leak(tmp_path: Path) -> None:
         shutil.copy(tmp_path / f"my data/{kind}/2.png", tmp_path / f"my data/{kind}/9.png")
 
 
+def test_without_a_dataset_it_says_that_the_images_are_synthetic(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [text for text in tiny_dataset()[1] if text != "dataset=synthetic"]
+    capsys.readouterr()
+    assert check_data.main([*given, f"output={tmp_path}/out"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("no dataset=NAME was given, so these are synthetic images\n")
+
+
 def test_a_sound_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = tiny_dataset()[1]
     capsys.readouterr()
     assert check_data.main([*overrides, f"output={tmp_path}/out"]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
-    assert "synthetic: train 6, val 2, test 2" in printed.out
+    assert printed.out.startswith("synthetic: train 6, val 2, test 2")
     assert "64 x 64 | RGB uint8" in printed.out
     assert "few_cases: Splits of few cases: train 6, val 2, test 2" in printed.out
     assert "no errors, 1 warning\n" in printed.out

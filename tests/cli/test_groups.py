@@ -64,6 +64,7 @@ def test_names_of_videos_on_both_sides_are_a_warning_with_the_setting(tmp_path: 
     assert finding["severity"] == "warning"
     assert "The names suggest 8 groups" in finding["message"]
     assert "'dataset.group=(*)_#'" in finding["hint"]
+    assert f"delete {tmp_path}/images_splits.csv, so that a new" in finding["hint"]
 
 
 def test_pasting_the_setting_keeps_every_video_in_one_split(tmp_path: Path) -> None:

@@ -119,6 +119,8 @@ def test_what_a_run_names_is_not_imported_unasked(
 ) -> None:
     assert train.main(own(mine, *PARTS, "trainer.epochs=1")) == 0
     refused(evaluate.main, [f"checkpoint={mine}/run", *allow], "allow=mypackage.MyNet")
+    if allow and allow != ("allow=[]",):
+        refused(evaluate.main, [f"checkpoint={mine}/run", *allow], f"{allow[0]} does not cover it")
 
 
 def test_a_stopped_run_says_all_that_it_needs(
@@ -161,6 +163,8 @@ def test_a_function_is_a_loss_and_a_schedule(mine: Path) -> None:
         ("loss.powr=3", "there is no key loss.powr", "loss.power"),
         ("model._target_=mypackage.Other", "there is no model mypackage.Other", "full name"),
         ("model._target_=mypackage", "there is no model", "full name"),
+        ("model._target_=mypackage.MyNte", "there is no model", "did you mean mypackage.MyNet?"),
+        ("model._target_=mypack.Net", "No module named 'mypack'", "in the folder that has mypack"),
     ],
 )
 def test_what_they_do_not_take_is_named_with_its_file(
@@ -217,6 +221,18 @@ def test_an_argument_that_the_file_leaves_out_is_named(mine: Path, refused: Any)
     ("code", "part", "said"),
     [
         ("return self.layers(x)[..., ::2]", "model=mynet", "32 x 16 logits for masks of"),
+        (
+            "\n        return self.layer(x)",
+            "model=mynet",
+            "error: mypackage.py, line 15: AttributeError: 'MyNet' object has no attribute 'layer' "
+            "(correct it; MEDT_DEBUG=1 shows the traceback)\n",
+        ),
+        (
+            "return self.layers(x).sigmoid()[:, 1:]",
+            "model=mynet",
+            "gives 2 x 1 x 32 x 32 logits, but there are 2 classes with the background (return one "
+            "channel per class: logits without softmax or sigmoid)",
+        ),
         ("return self.layers(x)", "loss=many", "x 32 x 32 numbers (it must"),
     ],
 )

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import TINY, tiny
 
+import medt
+from medt.cli.__main__ import main as medt_main
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 COMMANDS = (
     "train",
@@ -38,6 +41,19 @@ def test_help_lists_the_config_without_loading_torch(script: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "The config:" in done.stdout
     assert "schema_" not in done.stdout
+
+
+def test_the_version_is_that_of_medt(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--version"], ["train", "--version"]):
+        assert medt_main(arguments) == 0
+        assert capsys.readouterr().out == f"medt {medt.__version__}\n"
+
+
+def test_a_misspelt_command_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert medt_main(["trian"]) == 1
+    assert capsys.readouterr().err == "error: there is no command trian (did you mean train?)\n"
+    assert medt_main(["x"]) == 1
+    assert "(see medt --help)" in capsys.readouterr().err
 
 
 def test_train_evaluate_and_predict_from_the_shell(tmp_path: Path) -> None:

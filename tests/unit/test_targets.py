@@ -166,7 +166,7 @@ class TestSignatures:
         check_arguments(takes, {"name": "b"}, "x", given=("size",))
         with pytest.raises(UserError, match="x lacks size"):
             check_arguments(takes, {}, "x")
-        with pytest.raises(UserError, match=r"takes no x\.nam \(it takes name\)"):
+        with pytest.raises(UserError, match=r"takes no x\.nam \(did you mean name\?\)"):
             check_arguments(takes, {"size": 3, "nam": "b"}, "x")
         check_arguments(takes, {"size": 3, "nam": "b"}, "x", others=True)
 

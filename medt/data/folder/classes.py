@@ -15,6 +15,8 @@ from medt.errors import UserError
 LARGEST_VALUE = 0xFFFF
 MOST_ENTRIES = 250  # of a setting to paste
 MOST_CLASSES = 8  # more values are rather object numbers
+MOST_NAMED = 20  # of classes to name; more values are rather those of images
+SWAPPED = "these look like images: were dataset.images and dataset.masks swapped?"
 BINARY = ("background", "foreground")
 HEX_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 ClassList = Sequence[str | Mapping[str, Any]]
@@ -141,15 +143,20 @@ def evident_classes(
     if not painted and has_soft_edges(counted, solid):
         raise UserError(*told_of_soft_edges(counted, BINARY, ignored))
     total = sum(counted.values())
-    rare = {v: f" only in {name}" for v, name in (only_in or {}).items()}
+    rare = {v: name for v, name in (only_in or {}).items() if v in counted}
+    places = {v: f" only in {name}" for v, name in rare.items()}
     shown = [
-        f"{labels.shown([v])} ({counted[v] / total:.1%}{rare.get(v, '')})"
+        f"{labels.shown([v])} ({counted[v] / total:.1%}{places.get(v, '')})"
         for v in sorted(counted)[:20]
     ]
     more = f", ... ({len(counted)} different)" if len(counted) > 20 else ""
+    hint = _naming(counted, painted, lossy, solid)
+    if 0 < len(rare) <= min(len(counted) - 2, MOST_CLASSES):
+        files = ", ".join(dict.fromkeys(rare.values()))
+        hint = f"if {labels.shown(rare)} is a mistake, repair {files}; else {hint}"
     raise UserError(
         f"The masks hold the {what}s {', '.join(shown)}{more}: which class is which is not evident",
-        _naming(counted, painted, lossy, solid),
+        hint,
     )
 
 
@@ -165,6 +172,8 @@ def _naming(
     if lossy and len(counted) > 2:
         example = _halves(max(counted))
     hint = f"name the classes, background first, e.g. '{example}'"
+    if len(counted) > MOST_NAMED and not lossy:
+        hint = SWAPPED
     if len(counted) > MOST_CLASSES and not painted and not lossy:
         hint = f"if these are object numbers: dataset.mask=instances; else {hint}"
     return hint

@@ -15,6 +15,8 @@ import numpy as np
 from medt.data.duplicates import Thumbnail, thumbnail
 from medt.data.folder.classes import (
     MOST_CLASSES,
+    MOST_NAMED,
+    SWAPPED,
     Classes,
     colored_example,
     evident_classes,
@@ -135,8 +137,9 @@ def inspect(
         if len(values) > MOST_VALUES and kind != "instances" and not soft:
             return UserError(
                 f"{mask_path.name} holds {len(values)} different values, more than classes can be",
-                "check that these are the masks; dataset.mask=instances is for object numbers, and "
-                "JPEG changes colours: save painted masks as PNG",
+                "check that dataset.images and dataset.masks are not swapped; "
+                "dataset.mask=instances is for object numbers, and JPEG changes colours: save "
+                "painted masks as PNG",
             )
         told = palette if kind == "classes" else {}  # object numbers may have any colours
         colors = {v: told[v] for v in counted if v in told}
@@ -244,6 +247,7 @@ def checked_classes(
         if soft and len(plan.classes) == 2:
             raise UserError(*told_of_soft_edges(kept, names, plan.labels.ignore))
         if len(total) > MOST_CLASSES:
+            mend = SWAPPED if len(total) > MOST_NAMED else mend
             mend = f"if these are object numbers, dataset.mask=instances, else {mend}"
         if lossy and in_colors:
             mend = "save the masks as PNG, since JPEG changes colours"

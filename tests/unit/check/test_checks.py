@@ -118,6 +118,24 @@ def test_each_fault_is_the_one_finding(sample: Sample, fault: str) -> None:
     assert finding.hint
 
 
+@pytest.mark.parametrize(
+    ("groups", "advice"),
+    [
+        (1, "scores of so few vary much: add cases"),
+        (2, "scores of so few vary much: add cases, or dataset.folds=2 to train and validate on "),
+        (7, "scores of so few vary much: add cases, or dataset.folds=5 to train and validate on "),
+    ],
+)
+def test_no_more_folds_are_advised_than_there_are_groups(
+    sample: Sample, groups: int, advice: str
+) -> None:
+    for number, name in enumerate(EVERY[:15]):
+        sample.change(name, group=f"patient_{number % groups}")
+    del sample.cases[EVERY[-1]]
+    found = [one for one in sample.check().findings if one.code == "few_cases"]
+    assert [one.hint.partition("all in turn")[0] for one in found] == [advice]
+
+
 def test_12_bits_in_16_are_dark_only_where_the_type_counts(sample: Sample) -> None:
     spoiled.twelve_bits(sample)
     finding = sample.found("low_range", normalize="unit")

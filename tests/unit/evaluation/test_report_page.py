@@ -11,6 +11,7 @@ from sample_evaluation import NAMES, sample_evaluation
 
 from medt.data.layout import SegmentationClass
 from medt.drawing import ERROR_COLORS, error_map
+from medt.evaluation.headline import first_lines
 from medt.report.page import Origin, render_report
 from medt.report.panels import Panel, choose_cases
 
@@ -65,6 +66,19 @@ class TestContent:
         assert all("no interval" in card for card in cards)  # both cases are one patient's
         alone = page(sample_evaluation(groups=("p1", "p2")))
         assert "0.80-1.00" in alone
+
+    @pytest.mark.parametrize(
+        ("groups", "line"),
+        [
+            (("p1", "p2"), "below each score its 95% interval, over 2 cases"),
+            (("p1", "p1"), "no intervals: all 2 cases are of one group, p1 (groups)"),
+            (("p1",), "no intervals: there is one case"),
+        ],
+    )
+    def test_says_like_the_terminal_what_the_intervals_are_over(self, groups, line):
+        evaluation = sample_evaluation(cases=("a", "b")[: len(groups)], groups=groups)
+        assert line in text(page(evaluation))
+        assert line in first_lines(evaluation, every=False)
 
     def test_every_class_group_and_reduction_has_its_row(self):
         shown = text(page())

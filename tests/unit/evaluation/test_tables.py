@@ -134,6 +134,13 @@ class TestTable:
         assert "below each score its 95% interval, over 2 cases" in text
         assert "0.80-1.00" in text
 
+    def test_shows_a_notebook_the_means(self, evaluation):
+        assert repr(evaluation).splitlines() == [
+            "Evaluation: protocol native, cases 2",
+            "foreground, mean over cases: dice 0.9000, iou 0.8333",
+            ".rows has the scores of each case, .summary all others",
+        ]
+
     def test_shows_what_was_left_out(self, evaluation):
         row = "pixels (mean)", "tumour"
         assert self.cell(evaluation, *row, "Dice") == "-"

@@ -19,6 +19,15 @@ def test_images_are_listed_in_natural_order(tmp_path: Path) -> None:
         list_images(tmp_path / "absent")
 
 
+def test_a_relative_folder_that_is_not_there_is_told_with_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        list_images("imags")
+    assert str(caught.value) == f"No folder imags (check the path: it was looked for in {tmp_path})"
+
+
 def test_numbers_in_names_may_have_any_length() -> None:
     names = ["a", "a1", "a02", "a2", "a10", "a" + "9" * 5000, "a1" + "0" * 5000, "b"]
     assert sorted({*names}, key=natural_key) == names

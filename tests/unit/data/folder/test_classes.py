@@ -106,6 +106,16 @@ def test_many_values_are_counted() -> None:
         evident_classes(dict.fromkeys(range(100), 1), painted=False)
 
 
+@pytest.mark.parametrize("painted", [False, True])
+def test_more_values_than_one_names_are_rather_those_of_images(painted: bool) -> None:
+    for count, swapped in ((20, False), (21, True)):
+        with pytest.raises(UserError) as caught:
+            evident_classes(dict.fromkeys(range(count), 1), painted)
+        assert ("dataset.images and dataset.masks swapped?" in caught.value.hint) == swapped
+        assert ("dataset.classes=" in caught.value.hint) != swapped
+        assert ("dataset.mask=instances" in caught.value.hint) != painted
+
+
 def test_an_example_keeps_the_classes_and_adds_the_others() -> None:
     plan = given_classes([BLACK, RED])
     assert extended_example(plan, {0: 1, 0xFF0000: 1, 0x0000FF: 2}).endswith(

@@ -319,8 +319,21 @@ def test_two_names_are_enough_for_masks_of_0_and_255(folders: tuple[Path, Path])
 def test_a_stray_value_is_found_by_its_file(folders: tuple[Path, Path]) -> None:
     images, masks = folders
     paint(masks, NAMES[4], 0, 255, 255, 7)
-    with pytest.raises(UserError, match=r"7 \(2\.1% only in case 5\.png\), 255"):
+    with pytest.raises(UserError, match=r"7 \(2\.1% only in case 5\.png\), 255") as caught:
         open_folder(images, masks)
+    assert caught.value.hint.startswith("if 7 is a mistake, repair case 5.png; else name the cl")
+
+
+def test_images_in_the_place_of_masks_are_asked_about(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    for name in NAMES:
+        paint(masks, name, *range(40))
+    for classes in (None, ["background", "gland"]):
+        with pytest.raises(
+            UserError, match=r"dataset\.images and dataset\.masks swapped"
+        ) as caught:
+            open_folder(images, masks, classes=classes)
+        assert "class_" not in caught.value.hint
 
 
 def test_object_numbers_are_recognised(folders: tuple[Path, Path]) -> None:
