@@ -34,6 +34,7 @@ from medt.io.image_headers import (
 from medt.io.palettes import palette_colors, palette_indices
 from medt.io.tiff import (
     ORIENTATION_TAG,
+    ColorError,
     CompressionError,
     decode_with_opencv,
     opened_by_pillow,
@@ -314,6 +315,8 @@ def _readable(name: str) -> Iterator[None]:
         raise UserError(
             f"{name} {error}", "save it uncompressed or with Deflate, or as PNG"
         ) from None
+    except ColorError as error:
+        raise UserError(f"{name} {error}", "save it as RGB") from None
     except HeaderError:
         raise _undecodable(name) from None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,27 +12,30 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from medt.errors import UserError
 from medt.io.image_headers import JPEG, Header, HeaderError, read_header
 from medt.io.tiff_chain import read_chain
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-ORIENTATION_TAG = 0x0112
+ORIENTATION_TAG, INK_SET_TAG = 0x0112, 0x014C
 # Of the photometric interpretation.
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
-ALPHA = (1, 2)  # of the extra samples: colours multiplied by it, or not; 0 is anything else
+LAB_AND_LOG = (8, 9, 10, 32844, 32845)  # of which readers make different colours
+MULTIPLIED, ALPHA = 1, (1, 2)  # of the extra samples: colours multiplied by it, or either
 UNCOMPRESSED, LZW, JPEGS, PACKED_BITS, LZMA = 1, 5, 7, 32773, 34925  # of the compression
 FAX, DEFLATED = (2, 3, 4), (8, 32946)
-# Compressions whose decoders, libtiff's in OpenCV and Pillow or ours below, write no more than a
-# strip or tile has, and that they have wherever medt is installed.
+# Compressions whose decoders, imagecodecs or libtiff, write no more than a strip or tile has.
 READ = {UNCOMPRESSED, *FAX, LZW, JPEGS, *DEFLATED, PACKED_BITS, LZMA}
-UNPACKED = {LZW, *DEFLATED, PACKED_BITS, LZMA}  # by us
 SWAPPED = (np.uint8, np.uint16, np.float32)  # the types of which OpenCV swaps channels, fast
 MOST_SAMPLES = 2**16
-MOST_DICTIONARY = 2**27  # bytes of LZMA; its highest usual setting takes 2**26
 
 
 class CompressionError(HeaderError):
     """A page is compressed in a way that is not read."""
+
+
+class ColorError(HeaderError):
+    """The colours of a page are none that are read."""
 
 
 def page_places(data: bytes) -> list[int]:
@@ -62,7 +64,7 @@ def read_page_header(data: bytes) -> Header:
         _check_places(data, page)
         return Header(
             *(width, height, _sample_bytes(page), _channels(page)),
-            bits=max(_sample_bits(page)),
+            bits=8 if page.photometric == PALETTE else max(_sample_bits(page)),
             alpha=_alpha(page),
             depth=depth,
             stored=_tiled_pixels(page) if page.is_tiled else 0,
@@ -73,32 +75,23 @@ def read_page_header(data: bytes) -> Header:
 def decode_page(data: bytes) -> NDArray[Any]:
     """The pixels of the first page: (H, W) or (H, W, samples), as it is to be seen.
 
-    OpenCV is the fastest, but inverts 1 bit TIFFs, multiplies colours by alpha, reads but one of
-    separate planes and of several channels that are no colours, and neither half precision nor
-    small tiles.
-
     Raises:
         CompressionError: its compression is read, but not of such pixels.
+        ColorError: it has colours that are not read.
         HeaderError: it is damaged.
     """
     with _first_page(data) as page:
-        _check_whole(data, page)
-        bits, samples = page.bitspersample, page.samplesperpixel
-        if (bits, samples) == (1, 1) or _is_alpha_or_ink(page):
-            with opened_by_pillow(data) as image:
-                modes = {"RGBA": "RGBA", "CMYK": "RGB"}
-                return np.array(image.convert(modes.get(image.mode, "L")))
-        if samples == 1 or _is_colored(page):
-            pixels = decode_with_opencv(data)
-            if pixels is not None:
-                # As OpenCV does with 8 bits, but no others.
-                inverts = bits == 8 and samples == 1 and page.photometric == WHITE_IS_ZERO
-                return 255 - pixels if inverts else pixels
-        pixels = _assembled(data, page)
-        if page.planarconfig == 2 and samples > 1:
+        _check_colors(page)
+        if page.compression in FAX:
+            return _faxed(data, page)
+        if page.photometric == YCBCR and page.compression != JPEGS:
+            return _luma_and_chroma(data, page)
+        if page.compression == UNCOMPRESSED:
+            page.predictor = 1  # which goes with a compression only
+        pixels = np.asarray(page.asarray(maxworkers=1))
+        if page.planarconfig == 2 and page.samplesperpixel > 1:
             pixels = np.moveaxis(pixels, 0, -1)
-        if bits == 1:
-            pixels = pixels * np.uint8(255)
+        pixels = _colors(pixels, page)
         tag = page.tags.get(ORIENTATION_TAG)
         return oriented(pixels, tag.value if tag else 1)
 
@@ -147,10 +140,19 @@ def opened_by_pillow(data: bytes) -> Iterator[Any]:
         raise HeaderError("Pillow cannot read it") from error
 
 
+def _library() -> Any:
+    """Tifffile, which without imagecodecs would do with less, and call a good file damaged."""
+    try:
+        import imagecodecs  # noqa: F401
+        import tifffile
+    except ImportError as error:
+        raise UserError(f"reading TIFF needs {error.name}", f"pip install {error.name}") from None
+    return tifffile
+
+
 @contextmanager
 def _first_page(data: bytes) -> Iterator[Any]:
-    import tifffile
-
+    tifffile = _library()
     try:
         # Of these two makers tifffile would guess at pages that the file does not name.
         with tifffile.TiffFile(io.BytesIO(data), is_scanimage=False, is_ndpi=False) as file:
@@ -161,11 +163,74 @@ def _first_page(data: bytes) -> Iterator[Any]:
         raise HeaderError("its pages cannot be read") from error
 
 
-def _name(compression: int) -> str:
-    import tifffile
+def _check_colors(page: Any) -> None:
+    """Refuse colours that would come out as other ones."""
+    samples, deep = page.samplesperpixel, page.dtype not in (np.uint8, np.uint16)
+    inks = page.tags.valueof(INK_SET_TAG, 1)
+    side_by_side = page.planarconfig == 1 and page.bitspersample == 8
+    if (
+        page.photometric in LAB_AND_LOG
+        or (page.photometric == CMYK and (samples != 4 or inks != 1 or deep))
+        or (page.photometric == YCBCR and (samples != 3 or not side_by_side))
+        or (page.photometric == PALETTE and samples != 1)
+    ):
+        raise ColorError(f"has colours that are not read, {page.photometric.name}")
 
+
+def _colors(pixels: NDArray[Any], page: Any) -> NDArray[Any]:
+    """What the numbers of a page mean."""
+    if page.photometric == PALETTE:
+        table = page.colormap if page.colormap.max() < 256 else page.colormap >> 8
+        indices = pixels.astype(np.uint16)  # bits come as bool
+        return np.asarray(table.astype(np.uint8).T[indices])
+    if page.bitspersample == 1:
+        return np.where(pixels == (page.photometric == WHITE_IS_ZERO), 0, 255).astype(np.uint8)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        return pixels
+    most = np.iinfo(pixels.dtype).max
+    if page.photometric == CMYK:
+        light = most - pixels.astype(np.uint32)
+        return ((light[..., :3] * light[..., 3:] + most // 2) // most).astype(pixels.dtype)
+    if page.photometric == RGB and page.extrasamples == (MULTIPLIED,):
+        alpha = pixels[..., 3:].astype(np.uint32)
+        colors = np.minimum(pixels[..., :3] * np.uint32(most) // np.maximum(alpha, 1), most)
+        return np.concatenate([colors * (alpha > 0), alpha], axis=2).astype(pixels.dtype)
+    return pixels
+
+
+def _faxed(data: bytes, page: Any) -> NDArray[Any]:
+    """By Pillow, since imagecodecs for Python 3.10 does not know CCITT."""
+    if (page.bitspersample, page.samplesperpixel) != (1, 1) or page.photometric == PALETTE:
+        raise CompressionError(f"has pixels that are not read with {_name(page.compression)}")
+    with opened_by_pillow(data) as image:
+        return np.array(image.convert("L"))
+
+
+def _luma_and_chroma(data: bytes, page: Any) -> NDArray[Any]:
+    """The colours of a page that has one chroma for several pixels; libtiff fills what is missing.
+
+    With JPEG its decoder does that.
+    """
+    tall, wide = page.chunks[-3:-1]
+    across, down = page.subsampling or (2, 2)
+    unpack = _library().TIFF.DECOMPRESSORS
+    for number, (start, size) in enumerate(_places(page)):
+        rows = tall if page.is_tiled else min(tall, page.imagelength - number * tall)
+        claimed = -(-wide // across) * -(-rows // down) * (across * down + 2)
+        part = data[start : start + size]
+        if page.compression != UNCOMPRESSED:
+            part = unpack[page.compression](part, out=claimed)
+        if len(part) < claimed:
+            raise HeaderError("a strip or tile is not whole")
+    pixels = decode_with_opencv(data)
+    if pixels is None:
+        raise HeaderError("OpenCV cannot read it")
+    return pixels
+
+
+def _name(compression: int) -> str:
     try:
-        return f"{tifffile.COMPRESSION(compression).name} ({int(compression)})"
+        return f"{_library().COMPRESSION(compression).name} ({int(compression)})"
     except ValueError:
         return str(compression)
 
@@ -182,23 +247,6 @@ def _alpha(page: Any) -> tuple[int, ...]:
     """Which of a pixel's samples the file says are transparency; the extra ones are its last."""
     first = page.samplesperpixel - len(page.extrasamples)
     return tuple(first + i for i, kind in enumerate(page.extrasamples) if kind in ALPHA)
-
-
-def _is_colored(page: Any) -> bool:
-    """Whether a page holds colours, side by side: three or four channels that are no RGB are not.
-
-    That is how microscopes write them, and OpenCV would read the first one alone.
-    """
-    grey = page.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO)
-    bare = page.bitspersample == 8 and page.samplesperpixel == 4  # as ink or alpha, but is neither
-    return page.samplesperpixel in (3, 4) and page.planarconfig == 1 and not grey and not bare
-
-
-def _is_alpha_or_ink(page: Any) -> bool:
-    """Whether a page has colours of 8 bit with alpha, or CMYK."""
-    if page.dtype != np.uint8 or page.samplesperpixel != 4 or page.planarconfig != 1:
-        return False
-    return page.photometric == CMYK or (page.photometric == RGB and _alpha(page) == (3,))
 
 
 def _sample_bits(page: Any) -> list[int]:
@@ -230,115 +278,10 @@ def _check_places(data: bytes, page: Any) -> None:
         raise HeaderError("its strips or tiles share their bytes")
 
 
-def _check_whole(data: bytes, page: Any) -> None:
-    """Refuse a page that holds less than it claims: OpenCV fills what is missing with zeros."""
-    claimed: int = page.imagelength * page.imagewidth * sum(_sample_bits(page))
-    if page.photometric == YCBCR:  # colours may be stored at half the resolution
-        claimed = 0
-    held = 8 * len(data)
-    if page.compression in (*DEFLATED, LZMA):
-        full = _part_bytes(page)
-        parts = _parts(data, page, page.compression)
-        held = 8 * sum(full if part is None else len(part) for part in parts)
-    if page.compression in (UNCOMPRESSED, *DEFLATED, LZMA) and claimed > held:
-        raise HeaderError("its page is not whole")
-
-
-def _assembled(data: bytes, page: Any) -> NDArray[Any]:
-    """The pixels of a page that OpenCV does not read, by tifffile."""
-    if page.compression not in (UNCOMPRESSED, *UNPACKED) or page.dtype is None:
-        raise CompressionError(f"has pixels that are not read with {_name(page.compression)}")
-    if page.compression == UNCOMPRESSED:
-        page.predictor = 1  # which goes with a compression only
-        return np.asarray(page.asarray())
-    parts = _parts(data, page, page.compression)
-    page.compression = UNCOMPRESSED  # as our parts are; tifffile would unpack without end
-    pixels = np.full(page.shaped, page.nodata, page.dtype)
-    for number, part in enumerate(parts):
-        values, (sample, slices, top, left, _), shape = page.decode(part, number)
-        if values is not None:
-            place = pixels[sample, slices:, top:, left:][: shape[0], : shape[1], : shape[2]]
-            place[...] = values[tuple(slice(size) for size in place.shape)]
-    return np.reshape(pixels, page.shape)
-
-
-def _parts(data: bytes, page: Any, compression: int) -> Iterator[bytes | None]:
-    """The strips or tiles of a page, unpacked; None where one is not stored."""
-    most = _part_bytes(page)
-    for start, size in _places(page):
-        yield _unpacked(data[start : start + size], compression, most) if size else None
-
-
 def _places(page: Any) -> list[tuple[int, int]]:
     """Start and size of the strips or tiles."""
     places = zip(page.dataoffsets, page.databytecounts, strict=True)
     return [*places][: math.prod(page.chunked)]
-
-
-def _part_bytes(page: Any) -> int:
-    """The most that a strip or tile has."""
-    size: int = math.prod(page.chunks) * -(-max(_sample_bits(page)) // 8)
-    return size
-
-
-def _unpacked(part: bytes, compression: int, most: int) -> bytes:
-    if compression in (PACKED_BITS, LZW):
-        unpack = _unpacked_bits if compression == PACKED_BITS else _unpacked_lzw
-        content, whole = unpack(part, most), True
-    else:
-        stream = zlib.decompressobj() if compression in DEFLATED else _lzma()
-        content = stream.decompress(part, most + 1)
-        whole = stream.eof
-    if len(content) > most or not whole:
-        raise HeaderError("a strip or tile is damaged, or has more than it claims")
-    return content
-
-
-def _unpacked_lzw(part: bytes, most: int) -> bytes:
-    """TIFF 6.0, section 13, no more than just beyond ``most``; a page that lacks some is told."""
-    clear, end, start = 256, 257, [bytes([i]) for i in range(256)] + [b"", b""]
-    table, content, last = start.copy(), bytearray(), b""
-    bits, held, width = 0, 0, 9
-    for byte in part:
-        bits, held = bits << 8 | byte, held + 8
-        if held < width:
-            continue
-        held -= width
-        code, bits = bits >> held, bits & ((1 << held) - 1)
-        if code == end or len(content) > most:
-            break
-        if code == clear:
-            table, last, width = start.copy(), b"", 9
-            continue
-        if code > len(table) - (not last) or len(table) > 4096:
-            raise HeaderError("a strip or tile is damaged")
-        entry = table[code] if code < len(table) else last + last[:1]
-        if last:
-            table.append(last + entry[:1])
-        width = max(9, (len(table) + 1).bit_length()) if len(table) < 4095 else 12
-        content += entry
-        last = entry
-    return bytes(content)
-
-
-def _lzma() -> Any:
-    import lzma  # which not every Python has
-
-    return lzma.LZMADecompressor(memlimit=MOST_DICTIONARY)
-
-
-def _unpacked_bits(part: bytes, most: int) -> bytes:
-    """TIFF 6.0, section 9: a byte counts those that follow it, or repeats the next one."""
-    content, place = bytearray(), 0
-    while place < len(part) and len(content) <= most:
-        count = part[place]
-        if count < 128:
-            content += part[place + 1 : place + 2 + count]
-            place += 2 + count
-        else:
-            content += part[place + 1 : place + 2] * (257 - count) if count > 128 else b""
-            place += 2 if count > 128 else 1
-    return bytes(content)
 
 
 def _most_scans(data: bytes, page: Any) -> int:

@@ -153,7 +153,7 @@ class TestCompressions:
 
     def test_what_is_read_of_usual_pixels_only_is_said_of_others(self) -> None:
         data = changed(tiff(PIXELS[..., :2], planarconfig="contig"), COMPRESSION, 4)
-        with pytest.raises(UserError, match=r"has pixels that are not read with CCITTFAX4 \(4\)"):
+        with pytest.raises(UserError, match=r"has pixels that are not read with CCITT\w+ \(4\)"):
             decode_image(data, "a.tif")
 
     @pytest.mark.parametrize("samples", [1, 2, 3, 4])
@@ -199,9 +199,9 @@ class TestCompressions:
         pixels = np.zeros((24, 40, samples), np.uint8)[..., 0 if samples == 1 else slice(None)]
         data = with_strip(tiff(pixels, planarconfig=None if samples == 1 else "contig"), bomb)
         data = changed(data, COMPRESSION, number)
-        # libtiff stops where the strip is full.
+        # liblzma stops where the strip is full.
         refused = pytest.raises(UserError, match=REFUSED)
-        read = contextlib.nullcontext() if (number, samples) == (32773, 1) else refused
+        read = contextlib.nullcontext() if number == 34925 else refused
         tracemalloc.start()
         with read:
             decode_image(data, "a.tif")
