@@ -41,7 +41,7 @@ def test_mean_and_sample_deviation_over_seeds(
     row = next(line for line in printed.splitlines() if line.startswith("glas medt"))
     cells = [cell.strip() for cell in row.split("|")]
     assert cells == ["glas medt", "3", "3", "0.7800 ± 0.0721", "0.6800 ± 0.0721", "5 min 0 s"]
-    assert "so they flatter" in printed
+    assert "which flatters" in printed
     assert "sample standard deviation" in printed
     assert "warning" not in printed
     assert f"written to {tmp_path}/out" in printed

@@ -83,15 +83,15 @@ def test_tensorboard_shows_curves_gates_and_panels(tiny_run: Path) -> None:
         "optimizer/gradient_norm",
         "speed/images_per_second",
         "weights/branch/stages/0/0/height/qr",
-        "score/best_dice",
+        "score/dice",
     } <= scalars
     assert [event.step for event in events.Scalars("loss/train")] == [1, 2]
     assert [event.step for event in events.Images("panels/val")] == [1, 2]
-    best = json.loads((tiny_run / "metrics.json").read_text())["best"]["val_dice"]
-    assert events.Scalars("score/best_dice")[0].value == pytest.approx(best)
+    last = json.loads((tiny_run / "metrics.json").read_text())["last"]["val_dice"]
+    assert events.Scalars("score/dice")[0].value == pytest.approx(last)
 
 
-def test_tensorboard_lists_the_hyperparameters_with_the_best_score(tiny_run: Path) -> None:
+def test_tensorboard_lists_the_hyperparameters_with_the_score(tiny_run: Path) -> None:
     events = EventAccumulator(str(tiny_run / "tensorboard"))
     events.Reload()
     content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
@@ -103,7 +103,7 @@ def test_tensorboard_lists_the_hyperparameters_with_the_best_score(tiny_run: Pat
     assert known["seed"].number_value == 0
     content = events.summary_metadata["_hparams_/experiment"].plugin_data.content
     (metric,) = HParamsPluginData.FromString(content).experiment.metric_infos
-    assert metric.name.tag == "score/best_dice"
+    assert metric.name.tag == "score/dice"
 
 
 def test_the_log_tells_each_epoch(tiny_run: Path) -> None:
