@@ -202,12 +202,16 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             return self.sample(epoch, index)
         seed = self._sample_seed(epoch, index)
         if self.crops is None:
-            image, mask, instances = self.sample(epoch, index)
-            return self.augmentation(image, mask, seed, instances=instances)
+            return self._changed(self.sample(epoch, index), seed)
         size = self.preprocessing.image_size
         margin = self.augmentation.margin(*size)
-        image, mask, instances = self.sample(epoch, index, margin)
-        return self.augmentation(image, mask, seed, size, instances)
+        return self._changed(self.sample(epoch, index, margin), seed, size)
+
+    def _changed(self, sample: Sample, seed: int, *size: tuple[int, int]) -> Sample:
+        assert self.augmentation is not None
+        if sample.instances is not None:
+            return self.augmentation.with_objects(sample, seed, *size)
+        return Sample(*self.augmentation(sample.image, sample.mask, seed, *size))
 
     def _sample_seed(self, epoch: int, index: int) -> int:
         crop, place = divmod(index, len(self.cases))

@@ -49,9 +49,8 @@ class Pipeline:
         mask: NDArray[np.uint8],
         seed: int,
         size: tuple[int, int] | None = None,
-        instances: NDArray[Any] | None = None,
-    ) -> Sample:
-        """Change image, mask and object numbers alike; the arguments are not written to.
+    ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """Change image and mask alike; the arguments are not written to.
 
         Args:
             image: (H, W, C) uint8, or float32 in 0..1.
@@ -59,15 +58,24 @@ class Pipeline:
             seed: non-negative; the same seed gives the same result in any process.
             size: (h, w) of the result, cut from the middle after the changes of geometry, which
                 so draw from what surrounds it; None keeps (H, W).
-            instances: (H, W) object numbers up to 65,535, 0 = none.
 
         Returns:
-            New contiguous arrays of the same types, (h, w, C) and (h, w); without an object where
-            the mask is ignored.
+            New contiguous arrays of the same types, (h, w, C) and (h, w).
 
         Raises:
             UserError: a transform does not take such an image, or changes its size or type.
         """
+        changed = self.with_objects(Sample(image, mask), seed, size)
+        return changed.image, changed.mask
+
+    def with_objects(
+        self, sample: Sample, seed: int, size: tuple[int, int] | None = None
+    ) -> Sample:
+        """As a call, and the object numbers, up to 65,535, go with the mask.
+
+        There is no object where the mask is ignored.
+        """
+        image, mask, instances = sample
         height, width, channels = image.shape
         size = (height, width) if size is None else size
         key = (height, width, *size)

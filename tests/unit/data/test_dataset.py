@@ -121,7 +121,7 @@ class TestCrops:
         seen = []
 
         class Recorder(Pipeline):
-            def __call__(self, image, mask, seed, size=None, instances=None):  # type: ignore[no-untyped-def]
+            def __call__(self, image, mask, seed, size=None):  # type: ignore[no-untyped-def]
                 seen.append((image.shape, mask.shape, size))
                 return super().__call__(image, mask, seed, size)
 
