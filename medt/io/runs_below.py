@@ -22,7 +22,7 @@ MOST_SHOWN = 3
 def use_of(metrics: Any) -> str:
     """Which of a run's weights are used, by its metrics.json; "best" where that does not say."""
     use = metrics.get("use") if isinstance(metrics, dict) else None
-    return use if use in USES else "best"
+    return use if isinstance(use, str) and use in USES else "best"
 
 
 def weights_of(run: Path) -> tuple[Path, str]:
@@ -41,9 +41,10 @@ def told_of_folder(path: Path, key: str) -> tuple[str, str]:
         path: of the folder.
         key: of the setting that names it.
     """
-    files = [path / name for name in ("best.pt", "last.pt", "checkpoints/last.pt")]
-    if there := [str(file) for file in files if file.is_file()]:
-        return f"{path} is a folder without {BEST}", f"give {shlex.quote(f'{key}={there[0]}')}"
+    names = ("best.pt", "last.pt", "checkpoints/last.pt", str(BEST))
+    if there := [str(path / name) for name in names if (path / name).is_file()]:
+        missing = weights_of(path)[0].relative_to(path)
+        return f"{path} is a folder without {missing}", f"give {shlex.quote(f'{key}={there[0]}')}"
     runs = best_runs(path)
     if not runs:
         return f"{path} is a folder without runs", "give a checkpoint, or a run's folder"
