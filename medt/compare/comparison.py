@@ -145,7 +145,7 @@ def _facts(groups: Sequence[Group], reports: Sequence[dict[str, Any]]) -> Iterat
         if texts:
             yield f"False alarms in cases without foreground, {name}: {', '.join(texts)}."
     if others := [f"{name} of {run.root}" for run in runs for name in run.others]:
-        yield f"Left out, as they are of other weights than the run's folder is: {listed(others)}."
+        yield f"Left out, as they are of other weights than the run stands for: {listed(others)}."
     if unfinished := [str(run.root) for run in runs if not run.finished]:
         yield f"* {len(unfinished)} of {len(runs)} runs not finished: {', '.join(unfinished)}"
 

@@ -129,7 +129,8 @@ class TestTraining:
         assert [float(row["val_dice"]) for row in rows] == pytest.approx(dice, abs=1e-5)
         assert [float(row["val_false_alarms"]) for row in rows] == [1, 0]
         printed = capsys.readouterr().out
-        assert f"best dice {max(dice):.4f} in epoch {best} (trainer.empty={rule})" in printed
+        said = f"last dice {dice[-1]:.4f}, best {max(dice):.4f} in epoch {best}"
+        assert f"{said} (trainer.empty={rule})" in printed
         assert "false alarms 100%" in printed
 
     def test_patience_waits_for_lesions(self, images: list[str], tmp_path: Path) -> None:

@@ -38,7 +38,10 @@ def run(tiny_run: Path, tmp_path: Path) -> Path:
 def test_is_verified_and_says_so(run: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     assert export.main([f"checkpoint={run}", f"format={kind}"]) == 0
     printed = capsys.readouterr().out
-    name = f"best{formats.FORMATS[kind][0]}"
+    why = "after 2 epochs: those at the end of its schedule"
+    first = f"exporting weights {run}/checkpoints/last.pt, {why}, as {kind}"
+    assert printed.splitlines()[0] == first
+    name = f"last{formats.FORMATS[kind][0]}"
     assert {p.name for p in (run / "export").iterdir()} == {name, f"{name}.md"}
     difference = float(printed.partition("the checkpoint's: ")[2].split()[0])
     assert 0 <= difference < 1e-4
@@ -47,20 +50,20 @@ def test_is_verified_and_says_so(run: Path, capsys: pytest.CaptureFixture[str], 
 
 def test_onnx_gives_the_mask_by_following_the_card(run: Path) -> None:
     assert export.main([f"checkpoint={run}", "format=onnx"]) == 0
-    card = (run / "export/best.onnx.md").read_text()
+    card = (run / "export/last.onnx.md").read_text()
     steps = load_checkpoint(run).preprocessing
     assert f"mean {[round(x, 6) for x in steps['mean']]}" in card
     image = cv2.resize(read_image(IMAGE), (32, 32), interpolation=cv2.INTER_AREA)
     values = (image / 255 - np.array(steps["mean"])) / np.array(steps["std"])
     batch = values.transpose(2, 0, 1).astype(np.float32)[None].repeat(5, axis=0)
-    session = onnxruntime.InferenceSession(str(run / "export/best.onnx"))
+    session = onnxruntime.InferenceSession(str(run / "export/last.onnx"))
     (logits,) = session.run(["logits"], {"image": batch})
     assert logits.shape == (5, 2, 32, 32)
     shares = torch.from_numpy(logits[:1]).softmax(dim=1)
     large = torch.nn.functional.interpolate(shares, (64, 64), mode="bilinear")
-    expected = medt.load(run / "checkpoints/best.pt").predict(IMAGE)
+    expected = medt.load(run / "checkpoints/last.pt").predict(IMAGE)
     assert (large[0].argmax(dim=0).numpy() == expected).mean() > 0.999
-    stored = onnx.load(run / "export/best.onnx").metadata_props
+    stored = onnx.load(run / "export/last.onnx").metadata_props
     properties = {one.key: json.loads(one.value) for one in stored}
     assert properties["preprocessing"] == steps
     assert [c["name"] for c in properties["classes"]] == ["background", "gland"]
@@ -70,7 +73,7 @@ def test_torch_export_needs_nothing_of_medt(run: Path) -> None:
     assert export.main([f"checkpoint={run}", "format=torch_export"]) == 0
     code = (
         "import sys, torch; sys.modules['medt'] = None; "
-        f"network = torch.export.load({str(run / 'export/best.pt2')!r}).module(); "
+        f"network = torch.export.load({str(run / 'export/last.pt2')!r}).module(); "
         "print(tuple(network(torch.zeros(4, 3, 32, 32)).shape))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -89,7 +92,7 @@ def test_safetensors_hold_the_weights_and_what_to_build(run: Path) -> None:
 def test_the_card_tells_data_scores_and_limits(run: Path) -> None:
     assert evaluate.main([f"checkpoint={run}", "split=test"]) == 0
     assert export.main([f"checkpoint={run}", "format=safetensors", f"output={run}/there"]) == 0
-    card = (run / "there/best.safetensors.md").read_text()
+    card = (run / "there/last.safetensors.md").read_text()
     checkpoint = load_checkpoint(run)
     metrics = json.loads((run / "evaluation/synthetic-test-native/metrics.json").read_text())
     dice = metrics["mean_over_cases"]["dice"]["foreground"]

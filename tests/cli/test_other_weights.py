@@ -75,33 +75,57 @@ def test_the_digest_is_of_the_weights_alone(run: Path, tmp_path: Path) -> None:
     assert load_checkpoint(path).digest != before
 
 
-def test_compare_takes_the_result_of_the_best_weights_though_another_is_newer(
-    run: Path, tmp_path: Path
+def stands_for(run: Path, use: str) -> None:
+    file = run / "metrics.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"use": use}))
+
+
+@pytest.mark.parametrize(("use", "newer"), [("best", "last"), ("last", "best")])
+def test_compare_takes_the_result_of_the_weights_for_use_though_another_is_newer(
+    run: Path, tmp_path: Path, use: str, newer: str
 ) -> None:
+    stands_for(run, use)
+    wanted = dice(results(run)[use])
+    given = [f"checkpoint={run}/checkpoints/{newer}.pt", "split=test", "panels=0"]
+    assert evaluate.main(given) == 0
     report = compared(run, tmp_path / "out")
     (group,) = report["groups"]
     (scored,) = group["evaluations"].values()
-    assert scored["mean"] == pytest.approx(dice(results(run)["best"]))
-    assert not any("weights" in note for note in report["notes"])
+    assert scored["mean"] == pytest.approx(wanted)
+    assert not any("Left out" in note for note in report["notes"])
 
 
-def test_compare_leaves_out_what_is_of_other_weights_only(run: Path, tmp_path: Path) -> None:
-    shutil.rmtree(results(run)["best"]["file"].parent)
+@pytest.mark.parametrize("use", ["best", "last"])
+def test_compare_leaves_out_what_is_of_other_weights_only(
+    run: Path, tmp_path: Path, use: str
+) -> None:
+    stands_for(run, use)
+    shutil.rmtree(results(run)[use]["file"].parent)
     report = compared(run, tmp_path / "out")
     assert report["evaluations"] == []
     (note,) = [note for note in report["notes"] if "Left out" in note]
-    assert "of other weights than best.pt's: synthetic-test-native of" in note
+    assert "of other weights than the run stands for: synthetic-test-native of" in note
+
+
+def test_compare_takes_the_validation_of_the_weights_for_use(run: Path, tmp_path: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["best"]["val_dice"], metrics["last"]["val_dice"] = 0.75, 0.5
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    for use, score in (("last", 0.5), ("best", 0.75)):
+        stands_for(run, use)
+        (group,) = compared(run, tmp_path / use)["groups"]
+        assert group["val_dice"]["mean"] == score
 
 
 def test_a_result_that_records_no_weights_is_told_of(run: Path, tmp_path: Path) -> None:
-    shutil.rmtree(results(run)["last"]["file"].parent)
-    file = results(run)["best"]["file"]
+    shutil.rmtree(results(run)["best"]["file"].parent)
+    file = results(run)["last"]["file"]
     metrics = json.loads(file.read_text())
     del metrics["prediction"]["weights"]
     file.write_text(json.dumps(metrics))
     report = compared(run, tmp_path / "out")
     assert report["evaluations"] == ["synthetic-test-native"]
-    assert "of which weights is not recorded" in card(run, "best")
+    assert "of which weights is not recorded" in card(run, "last")
 
 
 def test_the_card_lists_results_of_its_own_weights(run: Path) -> None:
