@@ -151,9 +151,10 @@ def new_optimizer(config: Mapping[str, Any], model: nn.Module, allow: Sequence[s
             )
         own = {id(one) for one in encoder.parameters()}
         others = [one for one in model.parameters() if id(one) not in own]
-        slower = {"params": list(encoder.parameters()), "lr": factor * config["lr"]}
-        parameters = [{"params": others}, slower]
+        parameters = [{"params": others}, {"params": list(encoder.parameters())}]
     optimizer: Optimizer = build(spec, "optimizer", allow, params=parameters)
+    for group in optimizer.param_groups[1:]:
+        group["lr"] *= factor
     return optimizer
 
 

@@ -31,6 +31,7 @@ RANGES = {
     "dataset.crop_foreground": SHARE,
     "dataset.crops_per_case": COUNT,
     "dataset.border_width": COUNT,
+    "optimizer.encoder_factor": POSITIVE,
     "dataset.workers": Range(0, 64),
     "dataset.timeout": Range(0, 86_400, open_low=True),  # a day; the system's clocks end at a month
     "dataset.cache": NOT_NEGATIVE,

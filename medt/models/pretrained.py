@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medt.errors import UserError
+from medt.models.baselines import Baseline
 from medt.models.encoders import pretrained_encoder
 from medt.models.weights import read_state_dict
 
@@ -38,6 +39,11 @@ def load_encoder(model: nn.Module, source: str | Path) -> str:
         raise UserError("this model has no encoder to load", "leave model.encoder_weights out")
     own = encoder.state_dict()
     if str(source) == IMAGENET:
+        if not isinstance(model, Baseline):
+            raise UserError(
+                "model.encoder_weights=imagenet is for model=smp_unet only",
+                "give a file of weights",
+            )
         weights: Mapping[str, Tensor] = pretrained_encoder(**model.built).state_dict()  # type: ignore[arg-type]
     else:
         weights = _by_names_of(own, read_state_dict(Path(source)))

@@ -30,7 +30,10 @@ class Facts:
         return f", fold {self.dataset.get('fold') or 0} of {folds}" if folds else ""
 
     @property
-    def optimizer(self) -> str | None:
-        """The full name of the optimizer's class, where the config says it."""
-        name: str | None = self.config.get("optimizer", {}).get("_target_")
-        return name
+    def optimizer(self) -> tuple[str | None, bool]:
+        """What an optimizer's state belongs to, where the config says it.
+
+        The full name of its class, and whether the encoder's weights are a group of their own.
+        """
+        group = self.config.get("optimizer", {})
+        return group.get("_target_"), group.get("encoder_factor", 1) != 1

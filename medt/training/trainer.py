@@ -415,4 +415,6 @@ class Trainer:
         former = checkpoint.config.get("trainer", {}).get("epochs", self.settings.epochs)
         spans = [each * self.steps_per_epoch for each in (int(former), self.settings.epochs)]
         changed = self.watch.resumed(values.get("data"))
+        if len(optimizers) > 1:
+            changed.append("another class of optimizer, or other groups: its state starts afresh")
         return changed + self.optimization.rescheduled(self.state.step, *spans)
