@@ -58,7 +58,9 @@ def evaluate(cfg: DictConfig) -> int:
         return tune_postprocessing(cfg, predictor, dataset)
     home = home_of(path)
     history = RunFolder(home).history
-    name = f"{index.name}-{cfg.split}-{cfg.protocol.name}{variant(cfg, len(checkpoints))}"
+    name = (
+        f"{index.name}-{cfg.split}-{cfg.protocol.name}{variant(cfg, predictor, len(checkpoints))}"
+    )
     if cfg.output is None:
         check_unlinked(home, "evaluation")
     asked = home / "evaluation" / name if cfg.output is None else Path(cfg.output)
@@ -101,10 +103,13 @@ def evaluate(cfg: DictConfig) -> int:
     return 0
 
 
-def variant(cfg: DictConfig, networks: int) -> str:
+def variant(cfg: DictConfig, predictor: Predictor, networks: int) -> str:
     """What tells a result from the plain one of the first network, for the folder's name."""
+    rules = [
+        rule_of(one, predictor.objects) for one in (plain(cfg.postprocess), {"method": "auto"})
+    ]
     parts = [
-        "" if cfg.postprocess.method in ("none", "auto") else cfg.postprocess.method,
+        "" if rules[0] == rules[1] else cfg.postprocess.method,
         cfg.mode or "",
         "tta" if cfg.tta else "",
         f"{networks}_networks" if networks > 1 else "",

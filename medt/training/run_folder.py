@@ -193,7 +193,7 @@ def run_to_resume(
         raise UserError(
             f"the run {root} has ended after epoch {checkpoint.epoch}",
             "for more of them give trainer.epochs=N resume_force=true, or start anew from "
-            f"model.weights={run.best}",
+            f"model.weights={run.used}",
         )
     _check_best(run, checkpoint)
     return run, checkpoint

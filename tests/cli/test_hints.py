@@ -255,12 +255,12 @@ class TestWhatReadersSayOfAMask:
 class TestFoldersOfRuns:
     @pytest.fixture
     def runs(self, tiny_run: Path, tmp_path: Path) -> Path:
-        """Three runs, of which the second is the best."""
+        """Three runs, of which the second is the best by the weights that they stand for."""
         for name, score in (("a/one", 0.25), ("a/two", 0.75), ("three", 0.5)):
             run = tmp_path / "runs" / name
             shutil.copytree(tiny_run, run)
             metrics = json.loads((run / "metrics.json").read_text())
-            metrics["best"]["val_dice"] = score
+            metrics["last"]["val_dice"], metrics["best"]["val_dice"] = score, 1 - score
             (run / "metrics.json").write_text(json.dumps(metrics))
         return tmp_path / "runs"
 

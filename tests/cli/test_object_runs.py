@@ -21,6 +21,19 @@ def training(folder, kind, *more):
     return [*given, f"run_dir={folder}/run", *more]
 
 
+def test_a_result_without_parting_is_told_from_that_with_it(tmp_path):
+    run = tmp_path / "run"
+    assert train.main(training(tmp_path, "borders")) == 0
+    given = [f"checkpoint={run}", "split=test", "panels=0"]
+    for rule in ("auto", "none", "seeds"):
+        assert evaluate.main([*given, f"postprocess={rule}"]) == 0
+    numbers = ["postprocess.smallest=0", "postprocess.largest_hole=0"]
+    assert evaluate.main([*given, "postprocess=seeds", *numbers]) == 0  # those of auto
+    name = "synthetic-test-native"
+    names = {folder.name for folder in (run / "evaluation").iterdir()}
+    assert names == {name, f"{name}-2", f"{name}+none", f"{name}+seeds"}
+
+
 def evaluated(run, *more):
     assert evaluate.main([f"checkpoint={run}", f"output={run}/scores", *more]) == 0
     return json.loads((run / "scores/metrics.json").read_text())

@@ -41,18 +41,20 @@ def submitit() -> None:
 
 
 class TestOptuna:
-    def test_the_best_validation_score_is_what_it_looks_for(
-        self, optuna: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    @pytest.mark.parametrize("use", ["last", "best"])
+    def test_the_validation_score_of_the_weights_for_use_is_what_it_looks_for(
+        self, optuna: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], use: str
     ) -> None:
         tiny_dataset()
         capsys.readouterr()
-        assert train.main(sweep(tmp_path, *SEARCH, "hydra.sweeper.n_trials=2")) == 0
+        given = [*SEARCH, "hydra.sweeper.n_trials=2", f"trainer.use={use}"]
+        assert train.main(sweep(tmp_path, *given)) == 0
         said = capsys.readouterr()
         assert "2 of 2 runs ended well" in said.out
         assert f"python scripts/compare.py {tmp_path}/sweep" in said.out
         assert said.err == ""
         found = yaml.safe_load((tmp_path / "sweep/optimization_results.yaml").read_text())
-        scores = [json.loads((run / "metrics.json").read_text())["best"] for run in runs(tmp_path)]
+        scores = [json.loads((run / "metrics.json").read_text())[use] for run in runs(tmp_path)]
         assert found["best_value"] == pytest.approx(max(one["val_dice"] for one in scores))
         assert compare.main([f"{tmp_path}/sweep", f"output={tmp_path}/table"]) == 0
 
@@ -105,7 +107,7 @@ class TestOptuna:
         assert train.main(sweep(tmp_path, *SEARCH, *folds, "hydra.sweeper.n_trials=1")) == 0
         found = yaml.safe_load((tmp_path / "sweep/optimization_results.yaml").read_text())
         files = sorted((tmp_path / "sweep").glob("*/fold=*/metrics.json"))
-        scores = [json.loads(file.read_text())["best"]["val_dice"] for file in files]
+        scores = [json.loads(file.read_text())["last"]["val_dice"] for file in files]
         assert len(scores) == 2
         assert found["best_value"] == pytest.approx(sum(scores) / 2)
 
