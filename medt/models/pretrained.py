@@ -44,7 +44,7 @@ def load_encoder(model: nn.Module, source: str | Path) -> str:
                 "model.encoder_weights=imagenet is for model=smp_unet only",
                 "give a file of weights",
             )
-        weights: Mapping[str, Tensor] = pretrained_encoder(**model.built).state_dict()  # type: ignore[arg-type]
+        weights: Mapping[str, Tensor] = pretrained_encoder(**model.built).state_dict()
     else:
         weights = _by_names_of(own, read_state_dict(Path(source)))
         _check_channels(own, weights, source)

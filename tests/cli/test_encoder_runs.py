@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import evaluate
 import export
 import predict
 import pytest
+import torch
 import train
-from conftest import QUICK, TINY, tiny
+from conftest import QUICK, TINY, tiny, tiny_dataset
+
+from medt.checkpoint import load_checkpoint
 
 pytest.importorskip("segmentation_models_pytorch")
 
@@ -61,3 +65,79 @@ def test_that_is_none_is_one_line(
     refused: Callable[..., None], tmp_path: Path, encoder: str, culprits: list[str]
 ) -> None:
     refused(train.main, training(tmp_path, encoder), *culprits)
+
+
+@pytest.fixture
+def slower(tmp_path: Path) -> list[str]:
+    """A training of two epochs in which the encoder starts from a file, and learns more slowly."""
+    timm = pytest.importorskip("timm")
+    torch.save(timm.create_model("test_efficientnet").state_dict(), tmp_path / "tiny.pth")
+    given = training(tmp_path, "tu-test_efficientnet", f"model.encoder_weights={tmp_path}/tiny.pth")
+    return [*given, "optimizer.encoder_factor=0.25", "trainer.epochs=2", "scheduler=constant"]
+
+
+def rates(run: Path) -> list[float]:
+    training = load_checkpoint(run / "checkpoints/last.pt").training
+    assert training is not None
+    return [group["lr"] for group in training["optimizer"]["param_groups"]]
+
+
+def test_a_run_says_what_its_encoder_starts_from_and_keeps_two_rates(
+    slower: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(slower) == 0
+    said = f"the encoder starts from {tmp_path}/tiny.pth (SHA-256 "
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "run/train.log").read_text()
+    assert rates(tmp_path / "run") == pytest.approx([0.002, 0.0005])
+    with (tmp_path / "run/history.csv").open() as file:
+        assert {float(row["lr"]) for row in csv.DictReader(file)} == {0.002}  # of the others
+    assert train.main([f"resume={tmp_path}/run", "trainer.epochs=3", "resume_force=true"]) == 0
+    printed = capsys.readouterr().out
+    assert "the encoder starts from" not in printed
+    assert "starts afresh" not in printed
+    assert rates(tmp_path / "run") == pytest.approx([0.002, 0.0005])
+
+
+def test_on_resume_other_groups_start_the_optimizer_afresh(
+    slower: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert train.main(slower) == 0
+    more = [f"resume={run}", "resume_force=true"]
+    assert train.main([*more, "trainer.epochs=3", "optimizer.encoder_factor=0.5"]) == 0
+    assert "starts afresh" not in capsys.readouterr().out
+    assert rates(run) == pytest.approx([0.002, 0.001])
+    assert train.main([*more, "trainer.epochs=4", "optimizer.encoder_factor=1.0"]) == 0
+    assert "or other groups: its state starts afresh" in capsys.readouterr().out
+    assert rates(run) == pytest.approx([0.002])
+
+
+@pytest.mark.parametrize("factor", ["0", "-1", "fast", ".nan", ".inf"])
+def test_a_factor_that_is_none_is_one_line(
+    refused: Callable[..., None], tmp_path: Path, factor: str
+) -> None:
+    given = training(tmp_path, "tu-test_efficientnet", f"optimizer.encoder_factor={factor}")
+    refused(train.main, given, "optimizer.encoder_factor")
+
+
+def test_a_factor_without_an_encoder_is_one_line(
+    refused: Callable[..., None], tmp_path: Path
+) -> None:
+    tiny_dataset()
+    given = tiny(tmp_path, "optimizer.encoder_factor=0.5")
+    refused(train.main, given, "optimizer.encoder_factor=0.5, but this network has no encoder")
+    refused(train.main, tiny(tmp_path, "+model.encoder_weights=imagenet"), "encoder")
+
+
+def test_imagenet_without_a_network_is_one_line(
+    refused: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError("[Errno 101] Network is unreachable")
+
+    for place in ("timm.models._builder", "timm.models._hub"):
+        monkeypatch.setattr(f"{place}.load_state_dict_from_hf", fails)
+    given = training(tmp_path, "tu-test_efficientnet", "model.encoder_weights=imagenet")
+    culprits = ["no weights of ImageNet for model.encoder=tu-test_efficientnet: ", "unreachable"]
+    refused(train.main, given, *culprits, "model.encoder_weights=FILE")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import train
 from conftest import DATA
 from hydra import compose, initialize_config_dir
@@ -67,6 +68,15 @@ def given(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
         start = [*SMALL, *SYNTHETIC, "loss=cross_entropy", f"run_dir={tmp_path}/start"]
         assert train.main(start) == 0
         return [*SMALL, *SYNTHETIC, f"model.weights={tmp_path}/start/checkpoints/best.pt"]
+    if name == "pretrained":  # of a tiny encoder, from a file
+        pytest.importorskip("segmentation_models_pytorch")
+        timm = pytest.importorskip("timm")
+        torch.save(timm.create_model("test_efficientnet").state_dict(), tmp_path / "tiny.pth")
+        encoder = [
+            "model.encoder=tu-test_efficientnet",
+            f"model.encoder_weights={tmp_path}/tiny.pth",
+        ]
+        return [one for one in SMALL if "grid" not in one] + [*SYNTHETIC, *encoder]
     return [*SMALL, *SYNTHETIC]
 
 
@@ -80,8 +90,17 @@ def test_trains_for_an_epoch(tmp_path: Path, given: list[str], name: str) -> Non
 
 
 def test_these_are_the_experiments() -> None:
-    common = {"quickstart", "paper_glas", "paper_monuseg", "finetune"}
+    common = {"quickstart", "paper_glas", "paper_monuseg", "finetune", "pretrained"}
     assert set(EXPERIMENTS) == {*common, "folder_binary", "folder_multiclass", "debug"}
+
+
+def test_what_is_pretrained() -> None:
+    cfg = compose_experiment("pretrained")
+    assert (cfg.model.architecture, cfg.model.encoder_weights) == ("smp_unet", "imagenet")
+    assert cfg.model.image_size == cfg.dataset.image_size == 256
+    assert cfg.dataset.normalize == "imagenet"  # as the encoder's weights were trained
+    assert 0 < cfg.optimizer.encoder_factor < 1
+    assert (cfg.trainer.use, cfg.trainer.patience) == ("last", None)
 
 
 @pytest.mark.parametrize(("name", "size"), [("glas", 128), ("monuseg", 512)])

@@ -71,7 +71,7 @@ def test_the_card_says_which_result_is_external(
     assert evaluate.main([f"checkpoint={run}", "split=all", "panels=0", *folder]) == 0
     assert [path.name for path in (run / "evaluation").iterdir()] == ["set-all-native"]
     assert export.main([f"checkpoint={run}", "format=safetensors"]) == 0
-    card = (run / "export/best.safetensors.md").read_text()
+    card = (run / "export/last.safetensors.md").read_text()
     assert "- set-all-native \\(external\\), 2 cases" in card
 
 

@@ -97,7 +97,7 @@ class TestNothingIsWrittenWhereTheFileSays:
         else:
             assert code == 1
             assert error.count("\n") == 1
-            assert f"{run}/checkpoints/best.pt: " in error
+            assert f"{run}/checkpoints/last.pt: " in error
             assert not (tmp_path / "mine").exists()
 
     def test_by_a_resumed_training(

@@ -122,7 +122,7 @@ class TestPredictAndEvaluate:
             ("batch_size=0", "batch_size=0 is out of range", "give at least 1"),
             ("device=cuda", "no device cuda", "use auto or cpu"),
             ("dataset.root=/elsewhere", "dataset.* needs dataset=NAME", "dataset=glas"),
-            ("checkpoint=[" + "x" * 5000 + "]", "xxx", "checkpoint"),
+            ("checkpoint=[" + "x" * 5000 + "]", "xxx: File name too long", "check the path"),
             ("-m", "--multirun is for train.py only", "run evaluate.py for each value"),
         ],
     )
