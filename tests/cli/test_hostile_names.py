@@ -200,7 +200,7 @@ def test_an_evaluation_shows_and_writes_names_as_they_are(
 
     assert export.main([f"checkpoint={tmp_path}/run", "format=safetensors"]) == 0
     shows()
-    card = (tmp_path / "run/export/best.safetensors.md").read_text()
+    card = (tmp_path / "run/export/last.safetensors.md").read_text()
     assert "<" not in card
     assert [line for line in card.split("\n") if line.startswith("#")] == [
         r'# gated_axial_unet: \=H\("x"\)\[/\]&lt;script&gt;alert\(1\)&lt;/script&gt;\$\\frac\$',

@@ -85,8 +85,8 @@ def test_none_reaches_a_model_card(
     add_evaluation(run, NAME, dice)
     refused(export.main, [f"checkpoint={run}", "format=safetensors"], "metrics.json is damaged")
     shutil.rmtree(run / "evaluation")
-    edit_checkpoint(run / "checkpoints/best.pt", lambda c: c["scores"].update(val_dice=dice))
-    refused(export.main, [f"checkpoint={run}", "format=safetensors"], "best.pt", "score")
+    edit_checkpoint(run / "checkpoints/last.pt", lambda c: c["scores"].update(val_dice=dice))
+    refused(export.main, [f"checkpoint={run}", "format=safetensors"], "last.pt", "score")
 
 
 @pytest.mark.parametrize(

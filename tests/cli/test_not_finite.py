@@ -66,7 +66,7 @@ class TestPredictions:
         said = capsys.readouterr()
         assert said.err.count("\n") == 1
         assert (
-            f"{images}/white.png: the output of {tiny_run}/checkpoints/best.pt {SOLVED}" in said.err
+            f"{images}/white.png: the output of {tiny_run}/checkpoints/last.pt {SOLVED}" in said.err
         )
         assert "1 of 2 masks written" in said.out
         assert [path.name for path in (tmp_path / "o").glob("*.png")] == ["dark.png"]
@@ -111,8 +111,8 @@ class TestPredictions:
         monkeypatch.setattr("medt.checkpoint.Checkpoint.build_model", certain)
         tiny_dataset()
         given = [f"checkpoint={tiny_run}", *more]
-        refused(evaluate.main, given, SOLVED, "best.pt")
-        refused(evaluate.main, [*given, "tune=true"], SOLVED, "best.pt")
+        refused(evaluate.main, given, SOLVED, "last.pt")
+        refused(evaluate.main, [*given, "tune=true"], SOLVED, "last.pt")
         assert predict.main([*given, f"input={images}", f"output={tmp_path}/o"]) == 1
         assert list((tmp_path / "o").glob("*.png")) == []
 
