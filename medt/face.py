@@ -181,7 +181,7 @@ def train(
         trainer: keys of configs/trainer/default.yaml, such as epochs or batch_size.
 
     Returns:
-        The run's folder: `.root`, `.best` (the checkpoint), `.history`.
+        The run's folder: `.root`, `.used` (the checkpoint that it stands for), `.history`.
 
     Raises:
         UserError: whatever the command refuses.
@@ -193,7 +193,7 @@ def train(
     ...     network, data, epochs=1, run_dir="run", device="cpu"
     ... )  # doctest: +ELLIPSIS
     axialunet (93,170 parameters) at 32 x 32 on cpu: 6 training and 2 validation cases, ...
-    >>> run.best.is_file()
+    >>> run.used.is_file()
     True
     """
     groups = {

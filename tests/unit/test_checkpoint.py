@@ -48,9 +48,27 @@ def test_the_file_alone_gives_back_the_network(model: AxialUNet, tmp_path: Path)
     assert load_checkpoint(tmp_path / "best.pt").epoch == 7
 
 
-def test_a_run_folder_stands_for_its_best_checkpoint(model: AxialUNet, tmp_path: Path) -> None:
+def test_a_run_folder_stands_for_its_best_checkpoint_until_it_says_another(
+    model: AxialUNet, tmp_path: Path
+) -> None:
+    for name in ("best", "last"):
+        save_checkpoint(checkpoint(model), tmp_path / f"checkpoints/{name}.pt")
+    found = load_checkpoint(tmp_path)
+    assert found.file == str(tmp_path / "checkpoints/best.pt")
+    assert found.describe().endswith("after 7 epochs: those of its best validation")
+    (tmp_path / "metrics.json").write_text('{"use": "last"}')
+    found = load_checkpoint(tmp_path)
+    assert found.file == str(tmp_path / "checkpoints/last.pt")
+    assert found.describe().endswith("after 7 epochs: those at the end of its schedule")
+    found = load_checkpoint(tmp_path / "checkpoints/last.pt")
+    assert found.describe() == f"weights {tmp_path}/checkpoints/last.pt, after 7 epochs"
+
+
+def test_why_it_was_taken_is_no_part_of_the_file(model: AxialUNet, tmp_path: Path) -> None:
     save_checkpoint(checkpoint(model), tmp_path / "checkpoints/best.pt")
-    assert load_checkpoint(tmp_path).file == str(tmp_path / "checkpoints/best.pt")
+    save_checkpoint(load_checkpoint(tmp_path), tmp_path / "copy.pt")
+    assert load_checkpoint(tmp_path / "copy.pt").why == ""
+    assert "why" not in torch.load(tmp_path / "copy.pt", weights_only=True)
 
 
 def test_only_our_models_are_built_unless_a_name_is_allowed(
