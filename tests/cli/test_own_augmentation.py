@@ -75,7 +75,11 @@ NOISE = {"_target_": "albumentations.GaussNoise", "p": 3}
 @pytest.mark.parametrize(
     ("spec", "culprit", "hint"),
     [
-        (in_geometry(**AFFINE, rotat=20), "no augmentation.geometry.own.rotat", "takes rotate"),
+        (
+            in_geometry(**AFFINE, rotat=20),
+            "no augmentation.geometry.own.rotat",
+            "did you mean rotate?",
+        ),
         (in_geometry(**AFFINE, rotate="a"), "augmentation.geometry.own.rotate is 'a'", "see its"),
         (in_geometry(**AFFINE, rotate=float("nan")), "geometry.own.rotate=nan", "finite"),
         (in_geometry(**FLIP, p=2), "augmentation.geometry.own.p=2: Input should be", "see alb"),
@@ -112,7 +116,11 @@ NOISE = {"_target_": "albumentations.GaussNoise", "p": 3}
             "dataset.image_size",
         ),
         ({**OWN, "appearance": None}, "augmentation.appearance holds no", "list or a mapping"),
-        ({**OWN, "geometri": []}, "Pipeline takes no augmentation.geometri", "takes geometry"),
+        (
+            {**OWN, "geometri": []},
+            "Pipeline takes no augmentation.geometri",
+            "did you mean geometry?",
+        ),
         ({"_target_": f"{HOME}.Speckle", "strength": 1}, "wrong place", f"{HOME}.Pipeline"),
         (in_geometry(_target_=f"{HOME}.Pipeline"), "wrong place", f"{HOME}.Pipeline"),
     ],
