@@ -187,10 +187,11 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             raise UserError(
                 f"{case.instances} has not the size of the mask", "prepare the dataset again"
             )
-        values, numbers = np.unique(np.where(ids % IGNORE_INDEX, numbers, 0), return_inverse=True)
-        if len(values) > MOST_OBJECTS:
+        numbers = np.where(ids % IGNORE_INDEX, numbers, 0)
+        values = np.union1d(0, numbers)  # an image may show nothing but objects
+        if len(values) > MOST_OBJECTS + 1:
             raise UserError(f"{case.instances} has more than {MOST_OBJECTS:,} objects", "crop it")
-        return numbers.reshape(ids.shape).astype(np.uint16)
+        return np.searchsorted(values, numbers).astype(np.uint16)
 
     def _target(self, instances: NDArray[Any] | None, mask: NDArray[np.uint8]) -> torch.Tensor:
         assert self.objects is not None

@@ -179,6 +179,17 @@ class TestTraining:
         assert (item["objects"][filled] == IGNORE_INDEX).all()
         assert (item["objects"][~filled] <= FULL).all()
 
+    def test_an_image_of_nothing_but_objects_keeps_them_all(self, tmp_path):
+        case = make_case(tmp_path)
+        instances = np.full((SIZE, SIZE), 700, np.uint16)
+        instances[:, SIZE // 2 :] = 900
+        write_png(case.instances, instances)
+        write_png(case.mask, np.ones((SIZE, SIZE), np.uint8))
+        steps = Preprocessing((SIZE, SIZE), 3, (0.5,) * 3, (0.25,) * 3)
+        dataset = SegmentationDataset([case], steps, objects=ObjectTarget("distance"))
+        np.testing.assert_array_equal(dataset.pair(0).instances[0, [0, -1]], [1, 2])
+        assert dataset[0, 0]["objects"].min() > 0
+
     def test_a_dataset_without_instances_is_refused(self, tmp_path):
         case = replace(make_case(tmp_path), instances=None)
         steps = Preprocessing((SIZE, SIZE), 3, (0.5,) * 3, (0.25,) * 3)
