@@ -22,7 +22,7 @@ from medt.data.preprocessing import Preprocessing
 from medt.data.scan import Look, MaskLook, Plan, Scan
 from medt.errors import UserError
 from medt.losses import FunctionLoss, ObjectLoss
-from medt.models.pretrained import load_encoder
+from medt.models.pretrained import encoder_of, load_encoder
 from medt.models.sizes import as_size
 from medt.processes import Processes
 from medt.targets import build, without_own
@@ -143,7 +143,7 @@ def new_optimizer(config: Mapping[str, Any], model: nn.Module, allow: Sequence[s
     spec, factor = without_own(config, "optimizer"), config.get("encoder_factor", 1.0)
     parameters: Any = model.parameters()
     if factor != 1:
-        encoder = getattr(getattr(model, "network", None), "encoder", None)
+        encoder = encoder_of(model)
         if encoder is None:
             raise UserError(
                 f"optimizer.encoder_factor={factor}, but this network has no encoder",

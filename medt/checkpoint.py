@@ -35,7 +35,6 @@ MOST_WEIGHTS = 20_000  # tensors of a network; the largest encoder that is offer
 MOST_PARTS = 10  # layers and parameters that are built for one of them; seven with ResUNet
 WITH_TENSORS = ("weights", "training")  # of the values of a file
 MOST_BUILT = 5_000  # of those in all, some seconds; the largest encoder has 3,000
-# Keys of the model's config that say what it starts from or is called, not what it is.
 
 
 @dataclass(frozen=True)

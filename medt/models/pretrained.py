@@ -18,6 +18,12 @@ from medt.models.weights import read_state_dict
 IMAGENET = "imagenet"  # in place of a file: the weights that the library names
 
 
+def encoder_of(model: nn.Module) -> nn.Module | None:
+    """The part of a network that weights of ImageNet are for; None where it has none."""
+    encoder = getattr(getattr(model, "network", None), "encoder", None)
+    return encoder if isinstance(encoder, nn.Module) else None
+
+
 def load_encoder(model: nn.Module, source: str | Path) -> str:
     """Start the encoder of a ``smp_unet`` from weights.
 
@@ -34,7 +40,7 @@ def load_encoder(model: nn.Module, source: str | Path) -> str:
         UserError: the network has no encoder, the file is unreadable, or its names or shapes are
             not the encoder's; the first of them are named; or nothing can be downloaded.
     """
-    encoder = getattr(getattr(model, "network", None), "encoder", None)
+    encoder = encoder_of(model)
     if encoder is None:
         raise UserError("this model has no encoder to load", "leave model.encoder_weights out")
     own = encoder.state_dict()
