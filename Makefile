@@ -19,7 +19,7 @@ RUN := runs/synthetic/medt/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 train: .venv/installed
 	$(BIN)/python scripts/train.py experiment=quickstart run_dir=$(RUN) $(ARGS)
-	$(BIN)/python scripts/evaluate.py checkpoint=$(RUN)/checkpoints/best.pt split=test
+	$(BIN)/python scripts/evaluate.py checkpoint=$(RUN) split=test
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest $(ARGS)
