@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 from pathlib import Path
@@ -182,17 +183,21 @@ def test_of_two_that_want_it_at_once_one_draws_it(
     assert open_dataset(settings(tmp_path)).counts() == {"train": 2, "val": 1, "test": 1}
 
 
-def test_whoever_waits_says_for_whom(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def draw_saying_to(pipe: int, root: Path) -> None:
+    with os.fdopen(pipe, "w") as said, contextlib.redirect_stderr(said):
+        draw_synthetic(root, SyntheticSet(**NUMBERS))
+
+
+def test_whoever_waits_says_for_whom(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    start = context.Barrier(2)
-    other = context.Process(target=draw, args=(tmp_path, start))
-    with locked_beside(tmp_path / FOLDER, "another command"):
-        other.start()
-        start.wait()
-        said = ""
-        while "waiting" not in said and other.is_alive():
-            said += capfd.readouterr().err
-    other.join()
+    reading, writing = os.pipe()
+    other = context.Process(target=draw_saying_to, args=(writing, tmp_path))
+    with os.fdopen(reading) as lines:
+        with locked_beside(tmp_path / FOLDER, "another command"):
+            other.start()
+            os.close(writing)
+            said = lines.readline()
+        other.join()
     expected = f"{tmp_path}/{FOLDER} is being written by another command (process {os.getpid()} on "
     assert said.startswith(expected)
     assert other.exitcode == 0
