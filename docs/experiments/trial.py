@@ -9,9 +9,10 @@ each validation both are scored, at their own size, by three kinds of weights:
     ema   an exponential average over the steps so far (decay 0.99, less in the first steps)
     tail  in the last epoch: the plain average over the last quarter of the steps
 
-OUT.csv has a row for each of these and each case; role says which fold it is of. It appears when
-the training has ended; a trial whose file exists does nothing, so that a list of trials can be
-started again.
+OUT.csv has a row for each of these and each case; role says which fold it is of. With --objects the
+last weights are scored with each rule of post-processing, too, whose numbers the cases of CHOOSE
+tune: F1 at an IoU of 0.5 and AJI of each case. OUT.csv appears when the training has ended; a trial
+whose file exists does nothing, so that a list of trials can be started again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
@@ -37,9 +39,14 @@ from medt.cli.arguments import CONFIGS
 from medt.cli.open_groups import complete_and_check
 from medt.cli.settings import plain
 from medt.config import register_schema
+from medt.data.dataset import SegmentationDataset
 from medt.data.layout import DatasetIndex
 from medt.data.open import open_dataset
-from medt.evaluation.evaluate import evaluate
+from medt.evaluation.evaluate import Evaluation, evaluate
+from medt.evaluation.tuning import tune
+from medt.inference.instances import InstanceRule
+from medt.inference.predictor import Predictor
+from medt.metrics.sums import mean_of_present
 from medt.processes import Processes
 from medt.shipped import home
 from medt.targets import GROUPS, targets_in
@@ -49,7 +56,12 @@ from medt.training.trainer import Trainer
 from medt.training.validation import network_for_use
 
 DECAY = 0.99
-COLUMNS = ("epoch", "weights", "role", "case", "dice", "iou", "train_dice", "seconds")
+COLUMNS = (
+    *("epoch", "weights", "rule", "role", "case", "dice", "iou"),
+    *("f1", "aji", "true", "predicted", "train_dice", "seconds"),
+)
+OBJECTS = ("object_f1_iou50", "aji", "objects_true", "objects_predicted")
+TUNED = 2  # each which of the cases of CHOOSE tunes: rules take long at 775 x 522
 QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none")
 
 
@@ -57,6 +69,7 @@ class Recorder(Trainer):
     """A trainer that keeps averages of its weights, and a table of all that is validated."""
 
     scored: frozenset[str] = frozenset()
+    objects = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -86,15 +99,43 @@ class Recorder(Trainer):
         network, _ = network_for_use(
             source, self.train_set, cases, self.seed, self.state.epoch, self.device
         )
-        found = evaluate(self.predictor(network), self.val_set, loss=self.loss)
+        predictor = self.predictor(network)
+        found = evaluate(predictor, self.val_set, loss=self.loss)
         if kind == "last":
             row |= {"val_dice": found.dice, "val_iou": found.iou, "val_loss": found.summary["loss"]}
+        self.tell(kind, "none", found, row)
+        if self.objects and kind == "last" and self.state.epoch >= self.settings.epochs:
+            for rule in self.tuned(predictor):
+                scores = evaluate(
+                    predictor, self.val_set, rule=rule, detail=True, parts=("pixel", "objects")
+                )
+                print(rule, flush=True)
+                self.tell(kind, rule.method, scores, row)
+        return network
+
+    def tuned(self, predictor: Predictor) -> list[InstanceRule]:
+        """Of each method the rule that suits the cases of CHOOSE."""
+        cases = [case for case in self.val_set.cases if case.name not in self.scored]
+        chosen = SegmentationDataset(
+            cases[::TUNED], self.val_set.preprocessing, self.val_set.labels
+        )
+        methods = ["components", "watershed", *(["seeds"] if predictor.objects else [])]
+        return [trial.rule for trial in tune(predictor, chosen, methods)]
+
+    def tell(self, weights: str, rule: str, found: Evaluation, row: Row) -> None:
+        """Enter the scores of all cases into the table."""
         for one in found.rows:
             role = "score" if one["case"] in self.scored else "choose"
-            dice, iou = (f"{one['foreground'][key]:.5f}" for key in ("dice", "iou"))
-            said = f"{row['train_dice']:.4f}", f"{self.state.seconds:.0f}"
-            self.table.append((self.state.epoch, kind, role, one["case"], dice, iou, *said))
-        return network
+            scores = one["foreground"]
+            classes = list(one["classes"].values())
+            shown = [scores["dice"], scores["iou"]]
+            shown += [
+                mean_of_present(np.array([c.get(key, np.nan) for c in classes[1:]]))
+                for key in OBJECTS
+            ]
+            said = [f"{value:.5f}" for value in shown]
+            ended = f"{row['train_dice']:.4f}", f"{self.state.seconds:.0f}"
+            self.table.append((self.state.epoch, weights, rule, role, one["case"], *said, *ended))
 
     def write(self, *_: object) -> None:
         """Nothing: the table is all that is kept."""
@@ -138,6 +179,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--every", type=int, default=3, help="epochs between validations")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--objects", action="store_true", help="score objects, too")
     parser.add_argument("--config-dir", help="a folder of configs of one's own")
     given, overrides = parser.parse_known_args()
     if given.out.exists():
@@ -147,6 +189,7 @@ def main() -> None:
     config = composed([*overrides, *rounds], given.config_dir)
     index = opened(config["dataset"], given.score, given.choose)
     alone = opened(config["dataset"], given.score, None)
+    Recorder.objects = given.objects
     Recorder.scored = frozenset(case.name for case in alone.split("val"))
     config["dataset"] |= {"channels": index.channels, "num_classes": len(index.classes)}
     config["model"] |= {"channels": index.channels, "classes": len(index.classes)}

@@ -29,6 +29,8 @@ def read(file: Path) -> Scores:
     found: Scores = defaultdict(lambda: defaultdict(dict))
     with file.open() as lines:
         for row in csv.DictReader(lines):
+            if row["rule"] != "none":
+                continue
             found[row["weights"], row["role"]][int(row["epoch"])][row["case"]] = float(row["dice"])
     return found
 

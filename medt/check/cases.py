@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -136,6 +137,9 @@ class MaskFacts:
             the background.
         small, typical: the 10th percentile and the median of the objects' diameters in pixels (of
             the disk of equal area); None without objects.
+        touching: instances within about a twentieth of the typical diameter of another one.
+        thinnest: of the classes that are there, the background included, the mean thickness of the
+            thinnest in pixels: of a band its width, of a disk half of its diameter.
         digest: two masks have the same one if they are equal.
     """
 
@@ -146,6 +150,8 @@ class MaskFacts:
     objects: int
     small: float | None
     typical: float | None
+    touching: int
+    thinnest: float
     digest: bytes
 
     @property
@@ -359,7 +365,12 @@ def mask_facts(ids: NDArray[np.uint8], instances: NDArray[Any] | None) -> MaskFa
     )
     height, width = ids.shape
     ignored = int(counts[IGNORE_INDEX])
-    return MaskFacts(height, width, pixels, ignored, objects, small, typical, _digest(ids))
+    touching = 0 if instances is None or typical is None else _touching(instances, typical)
+    thinnest = min((_thickness(ids == number) for number in pixels), default=math.inf)
+    return MaskFacts(
+        *(height, width, pixels, ignored, objects, small, typical),
+        *(touching, thinnest, _digest(ids)),
+    )
 
 
 def _region_areas(ids: NDArray[np.uint8], present: dict[int, int]) -> NDArray[np.int64]:
@@ -371,6 +382,29 @@ def _region_areas(ids: NDArray[np.uint8], present: dict[int, int]) -> NDArray[np
             stats = cv2.connectedComponentsWithStats(region, connectivity=8)[2]
             sizes.append(stats[1:, cv2.CC_STAT_AREA].astype(np.int64))
     return np.concatenate(sizes)
+
+
+def _touching(instances: NDArray[Any], typical: float) -> int:
+    """Objects that another one is near to, at a scale where a typical one is 20 pixels across."""
+    scale = min(1.0, 20 / typical)
+    size = [max(1, round(side * scale)) for side in reversed(instances.shape)]
+    small = cv2.resize(instances.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
+    around = cv2.dilate(small, np.ones((5, 5), np.uint8))
+    within = cv2.erode(np.where(small > 0, small, np.float32(2**25)), np.ones((5, 5), np.uint8))
+    meeting = (small > 0) & ((around > small) | (within < small))
+    return len(np.unique(small[meeting]))
+
+
+def _thickness(region: NDArray[np.bool_]) -> float:
+    """Twice the area by the length of the edge, which the image's own edge is no part of."""
+    crossings = sum(
+        np.count_nonzero(
+            region.take(range(1, length), axis) != region.take(range(length - 1), axis)
+        )
+        for axis, length in enumerate(region.shape)
+    )
+    # A slanted edge crosses more pixels than it is long: 4 / pi times, over all directions.
+    return float(2 * np.count_nonzero(region) / max(crossings * math.pi / 4, 1))
 
 
 def full_scale(dtype: np.dtype[Any]) -> float:

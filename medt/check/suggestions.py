@@ -37,8 +37,10 @@ class SizeSuggestion:
         return {"value": list(self.size), "reason": self.reason}
 
 
-def suggest_size(facts: Sequence[CaseFacts]) -> SizeSuggestion:
-    """The smallest size that keeps the smaller objects 6 pixels wide, and proportions to 1.5.
+def suggest_size(
+    facts: Sequence[CaseFacts], smaller_object: float = SMALLER_OBJECT
+) -> SizeSuggestion:
+    """The smallest size that keeps the smaller objects so many pixels wide, proportions to 1.5.
 
     Sides are multiples of 128 up to 512, and at most the first one above the images' own (median).
     Each image is measured by its own height and width, an object by its narrower side.
@@ -61,7 +63,7 @@ def suggest_size(facts: Sequence[CaseFacts]) -> SizeSuggestion:
 
     least = max(MOST_SQUASHED, min(map(squash, candidates)))
     shaped = [size for size in candidates if squash(size) <= least * (1 + 1e-9)]
-    visible = [size for size in shaped if across(size) >= SMALLER_OBJECT]
+    visible = [size for size in shaped if across(size) >= smaller_object]
     size = (
         min(visible, key=lambda size: (size[0] * size[1], squash(size)))
         if visible

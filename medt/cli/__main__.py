@@ -16,6 +16,7 @@ COMMANDS = {
     "check_data": "look for faults in a dataset: dataset=glas",
     "prepare_data": "bring a published dataset into the layout: dataset=glas source=ARCHIVE",
     "compare": "runs in one table: RUN_OR_FOLDER ...",
+    "reproduce": "train and score the networks of a table: table=glas",
     "export": "a file for other programs: checkpoint=RUN format=onnx",
     "import_official": "weights of the official code: model=medt weights=FILE output=FILE",
     "benchmark": "time, memory and limit of the networks",

@@ -16,7 +16,7 @@ FLAGS = ("--help", "-h", "--multirun", "-m", "--resolve", "--hydra-help", "--ver
 FOLDER_FLAGS = ("--config-dir", "-cd")
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", *FOLDER_FLAGS)
 PATH_KEYS = {
-    *("source", "glas", "checkpoint", "input", "output", "roi", "run_dir", "resume"),
+    *("source", "glas", "checkpoint", "input", "output", "roi", "run_dir", "resume", "write"),
     *("weights", "model.weights", "model.encoder_weights"),
     *("dataset.root", "dataset.images", "dataset.masks", "dataset.splits_file", "dataset.group"),
     *("paths.root", "paths.data", "paths.runs", "hydra.sweep.dir"),

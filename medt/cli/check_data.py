@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
+from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from medt.build import new_preprocessing, plan_of, training_set
 from medt.check import Check
+from medt.check.recipe import Machine, choose, recipe_text
 from medt.check.report import lines, report, tables
 from medt.check.sheet import draw_sheet, tiles_of
 from medt.cli.screen import print_table
 from medt.cli.settings import plain
-from medt.cli.training_data import check_of
+from medt.cli.training_data import FOLDER_KEYS, check_of, own_settings
 from medt.data.open import open_dataset
 from medt.data.preview import draw_preview, spread
 from medt.drawing import Picture
+from medt.errors import UserError
 from medt.evaluation.tables import strict
 from medt.io.console import safe_console
 from medt.io.files import write_png, write_text
 from medt.io.locks import locked
 from medt.io.text import json_text, shown
+from medt.shipped import typed
 from medt.targets import targets_in
+from medt.training.memory import available_bytes
 
 REPORT, SHEET, PREVIEW = "check.json", "cases.png", "preview.png"
 
 
 def check_data(cfg: DictConfig) -> int:
     output = Path(cfg.output)
+    if cfg.write is not None:
+        check_place(Path(cfg.write))
     with locked(output, "check_data.py"):
         settings = plain(cfg.dataset)
         index = open_dataset(settings, draws=True, plan=plan_of(settings, checks=True))
@@ -49,7 +59,35 @@ def check_data(cfg: DictConfig) -> int:
                 write_png(output / name, picture)
                 written.append(name)
     print(f"{', '.join(written)} written to {shown(output)}")
+    if cfg.write is not None and not found.errors:
+        write_recipe(Path(cfg.write), found, settings)
     return 1 if found.errors else 0
+
+
+def check_place(file: Path) -> None:
+    """Raises UserError unless a recipe can be written there, and train.py then finds it."""
+    if file.suffix != ".yaml" or file.parent.name != "experiment":
+        raise UserError(
+            f"write={file} is no place where train.py looks for experiments",
+            f"give a .yaml file in a folder experiment: write=conf/experiment/{file.stem}.yaml",
+        )
+    if file.exists():
+        raise UserError(f"{file} is there already", "remove it, or give another name")
+
+
+def write_recipe(file: Path, found: Check, settings: dict[str, Any]) -> None:
+    """Write what suits the dataset as an experiment, and say how to train with it."""
+    machine = Machine(os.cpu_count() or 1, available_bytes(torch.device("cpu")))
+    given = own_settings(settings)
+    given |= {key: str(Path(given[key]).resolve()) for key in FOLDER_KEYS if key in given}
+    folder = shlex.quote(str(file.parent.parent))
+    command = f"{typed('train')} --config-dir={folder} experiment={shlex.quote(file.stem)}"
+    about = f"Recipe for {found.index.name}, from its training cases. Change what you like, then:"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    recipe = recipe_text(choose(found, machine), given, settings["name"], about, command)
+    write_text(file, recipe)
+    print(f"{shown(file)} holds a recipe with the reason of each value. Train with it:")
+    print(f"  {command}")
 
 
 def preview(cfg: DictConfig, found: Check) -> Picture | None:

@@ -99,18 +99,22 @@ def dataset_arguments(settings: Mapping[str, Any], elsewhere: Collection[str] = 
         settings: resolved.
         elsewhere: keys of paths for which a word to be replaced is written.
     """
-    name = settings["name"]
-    composed = compose("check_data", [f"dataset={name}"]).dataset  # by the Hydra that runs
-    defaults = cast("dict[str, Any]", OmegaConf.to_container(composed, resolve=True))
-    keys = [key for key in FOLDER_KEYS if key in settings and key not in elsewhere]
-    keys += [key for key in settings if key in defaults and key not in (*FOLDER_KEYS, *UNCHECKED)]
     given = [
-        f"dataset.{key}={settings[key] if key in FOLDER_KEYS else in_grammar(settings[key])}"
-        for key in keys
-        if settings[key] != defaults.get(key)
+        f"dataset.{key}={value if key in FOLDER_KEYS else in_grammar(value)}"
+        for key, value in own_settings(settings).items()
+        if key not in elsewhere
     ]
     given += [f"dataset.{key}={'FILE' if key == 'splits_file' else 'FOLDER'}" for key in elsewhere]
-    return shlex.join([f"dataset={name}", *given])
+    return shlex.join([f"dataset={settings['name']}", *given])
+
+
+def own_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs, of a resolved dataset config, from the defaults of the option it is of."""
+    composed = compose("check_data", [f"dataset={settings['name']}"])  # by the Hydra that runs
+    defaults = cast("dict[str, Any]", OmegaConf.to_container(composed.dataset, resolve=True))
+    keys = [key for key in FOLDER_KEYS if key in settings]
+    keys += [key for key in settings if key in defaults and key not in (*FOLDER_KEYS, *UNCHECKED)]
+    return {key: settings[key] for key in keys if settings[key] != defaults.get(key)}
 
 
 def in_grammar(value: Any) -> str:

@@ -127,6 +127,17 @@ class SeedsConfig(ComponentsConfig):
     depth: float
 
 
+@dataclass
+class TableConfig:
+    """Trainings that are compared."""
+
+    name: str
+    settings: list[str]
+    seeds: list[int]
+    split: str
+    rows: dict[str, list[str]]
+
+
 GROUPS: dict[str, dict[str, type]] = {
     "dataset": {
         "prepared": PreparedConfig,
@@ -142,5 +153,6 @@ GROUPS: dict[str, dict[str, type]] = {
         "seeds": SeedsConfig,
     },
     "protocol": {"any": ProtocolConfig},
+    "table": {"table": TableConfig},
     "paths": {"default": PathsConfig},
 }

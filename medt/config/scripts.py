@@ -10,6 +10,7 @@ from medt.config.groups import (
     PathsConfig,
     PostprocessConfig,
     ProtocolConfig,
+    TableConfig,
 )
 from medt.training.settings import TrainerSettings
 
@@ -108,6 +109,7 @@ class CheckDataConfig:
     preview: bool
     preview_cases: int
     versions: int
+    write: str | None
 
 
 @dataclass
@@ -159,6 +161,18 @@ class CompareConfig:
     output: str
 
 
+@dataclass
+class ReproduceConfig:
+    """configs/reproduce.yaml."""
+
+    paths: PathsConfig
+    table: TableConfig
+    rows: list[str] | None
+    more: list[str]
+    output: str
+    dry_run: bool
+
+
 SCRIPTS: dict[str, type] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
@@ -169,4 +183,5 @@ SCRIPTS: dict[str, type] = {
     "import_official": ImportOfficialConfig,
     "export": ExportConfig,
     "compare": CompareConfig,
+    "reproduce": ReproduceConfig,
 }

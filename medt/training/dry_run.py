@@ -14,7 +14,8 @@ import torch
 
 from medt.data.preview import picture_of
 from medt.drawing import contact_sheet, panel
-from medt.io.files import write_png
+from medt.io.files import write_png, write_text
+from medt.io.text import json_text
 from medt.training.memory import MemoryEstimate
 from medt.training.precise_norm import BATCH, image_batches
 from medt.training.progress import duration
@@ -30,7 +31,8 @@ def dry_run(trainer: Trainer, memory: MemoryEstimate, picture: Path) -> str:
     Args:
         trainer: of a run that has not begun.
         memory: of one of its steps.
-        picture: where one augmented batch is drawn, image and truth side by side.
+        picture: where one augmented batch is drawn, image and truth side by side; the seconds of
+            the whole training go into a .json beside it.
 
     Returns:
         Lines for the terminal.
@@ -45,6 +47,7 @@ def dry_run(trainer: Trainer, memory: MemoryEstimate, picture: Path) -> str:
     validation = _validation_seconds(trainer)
     validations = -(-settings.epochs // settings.validate_every)
     whole = epoch * settings.epochs + validation * validations
+    write_text(picture.with_suffix(".json"), json_text({"seconds": whole}))
     return "\n".join(
         [
             *_parts(trainer),

@@ -253,3 +253,40 @@ def test_settings_survive_the_override_grammar(value: object) -> None:
     parsed = OverridesParser.create().parse_override(f"key={in_grammar(value)}")
     config = OmegaConf.create({"key": parsed.value()})
     assert OmegaConf.to_container(config, resolve=True) == {"key": value}
+
+
+class TestRecipes:
+    def test_a_recipe_is_written_once_and_trained_with(
+        self, tmp_path: Path, folder: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = tmp_path / "conf/experiment/mine.yaml"
+        given = [*folder, f"output={tmp_path}/out", f"write={file}"]
+        assert check_data.main(given) == 0
+        command = capsys.readouterr().out.splitlines()[-1].strip()
+        assert command == f"python scripts/train.py --config-dir={tmp_path}/conf experiment=mine"
+        assert command in file.read_text()
+        recipe = yaml.safe_load(file.read_text())
+        assert recipe["dataset"]["images"] == f"{tmp_path}/my data/images"
+        assert recipe["trainer"]["epochs"] == 300
+        own = [text for text in training(tmp_path, []) if not text.startswith("model")]
+        assert train.main([f"--config-dir={tmp_path}/conf", "experiment=mine", *own]) == 0
+        config = load_checkpoint(tmp_path / "run/checkpoints/last.pt").config
+        assert config["model"]["name"] == recipe["defaults"][1]["override /model"]
+        assert config["dataset"]["normalize"] == recipe["dataset"]["normalize"]
+        assert check_data.main(given) == 1
+        assert "mine.yaml is there already (remove it" in capsys.readouterr().err
+
+    def test_it_goes_where_experiments_are_found(
+        self, tmp_path: Path, folder: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert check_data.main([*folder, f"output={tmp_path}/out", "write=mine.yaml"]) == 1
+        assert "write=conf/experiment/mine.yaml" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+    def test_none_is_written_for_a_dataset_with_errors(
+        self, tmp_path: Path, folder: list[str]
+    ) -> None:
+        leak(tmp_path)
+        file = tmp_path / "conf/experiment/mine.yaml"
+        assert check_data.main([*folder, f"output={tmp_path}/out", f"write={file}"]) == 1
+        assert not file.exists()

@@ -36,7 +36,7 @@ def test_says_network_memory_and_time_and_draws_a_batch(
     height, width, channels = read_image(picture).shape
     assert (channels, height > 500, width > 1000) == (3, True, True)
     files = [p for p in tmp_path.rglob("*") if p.is_file()]
-    assert files == [picture]
+    assert sorted(files) == [picture.with_suffix(".json"), picture]
 
 
 def test_a_dry_run_changes_nothing_of_the_run_that_follows(tiny_run: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ COMMANDS = (
     "import_official",
     "compare",
     "benchmark",
+    "reproduce",
 )
 
 

@@ -108,7 +108,7 @@ def fact(height: int, width: int, small: float | None = None, **image: object) -
         **{**values, **image},
     )
     objects = 0 if small is None else 1
-    mask = MaskFacts(height, width, {0: 1}, 0, objects, small, small, b"")
+    mask = MaskFacts(height, width, {0: 1}, 0, objects, small, small, 0, 99.0, b"")
     return CaseFacts(Case("a", Path(), Path(), None, "", "train"), seen, mask)
 
 

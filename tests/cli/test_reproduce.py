@@ -1,0 +1,93 @@
+"""reproduce.py trains and scores the networks of a table, once each, and writes the table."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import reproduce
+from conftest import DATA, tiny, tiny_dataset
+
+TABLE = """\
+defaults:
+  - schema_table
+  - _self_
+
+name: mine
+settings: [{settings}]
+seeds: [0, 1]
+split: test
+rows:
+  small: [model=gated_axial_unet, 'model.depths=[1,1]']
+  impossible: [model=unet, optimizer.lr=-1]
+  plain: [model=axial_unet, 'model.depths=[1,1]']
+"""
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> list[str]:
+    """What reproduce.py is given for a table of three rows, of which one cannot be trained."""
+    tiny_dataset()
+    of_model = ("paths", "model")
+    settings = [text for text in tiny(tmp_path) if not text.startswith(of_model)]
+    file = tmp_path / "conf/table/mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(TABLE.format(settings=", ".join(settings)))
+    output = f"output={tmp_path}/table"
+    return [f"--config-dir={tmp_path}/conf", "table=mine", f"paths.data={DATA}", output]
+
+
+def rows(tmp_path: Path) -> list[dict[str, str]]:
+    with (tmp_path / "table/table.csv").open() as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_trains_scores_and_compares_once(
+    tmp_path: Path, given: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = [*given, "rows=[small,plain]"]
+    assert reproduce.main(given) == 0
+    first = capfd.readouterr().out
+    assert first.count(" train ") + first.count("train.py ") >= 4
+    assert "run 4 of 4: plain, seed=1" in first
+    small, plain = rows(tmp_path)
+    assert (small["network"], small["runs"], small["difference"]) == ("small", "2", "")
+    difference = float(plain["Dice"]) - float(small["Dice"])
+    assert float(plain["difference"]) == pytest.approx(difference, abs=1e-6)
+    text = (tmp_path / "table/table.md").read_text()
+    assert text.startswith("| network | runs | Dice | difference to small | 95 % interval |")
+    assert f"| plain | 2 | {float(plain['Dice']):.4f} ± " in text
+    assert text in first
+
+    assert reproduce.main(given) == 0
+    again = capfd.readouterr().out
+    assert again.count("finished already") == 4
+    assert "epoch 1/2" not in again
+    assert "protocol native" not in again
+    assert (tmp_path / "table/table.md").read_text() == text
+
+
+def test_a_row_that_fails_is_left_out_and_named(
+    tmp_path: Path, given: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert reproduce.main([*given, "rows=[impossible,plain]"]) == 1
+    said = capfd.readouterr().err
+    assert "2 of 4 runs failed and are not in the table: impossible/seed=0" in said
+    assert [row["network"] for row in rows(tmp_path)] == ["plain"]
+
+
+def test_a_dry_run_says_how_long_it_takes(
+    tmp_path: Path, given: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert reproduce.main([*given, "rows=[small]", "dry_run=true"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert any(line.startswith("  small ") and " 2 x " in line for line in lines)
+    assert lines[-1].startswith("  in all ")
+    assert not (tmp_path / "table/small").exists()
+
+
+def test_a_misspelt_row_is_guessed(given: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert reproduce.main([*given, "rows=[smal]"]) == 1
+    expected = "error: there is no row smal in the table mine (did you mean small?)\n"
+    assert capfd.readouterr().err == expected

@@ -1,0 +1,134 @@
+"""The recipe that a dataset calls for, and the file that says why."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import yaml
+from test_check_facts import fact
+
+from medt.check import CaseFacts, Check, Settings
+from medt.check.cases import MaskFacts, mask_facts
+from medt.check.recipe import Choice, Machine, choose, recipe_text
+from medt.data.layout import DatasetIndex, default_classes
+
+SETTINGS = Settings((128, 128), "dataset", crops=False, channels=3)
+SMALL, LARGE = Machine(2, 8 * 2**30), Machine(16, 64 * 2**30)
+
+
+def check_of(*facts: CaseFacts) -> Check:
+    cases = tuple(one.case for one in facts)
+    classes = default_classes(["background", "gland"])
+    return Check(DatasetIndex("mine", classes, 3, cases), SETTINGS, facts, ())
+
+
+def with_mask(facts: CaseFacts, **values: object) -> CaseFacts:
+    assert facts.mask is not None
+    return dataclasses.replace(facts, mask=dataclasses.replace(facts.mask, **values))
+
+
+def with_image(facts: CaseFacts, **values: object) -> CaseFacts:
+    assert facts.image is not None
+    return dataclasses.replace(facts, image=dataclasses.replace(facts.image, **values))
+
+
+def chosen(*facts: CaseFacts, machine: Machine = SMALL) -> dict[str, object]:
+    return {one.key: one.value for one in choose(check_of(*facts), machine)}
+
+
+def test_large_objects_are_seen_whole_and_small_ones_in_crops() -> None:
+    large = chosen(fact(512, 512, 80))
+    assert (large["dataset.sampling"], large["dataset.image_size"]) == ("resize", 128)
+    small = chosen(fact(1000, 1000, 6))
+    assert (small["dataset.sampling"], small["dataset.image_size"]) == ("crop", 256)
+    assert small["dataset.crops_per_case"] == 15
+
+
+def test_thin_structures_are_seen_in_crops_however_long_they_are() -> None:
+    vessels = with_mask(fact(584, 565, 100), thinnest=3.5)
+    assert chosen(vessels)["dataset.sampling"] == "crop"
+
+
+def test_crops_are_no_larger_than_the_images() -> None:
+    assert chosen(fact(100, 90, 3))["dataset.image_size"] == 64
+
+
+def test_objects_are_parted_where_they_lie_close() -> None:
+    assert "dataset.objects" not in chosen(with_mask(fact(512, 512, 80), objects=50))
+    close = with_mask(fact(512, 512, 80), objects=50, touching=10)
+    assert chosen(close)["dataset.objects"] == "distance"
+
+
+def test_colours_are_varied_where_there_are_any() -> None:
+    coloured = with_image(fact(512, 512, 80), mean=(0.8, 0.5, 0.7), channels=3)
+    grey = with_image(coloured, mean=(0.5, 0.5, 0.5))
+    assert chosen(coloured)["augmentation"] == "histology"
+    assert chosen(grey)["augmentation"] == "grey"
+
+
+@pytest.mark.parametrize(("cases", "epochs"), [(2, 300), (80, 100), (5000, 30)])
+def test_the_fewer_the_images_the_more_often_each_is_shown(cases: int, epochs: int) -> None:
+    assert chosen(*[fact(512, 512, 80)] * cases)["trainer.epochs"] == epochs
+
+
+def test_the_machine_decides_on_batch_workers_and_cache() -> None:
+    many = [with_image(fact(2000, 2000, 300), channels=3)] * 200
+    small, large = (chosen(*many, machine=machine) for machine in (SMALL, LARGE))
+    assert "dataset.workers" not in small
+    assert "dataset.cache" not in small
+    assert large["dataset.workers"] == 4
+    assert large["dataset.cache"] == pytest.approx(1.2 * 200 * 2000 * 2000 * 3 / 2**20, abs=1)
+    tight = Machine(2, 2**29)
+    assert chosen(fact(1000, 1000, 6), machine=tight)["trainer.batch_size"] == 1
+    assert chosen(fact(1000, 1000, 6), machine=Machine(2, None))["trainer.batch_size"] == 4
+
+
+class TestText:
+    CHOICES = (
+        Choice("model", "unet", "the best"),
+        Choice("dataset.image_size", [128, 256], "wide " * 40),
+        Choice("trainer.epochs", 120, "enough"),
+    )
+
+    def test_each_value_has_its_reason_above_it(self) -> None:
+        text = recipe_text(self.CHOICES, {}, "folder", "About it", "medt train")
+        values = yaml.safe_load(text)
+        assert values["defaults"] == [{"override /dataset": "folder"}, {"override /model": "unet"}]
+        assert values["dataset"] == {"image_size": [128, 256]}
+        assert values["trainer"] == {"epochs": 120}
+        lines = text.splitlines()
+        assert lines[0] == "# @package _global_"
+        assert "  # enough" in lines[lines.index("  epochs: 120") - 1]
+        assert max(map(len, lines)) <= 100
+
+    def test_what_was_given_is_kept(self) -> None:
+        given = {"image_size": 64, "images": "/a b/: #c"}
+        text = recipe_text(self.CHOICES, given, "folder", "About it", "medt train")
+        assert yaml.safe_load(text)["dataset"] == given
+
+
+def facts_of(instances: np.ndarray) -> MaskFacts:
+    return mask_facts((instances > 0).astype(np.uint8), instances)
+
+
+def test_objects_touch_within_a_twentieth_of_their_size() -> None:
+    instances = np.zeros((200, 300), np.int32)
+    instances[20:60, 20:60] = 1
+    instances[20:60, 62:102] = 2
+    instances[20:60, 130:170] = 3
+    instances[100:140, 20:60] = 4
+    assert facts_of(instances).touching == 2
+
+
+def test_thickness_is_that_of_a_band_and_half_of_a_disks_diameter() -> None:
+    band = np.zeros((200, 200), np.int32)
+    band[:, 90:98] = 1
+    assert facts_of(band).thinnest == pytest.approx(8 * 4 / math.pi, rel=0.01)  # along the grid
+    rows, columns = np.mgrid[:200, :200]
+    disk = ((rows - 100) ** 2 + (columns - 100) ** 2 < 60**2).astype(np.int32)
+    assert facts_of(disk).thinnest == pytest.approx(60, rel=0.05)
+    slanted = (abs(rows - columns) < 8 * math.sqrt(2) / 2).astype(np.int32)
+    assert facts_of(slanted).thinnest == pytest.approx(8, rel=0.15)
