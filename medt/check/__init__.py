@@ -1,8 +1,8 @@
 """The check of a dataset, before it is trained on: what is wrong with it, and what suits it.
 
 ``cases.py`` reads every file once; ``images.py``, ``masks.py``, ``sizes.py``, ``splits.py`` and
-``groups.py`` judge what it found; ``suggestions.py`` proposes settings; ``report.py`` and
-``sheet.py`` show it all.
+``groups.py`` judge what it found; ``suggestions.py`` proposes settings, and ``recipe.py`` a
+whole experiment; ``report.py`` and ``sheet.py`` show it all.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ class MaskFacts:
             the background.
         small, typical: the 10th percentile and the median of the objects' diameters in pixels (of
             the disk of equal area); None without objects.
-        touching: instances within about a twentieth of the typical diameter of another one.
+        touching: instances within a twentieth of the typical diameter of another one, or a pixel.
         thinnest: of the classes that are there, the background included, the mean thickness of the
             thinnest in pixels: of a band its width, of a disk half of its diameter.
         digest: two masks have the same one if they are equal.
@@ -397,12 +397,8 @@ def _touching(instances: NDArray[Any], typical: float) -> int:
 
 def _thickness(region: NDArray[np.bool_]) -> float:
     """Twice the area by the length of the edge, which the image's own edge is no part of."""
-    crossings = sum(
-        np.count_nonzero(
-            region.take(range(1, length), axis) != region.take(range(length - 1), axis)
-        )
-        for axis, length in enumerate(region.shape)
-    )
+    crossings = np.count_nonzero(region[1:] != region[:-1])
+    crossings += np.count_nonzero(region[:, 1:] != region[:, :-1])
     # A slanted edge crosses more pixels than it is long: 4 / pi times, over all directions.
     return float(2 * np.count_nonzero(region) / max(crossings * math.pi / 4, 1))
 

@@ -15,6 +15,7 @@ from medt.check import Check
 from medt.check.cases import CaseFacts, ImageFacts, MaskFacts
 from medt.check.finding import percent
 from medt.check.suggestions import shrinkage, suggest_normalize, suggest_size
+from medt.models.sizes import as_size
 
 COLUMNS = 100
 STRIDE = 32  # of the networks, whose inputs are multiples of it
@@ -22,7 +23,7 @@ CROP = 256  # a side of crops: the larger, the more of an object's surroundings 
 THINNEST = 4.0  # pixels at the network's size: two at half of it, where much of the work is done
 PARTED = 20.0  # pixels across of the smaller objects: borders of two pixels leave an inside
 TOUCHING = 0.02  # share of the objects from which on it pays to learn their borders
-COLOURED = 0.02  # difference of the channels' means, as a share of full scale
+COLOURED = 0.03  # difference of the channels' means, as a share of the image's range
 SEEN = 8000  # images in all that a network is shown: 120 times the training cases of GlaS
 EPOCHS = (30, 300)
 VALIDATIONS = 40
@@ -52,11 +53,12 @@ class Choice:
     reason: str
 
 
-def choose(check: Check, machine: Machine) -> list[Choice]:
-    """What suits the training cases of a dataset, and the machine.
+def choose(check: Check, machine: Machine, given: Mapping[str, Any]) -> list[Choice]:
+    """What suits the training cases of a dataset, and the machine, beside what the user gave.
 
     Args:
         check: of a dataset with at least one training case whose image and mask can be read.
+        given: keys of ``dataset``, and ``augmentation``, with what the user wants of them.
     """
     facts = [
         f for f in check.cases if f.case.split == "train" and f.image and f.mask and not f.faults
@@ -64,18 +66,20 @@ def choose(check: Check, machine: Machine) -> list[Choice]:
     images = [fact.image for fact in facts if fact.image is not None]
     masks = [fact.mask for fact in facts if fact.mask is not None]
     parting = _parting(masks)
-    size, seeing = _size(facts, images, masks, parted=bool(parting))
-    crops = next((one.value for one in seeing if one.key == "dataset.crops_per_case"), 1)
-    return [
-        Choice("model", "unet", "the most accurate of those that start from random weights here"),
+    parted = given.get("objects", "distance") != "none" and bool(parting)
+    found = [
+        Choice("model", "unet", "as accurate as any measured so far, and the fastest to train"),
         _augmentation(images),
-        *seeing,
+        *_seeing(facts, images, masks, parted, given),
         *parting,
         Choice("dataset.normalize", *suggest_normalize(facts)),
-        *_loading(images, machine),
-        *_length(len(facts) * crops, len(facts), crops),
-        _batch(size, machine),
+        *_loading(machine),
     ]
+    found = [choice for choice in found if choice.key.removeprefix("dataset.") not in given]
+    values = {choice.key: choice.value for choice in found}
+    size = given.get("image_size", values.get("dataset.image_size"))
+    crops = given.get("crops_per_case", values.get("dataset.crops_per_case", 1))
+    return [*found, *_length(len(facts), crops), _batch(as_size(size), machine)]
 
 
 def recipe_text(
@@ -84,17 +88,19 @@ def recipe_text(
     """The experiment as YAML, a comment above each value.
 
     Args:
-        given: keys of ``dataset`` that the user gave, which are kept; no choice stands against one.
+        given: as for `choose`, which left it out.
         dataset: the option of the group ``dataset``.
         about: what stands above it all.
         command: what trains with it.
     """
-    choices = [c for c in choices if c.key.removeprefix("dataset.") not in given]
     parts: dict[str, list[str]] = {"dataset": [], "trainer": []}
     lines = ["# @package _global_", *_comment(about, ""), f"#   {command}", "defaults:"]
     lines.append(f"  - override /dataset: {dataset}")
     for key, value in given.items():
-        parts["dataset"].append(f"  {key}: {_plain(value)} # as given")
+        if key == "augmentation":
+            lines.append(f"  - override /augmentation: {value} # as given")
+        else:
+            parts["dataset"].append(f"  {key}: {_plain(value)} # as given")
     for choice in choices:
         group, _, key = choice.key.partition(".")
         comment = _comment(choice.reason, "  ")
@@ -117,30 +123,33 @@ def _parting(masks: Sequence[MaskFacts]) -> list[Choice]:
     return [Choice("dataset.objects", "distance", why)]
 
 
-def _size(
+def _seeing(
     facts: Sequence[CaseFacts],
     images: Sequence[ImageFacts],
     masks: Sequence[MaskFacts],
     parted: bool,
-) -> tuple[tuple[int, int], list[Choice]]:
-    """Height and width of the network's input, and how images get to it."""
+    given: Mapping[str, Any],
+) -> list[Choice]:
+    """How images get to the network, and the size of its input."""
     whole = suggest_size(facts, PARTED) if parted else suggest_size(facts)
     thin = median(mask.thinnest for mask in masks)
     thinner = median(mask.thinnest * min(1.0, shrinkage(mask, whole.size)) for mask in masks)
-    if whole.enough and thinner >= min(THINNEST, thin):
+    visible = thinner >= min(THINNEST, thin)
+    sampling = given.get("sampling", "resize" if whole.enough and visible else "crop")
+    if sampling == "resize":
         value = whole.size[0] if whole.size[0] == whole.size[1] else list(whole.size)
         sized = Choice("dataset.image_size", value, whole.reason)
-        return whole.size, [sized, Choice("dataset.sampling", "resize", "whole images show enough")]
+        return [sized, Choice("dataset.sampling", "resize", "whole images show enough")]
+    if visible:
+        why = whole.reason
+    else:
+        why = f"structures are {thin:.1f} pixels thick and would become {thinner:.1f}"
     sides = median(min(image.height, image.width) for image in images)
     side = max(STRIDE, min(CROP, int(sides) // STRIDE * STRIDE))
+    covered = math.prod(as_size(given.get("image_size", side)))
     area = median(image.height * image.width for image in images)
-    count = max(1, min(16, round(area / side**2)))
-    why = (
-        f"structures are {thin:.1f} pixels thick and would become {thinner:.1f}"
-        if whole.enough
-        else whole.reason.split(";")[-1].split(":")[0].strip() + f" at {whole.size[0]} pixels"
-    )
-    return (side, side), [
+    count = max(1, min(16, round(area / covered)))
+    return [
         Choice("dataset.sampling", "crop", f"whole images would not show enough: {why}"),
         Choice("dataset.image_size", side, f"of a crop; the shorter side of images is {sides:g}"),
         Choice("dataset.crops_per_case", count, "so many cover an image"),
@@ -148,35 +157,31 @@ def _size(
 
 
 def _augmentation(images: Sequence[ImageFacts]) -> Choice:
-    coloured = sum(len(i.mean) == 3 and max(i.mean) - min(i.mean) > COLOURED for i in images)
-    share = coloured / len(images)
+    count = median(len(image.mean) for image in images)
+    if count not in (1, 3):
+        return Choice("augmentation", "grey", f"{count:g} channels, which are no colours")
+    apart = [(max(i.mean) - min(i.mean)) > COLOURED * i.span for i in images]
+    share = sum(apart) / len(images)
     if share > 0.1:
         return Choice("augmentation", "histology", f"{percent(share)} of the images have colours")
     return Choice("augmentation", "grey", "the images have no colours")
 
 
-def _loading(images: Sequence[ImageFacts], machine: Machine) -> list[Choice]:
-    size = sum(i.height * i.width * (i.channels * (1 if i.dtype == "uint8" else 4)) for i in images)
-    megabytes = math.ceil(1.2 * size / 2**20)
-    found = []
-    if megabytes > 1024 and machine.memory and megabytes < machine.memory / 4 / 2**20:
-        why = "megabytes that hold all training images, less than a quarter of the memory"
-        found.append(Choice("dataset.cache", megabytes, why))
-    if machine.cores > 2:
-        workers = min(4, machine.cores // 2)
-        why = f"processes that load images, of {machine.cores} cores"
-        found.append(Choice("dataset.workers", workers, why))
-    return found
+def _loading(machine: Machine) -> list[Choice]:
+    if machine.cores <= 2:
+        return []
+    workers = min(4, machine.cores // 2)
+    return [Choice("dataset.workers", workers, f"to load images, of {machine.cores} cores here")]
 
 
-def _length(shown: int, cases: int, crops: int) -> list[Choice]:
-    """Epochs, for so many images shown in each, and how often it is validated."""
+def _length(cases: int, crops: int) -> list[Choice]:
+    """Epochs, for so many images shown in all, and how often it is validated."""
+    shown = cases * crops
     epochs = max(EPOCHS[0], min(EPOCHS[1], round(SEEN / shown / 10) * 10))
     each = f"{cases} cases" if crops == 1 else f"{cases} cases, {crops} crops of each"
-    why = f"{each}: the network is shown {epochs * shown:,} images"
     every = max(1, round(epochs / VALIDATIONS))
     return [
-        Choice("trainer.epochs", epochs, why),
+        Choice("trainer.epochs", epochs, f"{each}: {epochs * shown:,} images are shown in all"),
         Choice("trainer.validate_every", every, f"about {epochs // every} validations"),
     ]
 
@@ -186,9 +191,8 @@ def _batch(size: tuple[int, int], machine: Machine) -> Choice:
     taken = {count: PIXEL_BYTES * size[0] * size[1] * count for count in BATCHES}
     fits = [n for n in BATCHES if machine.memory is None or taken[n] < machine.memory / 2]
     count = fits[0] if fits else 1
-    return Choice(
-        "trainer.batch_size", count, f"a step takes about {taken[count] / 2**30:.1f} GB of memory"
-    )
+    why = f"a step takes about {taken[count] / 2**30:.1f} GB, at most half of what is free here"
+    return Choice("trainer.batch_size", count, why)
 
 
 def _comment(text: str, indent: str) -> list[str]:
@@ -203,5 +207,5 @@ def _comment(text: str, indent: str) -> list[str]:
 
 def _plain(value: Any) -> str:
     """A value in the flow style of YAML, on one line."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
+    return text.removesuffix("\n").removesuffix("\n...").replace("${", "\\${")

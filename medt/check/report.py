@@ -55,8 +55,8 @@ def tables(check: Check) -> list[Table]:
     return [_splits_table(splits), _classes_table(check, splits)]
 
 
-def lines(check: Check, width: int = 80) -> list[Text]:
-    """The findings and suggestions, wrapped to this width."""
+def lines(check: Check, width: int = 80, suggests: bool = True) -> list[Text]:
+    """The findings and, if asked for, the suggestions, wrapped to this width."""
     found = []
     for finding in check.findings:
         first = f"{finding.severity:8} {finding.code}: {finding.message}"
@@ -64,7 +64,7 @@ def lines(check: Check, width: int = 80) -> list[Text]:
             _wrapped(first, width, STYLES[finding.severity], len(finding.severity)),
             _wrapped(f"{'':8} -> {finding.hint}", width, "dim"),
         ]
-    for key, suggestion in _suggestions(check.cases).items():
+    for key, suggestion in _suggestions(check.cases).items() if suggests else ():
         value = suggestion["value"]
         shown = size_text((value[0], value[1])) if key == "image_size" else value
         if key == "image_size" and check.settings.crops:

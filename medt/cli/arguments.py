@@ -23,12 +23,16 @@ PATH_KEYS = {
 }
 SEVERAL_PATHS = {"checkpoint"}
 OF_COMPARE = ("runs", "output")
+OF_REPRODUCE = ("table", "rows", "output", "dry_run", "more", "paths", "hydra")  # and below them
 WITH_UNITS = ("pixel_size", "dataset.pixel_size", "tolerance")
 MICRO = re.compile("[\u00b5\u03bc]")  # the sign and the Greek letter
 
 
 def given_to(command: str, arguments: Sequence[str]) -> list[str]:
-    """What was given to a command as Hydra takes it: the paths of compare become its `runs`.
+    """What was given to a command as Hydra takes it.
+
+    The paths of compare become its `runs`, and the settings of trainings that reproduce starts its
+    `more`.
 
     Raises:
         UserError: arguments of this command do not go together.
@@ -38,6 +42,9 @@ def given_to(command: str, arguments: Sequence[str]) -> list[str]:
         if paths and any(text.startswith("runs=") for text in others):
             raise UserError("runs=... and paths are both given", "give paths alone")
         return [*others, f"runs=[{','.join(map(quoted, paths))}]"] if paths else others
+    if command == "reproduce":
+        more, others = _trainings_and_others(arguments)
+        return [*others, f"more=[{','.join(map(quoted, more))}]"] if more else others
     keys = {text.partition("=")[0] for text in arguments}
     of_dataset = any(key.startswith("dataset.") for key in keys)
     if command == "evaluate" and of_dataset and "dataset" not in keys:
@@ -61,6 +68,18 @@ def _paths_and_others(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             is_path = not equals or "/" in key or is_there(argument)
         (paths if is_path else others).append(argument)
     return paths, others
+
+
+def _trainings_and_others(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of the arguments of reproduce those that are settings of its trainings, and the others."""
+    trainings: list[str] = []
+    others: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        key, equals, _ = argument.partition("=")
+        own = argument.startswith("-") or before in FLAGS_WITH_VALUE or not equals
+        own = own or key.split(".")[0] in OF_REPRODUCE
+        (others if own else trainings).append(argument)
+    return trainings, others
 
 
 def flags_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

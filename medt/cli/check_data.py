@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from medt.check import Check
 from medt.check.recipe import Machine, choose, recipe_text
 from medt.check.report import lines, report, tables
 from medt.check.sheet import draw_sheet, tiles_of
+from medt.cli.arguments import CONFIGS
 from medt.cli.screen import print_table
 from medt.cli.settings import plain
 from medt.cli.training_data import FOLDER_KEYS, check_of, own_settings
+from medt.data.grouping import TABLE
 from medt.data.open import open_dataset
 from medt.data.preview import draw_preview, spread
 from medt.drawing import Picture
@@ -27,7 +30,7 @@ from medt.evaluation.tables import strict
 from medt.io.console import safe_console
 from medt.io.files import write_png, write_text
 from medt.io.locks import locked
-from medt.io.text import json_text, shown
+from medt.io.text import for_terminal, json_text, shown
 from medt.shipped import typed
 from medt.targets import targets_in
 from medt.training.memory import available_bytes
@@ -46,7 +49,7 @@ def check_data(cfg: DictConfig) -> int:
         given = HydraConfig.get().overrides.task
         if cfg.dataset.name == "synthetic" and not any(one.startswith("dataset=") for one in given):
             print("no dataset=NAME was given, so these are synthetic images")
-        print_check(found)
+        print_check(found, suggests=cfg.write is None)
         write_text(output / REPORT, json_text(strict(report(found))))
         written = [REPORT]
         pictures = {SHEET: draw_sheet(found, cfg.cases)}
@@ -59,7 +62,9 @@ def check_data(cfg: DictConfig) -> int:
                 write_png(output / name, picture)
                 written.append(name)
     print(f"{', '.join(written)} written to {shown(output)}")
-    if cfg.write is not None and not found.errors:
+    if cfg.write is not None and found.errors:
+        print(f"{shown(Path(cfg.write))} is not written: mend the errors first")
+    elif cfg.write is not None:
         write_recipe(Path(cfg.write), found, settings)
     return 1 if found.errors else 0
 
@@ -71,23 +76,49 @@ def check_place(file: Path) -> None:
             f"write={file} is no place where train.py looks for experiments",
             f"give a .yaml file in a folder experiment: write=conf/experiment/{file.stem}.yaml",
         )
+    if not re.fullmatch(r"\w[\w-]*", file.stem, re.ASCII):
+        raise UserError(f"{file.name} is no name for an experiment", "use letters, digits, - and _")
+    if (CONFIGS / "experiment" / file.name).exists():
+        raise UserError(f"experiment={file.stem} is one of medt's own", "give another name")
     if file.exists():
         raise UserError(f"{file} is there already", "remove it, or give another name")
+    file.parent.mkdir(parents=True, exist_ok=True)
 
 
 def write_recipe(file: Path, found: Check, settings: dict[str, Any]) -> None:
     """Write what suits the dataset as an experiment, and say how to train with it."""
-    machine = Machine(os.cpu_count() or 1, available_bytes(torch.device("cpu")))
-    given = own_settings(settings)
-    given |= {key: str(Path(given[key]).resolve()) for key in FOLDER_KEYS if key in given}
+    given = given_settings(settings)
     folder = shlex.quote(str(file.parent.parent))
-    command = f"{typed('train')} --config-dir={folder} experiment={shlex.quote(file.stem)}"
-    about = f"Recipe for {found.index.name}, from its training cases. Change what you like, then:"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    recipe = recipe_text(choose(found, machine), given, settings["name"], about, command)
-    write_text(file, recipe)
+    command = f"{typed('train')} --config-dir={folder} experiment={file.stem}"
+    name = for_terminal(found.index.name)
+    about = f"Recipe for {name}, from its training cases. Change what you like, then train with it:"
+    machine = Machine(core_count(), available_bytes(torch.device("cpu")))
+    chosen = choose(found, machine, given)
+    write_text(file, recipe_text(chosen, given, settings["name"], about, command))
     print(f"{shown(file)} holds a recipe with the reason of each value. Train with it:")
     print(f"  {command}")
+
+
+def given_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """What the user says of the dataset, and of its augmentation; paths from the root on."""
+    given = own_settings(settings)
+    for override in HydraConfig.get().overrides.task:
+        key, _, value = override.partition("=")
+        if key.startswith("dataset."):
+            name = key.split(".")[1]
+            given[name] = settings[name]
+        elif key == "augmentation":
+            given[key] = value
+    given |= {key: str(Path(given[key]).resolve()) for key in FOLDER_KEYS if given.get(key)}
+    if table := TABLE.fullmatch(given.get("group") or ""):
+        given["group"] = f"{Path(table[1]).resolve()}:{table[2]}"
+    return given
+
+
+def core_count() -> int:
+    """The cores that this process may use."""
+    known = getattr(os, "sched_getaffinity", None)
+    return len(known(0)) if known else os.cpu_count() or 1
 
 
 def preview(cfg: DictConfig, found: Check) -> Picture | None:
@@ -106,13 +137,14 @@ def preview(cfg: DictConfig, found: Check) -> Picture | None:
     return draw_preview(dataset, cfg.versions, colors, tiles_of(found))
 
 
-def print_check(found: Check) -> None:
+def print_check(found: Check, suggests: bool) -> None:
+    """Print what was found and, unless a recipe says it, what is suggested."""
     counts = ", ".join(f"{split} {count}" for split, count in found.index.counts().items())
     print(f"{found.index.name}: {counts}\n")
     for table in tables(found):
         print_table(table)
         print()
-    for text in lines(found, min(max(safe_console().width, 80), 100)):
+    for text in lines(found, min(max(safe_console().width, 80), 100), suggests):
         print_table(text)
     print(f"{_number(len(found.errors), 'error')}, {_number(len(found.warnings), 'warning')}\n")
 

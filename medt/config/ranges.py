@@ -55,6 +55,7 @@ CHOICES = {
         *("unit", "imagenet", "dataset", "percentile", "percentile_dataset", "zscore"),
     ),
     "dataset.mask": ("classes", "instances", "alpha"),
+    "table.split": ("val", "test"),
     "dataset.raster": ("challenge", "centres", "outline"),
 }
 

@@ -276,17 +276,39 @@ class TestRecipes:
         assert check_data.main(given) == 1
         assert "mine.yaml is there already (remove it" in capsys.readouterr().err
 
+    @pytest.mark.parametrize(
+        ("write", "said"),
+        [
+            ("mine.yaml", "write=conf/experiment/mine.yaml"),
+            ("experiment/mine", "no place where train.py looks"),
+            ("experiment/quickstart.yaml", "experiment=quickstart is one of medt's own"),
+            ("experiment/a,b.yaml", "a,b.yaml is no name for an experiment"),
+        ],
+    )
     def test_it_goes_where_experiments_are_found(
-        self, tmp_path: Path, folder: list[str], capsys: pytest.CaptureFixture[str]
+        self, tmp_path: Path, folder: list[str], capsys, monkeypatch, write: str, said: str
     ) -> None:
-        assert check_data.main([*folder, f"output={tmp_path}/out", "write=mine.yaml"]) == 1
-        assert "write=conf/experiment/mine.yaml" in capsys.readouterr().err
+        monkeypatch.chdir(tmp_path)
+        assert check_data.main([*folder, f"output={tmp_path}/out", f"write={write}"]) == 1
+        assert said in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
 
-    def test_none_is_written_for_a_dataset_with_errors(
+    def test_what_is_given_is_in_it_even_if_it_is_the_default(
         self, tmp_path: Path, folder: list[str]
+    ) -> None:
+        file = tmp_path / "conf/experiment/mine.yaml"
+        given = ["dataset.image_size=128", "dataset.objects=none", "augmentation=flip"]
+        assert check_data.main([*folder, *given, f"output={tmp_path}/out", f"write={file}"]) == 0
+        recipe = yaml.safe_load(file.read_text())
+        assert recipe["dataset"]["image_size"] == 128
+        assert recipe["dataset"]["objects"] == "none"
+        assert {"override /augmentation": "flip"} in recipe["defaults"]
+
+    def test_none_is_written_for_a_dataset_with_errors(
+        self, tmp_path: Path, folder: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         leak(tmp_path)
         file = tmp_path / "conf/experiment/mine.yaml"
         assert check_data.main([*folder, f"output={tmp_path}/out", f"write={file}"]) == 1
         assert not file.exists()
+        assert capsys.readouterr().out.endswith("mine.yaml is not written: mend the errors first\n")

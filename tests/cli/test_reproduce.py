@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import csv
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import reproduce
+import yaml
 from conftest import DATA, tiny, tiny_dataset
+from hydra import compose, initialize_config_dir
+
+from medt.checkpoint import load_checkpoint
+from medt.cli.arguments import CONFIGS
+from medt.config import register_schema
 
 TABLE = """\
 defaults:
@@ -46,7 +55,7 @@ def rows(tmp_path: Path) -> list[dict[str, str]]:
 def test_trains_scores_and_compares_once(
     tmp_path: Path, given: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    given = [*given, "rows=[small,plain]"]
+    given = [*given, "rows=[small,plain]", "trainer.clip_norm=2"]
     assert reproduce.main(given) == 0
     first = capfd.readouterr().out
     assert first.count(" train ") + first.count("train.py ") >= 4
@@ -66,6 +75,11 @@ def test_trains_scores_and_compares_once(
     assert "epoch 1/2" not in again
     assert "protocol native" not in again
     assert (tmp_path / "table/table.md").read_text() == text
+    config = load_checkpoint(tmp_path / "table/small/seed=1/checkpoints/last.pt").config
+    assert config["trainer"]["clip_norm"] == 2
+
+    assert reproduce.main([*given, "rows=[plain]"]) == 0
+    assert (tmp_path / "table/table.md").read_text() == text
 
 
 def test_a_row_that_fails_is_left_out_and_named(
@@ -80,11 +94,61 @@ def test_a_row_that_fails_is_left_out_and_named(
 def test_a_dry_run_says_how_long_it_takes(
     tmp_path: Path, given: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert reproduce.main([*given, "rows=[small]", "dry_run=true"]) == 0
-    lines = capfd.readouterr().out.splitlines()
+    assert reproduce.main([*given, "rows=[small,impossible]", "dry_run=true"]) == 1
+    printed = capfd.readouterr()
+    assert "these rows cannot be trained: impossible" in printed.err
+    lines = printed.out.splitlines()
     assert any(line.startswith("  small ") and " 2 x " in line for line in lines)
     assert lines[-1].startswith("  in all ")
     assert not (tmp_path / "table/small").exists()
+
+
+def test_the_shipped_table_gives_the_pretrained_network_its_own_recipe() -> None:
+    table = yaml.safe_load((CONFIGS / "table/glas.yaml").read_text())
+    recipe = yaml.safe_load((CONFIGS / "experiment/pretrained.yaml").read_text())
+    settings = [*table["settings"], *table["rows"]["pretrained"]]
+    register_schema()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("train", settings)
+    assert config.dataset.image_size == recipe["dataset"]["image_size"]
+    assert config.trainer.epochs == recipe["trainer"]["epochs"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("table.seeds=[0,0]", "give a row, and each seed once"),
+        ("rows=[]", "there is no row  in the table"),
+        ("table.split=tets", "table.split=tets is not known (choose one of val, test)"),
+    ],
+)
+def test_an_impossible_table_is_refused_first(
+    tmp_path: Path, given: list[str], capfd: pytest.CaptureFixture[str], more: str, said: str
+) -> None:
+    assert reproduce.main([*given, more]) == 1
+    printed = capfd.readouterr()
+    assert said in printed.err
+    assert printed.out == ""
+
+
+def test_ctrl_c_stops_the_training_which_saves_and_goes_on_later(
+    tmp_path: Path, given: list[str]
+) -> None:
+    script = Path(reproduce.__file__)
+    long = [*given, "rows=[small]", "table.seeds=[0]", "trainer.epochs=2000"]
+    command = [sys.executable, str(script), *long]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "epoch 2/" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read()
+    assert process.returncode == 130
+    assert "stopped" in said
+    state = load_checkpoint(tmp_path / "table/small/seed=0/checkpoints/last.pt").training
+    assert state["epoch"] >= 2
+    assert not (tmp_path / "table/table.md").exists()
 
 
 def test_a_misspelt_row_is_guessed(given: list[str], capfd: pytest.CaptureFixture[str]) -> None:

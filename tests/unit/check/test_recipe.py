@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import yaml
+from omegaconf import OmegaConf
 from test_check_facts import fact
 
 from medt.check import CaseFacts, Check, Settings
@@ -35,8 +36,8 @@ def with_image(facts: CaseFacts, **values: object) -> CaseFacts:
     return dataclasses.replace(facts, image=dataclasses.replace(facts.image, **values))
 
 
-def chosen(*facts: CaseFacts, machine: Machine = SMALL) -> dict[str, object]:
-    return {one.key: one.value for one in choose(check_of(*facts), machine)}
+def chosen(*facts: CaseFacts, machine: Machine = SMALL, **given: object) -> dict[str, object]:
+    return {one.key: one.value for one in choose(check_of(*facts), machine, given)}
 
 
 def test_large_objects_are_seen_whole_and_small_ones_in_crops() -> None:
@@ -62,11 +63,33 @@ def test_objects_are_parted_where_they_lie_close() -> None:
     assert chosen(close)["dataset.objects"] == "distance"
 
 
-def test_colours_are_varied_where_there_are_any() -> None:
-    coloured = with_image(fact(512, 512, 80), mean=(0.8, 0.5, 0.7), channels=3)
-    grey = with_image(coloured, mean=(0.5, 0.5, 0.5))
-    assert chosen(coloured)["augmentation"] == "histology"
-    assert chosen(grey)["augmentation"] == "grey"
+@pytest.mark.parametrize(
+    ("mean", "span", "augmentation"),
+    [
+        ((0.8, 0.5, 0.7), 1.0, "histology"),
+        ((0.5, 0.5, 0.5), 1.0, "grey"),
+        ((0.012, 0.03, 0.02), 0.06, "histology"),  # 12 of 16 bits
+        ((812.0, 810.0, 811.0), 1500.0, "grey"),  # floating point
+        ((0.5,), 1.0, "grey"),
+        ((0.1, 0.5, 0.9, 0.3, 0.2), 1.0, "grey"),  # five stains are no colours
+    ],
+)
+def test_colours_are_varied_where_there_are_any(mean, span, augmentation) -> None:
+    percentiles = tuple((0.0, span / 2, span) for _ in mean)
+    image = with_image(fact(512, 512, 80), mean=mean, percentiles=percentiles)
+    assert chosen(image)["augmentation"] == augmentation
+
+
+def test_the_rest_follows_from_what_was_given() -> None:
+    small = [fact(1000, 1000, 6)] * 20
+    whole = chosen(*small, sampling="resize", image_size=512)
+    assert not {"dataset.sampling", "dataset.image_size", "dataset.crops_per_case"} & set(whole)
+    assert whole["trainer.epochs"] == 300
+    crops = chosen(*[fact(512, 512, 80)] * 20, sampling="crop")
+    assert crops["dataset.image_size"] == 256
+    assert crops["trainer.epochs"] == 100
+    assert chosen(*small, crops_per_case=40)["trainer.epochs"] == 30
+    assert "augmentation" not in chosen(*small, augmentation="none")
 
 
 @pytest.mark.parametrize(("cases", "epochs"), [(2, 300), (80, 100), (5000, 30)])
@@ -74,16 +97,12 @@ def test_the_fewer_the_images_the_more_often_each_is_shown(cases: int, epochs: i
     assert chosen(*[fact(512, 512, 80)] * cases)["trainer.epochs"] == epochs
 
 
-def test_the_machine_decides_on_batch_workers_and_cache() -> None:
-    many = [with_image(fact(2000, 2000, 300), channels=3)] * 200
-    small, large = (chosen(*many, machine=machine) for machine in (SMALL, LARGE))
-    assert "dataset.workers" not in small
-    assert "dataset.cache" not in small
-    assert large["dataset.workers"] == 4
-    assert large["dataset.cache"] == pytest.approx(1.2 * 200 * 2000 * 2000 * 3 / 2**20, abs=1)
-    tight = Machine(2, 2**29)
-    assert chosen(fact(1000, 1000, 6), machine=tight)["trainer.batch_size"] == 1
-    assert chosen(fact(1000, 1000, 6), machine=Machine(2, None))["trainer.batch_size"] == 4
+def test_the_machine_decides_on_batch_and_workers() -> None:
+    assert "dataset.workers" not in chosen(fact(512, 512, 80))
+    assert chosen(fact(512, 512, 80), machine=LARGE)["dataset.workers"] == 4
+    for memory, batch in ((2**29, 1), (3 * 2**30, 2), (8 * 2**30, 4), (None, 4)):
+        machine = Machine(2, memory)
+        assert chosen(fact(1000, 1000, 6), machine=machine)["trainer.batch_size"] == batch
 
 
 class TestText:
@@ -105,9 +124,16 @@ class TestText:
         assert max(map(len, lines)) <= 100
 
     def test_what_was_given_is_kept(self) -> None:
-        given = {"image_size": 64, "images": "/a b/: #c"}
-        text = recipe_text(self.CHOICES, given, "folder", "About it", "medt train")
-        assert yaml.safe_load(text)["dataset"] == given
+        given = {"group": "(*)_#", "images": "/a b/: #c", "augmentation": "none"}
+        text = recipe_text((), given, "folder", "About it", "medt train")
+        values = yaml.safe_load(text)
+        assert values["dataset"] == {"group": "(*)_#", "images": "/a b/: #c"}
+        assert {"override /augmentation": "none"} in values["defaults"]
+
+    def test_what_looks_like_a_reference_is_none(self) -> None:
+        text = recipe_text((), {"images": "/a/${b}"}, "folder", "About it", "medt train")
+        config = OmegaConf.create(yaml.safe_load(text))
+        assert config.dataset.images == "/a/${b}"
 
 
 def facts_of(instances: np.ndarray) -> MaskFacts:
