@@ -66,7 +66,7 @@ def choose(check: Check, machine: Machine, given: Mapping[str, Any]) -> list[Cho
     images = [fact.image for fact in facts if fact.image is not None]
     masks = [fact.mask for fact in facts if fact.mask is not None]
     parting = _parting(masks)
-    parted = given.get("objects", "distance") != "none" and bool(parting)
+    parted = given.get("objects", "borders") != "none" and bool(parting)
     found = [
         Choice("model", "unet", "as accurate as any measured so far, and the fastest to train"),
         _augmentation(images),
@@ -120,7 +120,7 @@ def _parting(masks: Sequence[MaskFacts]) -> list[Choice]:
     if not objects or near < TOUCHING * objects:
         return []
     why = f"{percent(near / objects)} of the {objects:,} objects lie close to another one"
-    return [Choice("dataset.objects", "distance", why)]
+    return [Choice("dataset.objects", "borders", why)]
 
 
 def _seeing(

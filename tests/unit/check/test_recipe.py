@@ -60,7 +60,7 @@ def test_crops_are_no_larger_than_the_images() -> None:
 def test_objects_are_parted_where_they_lie_close() -> None:
     assert "dataset.objects" not in chosen(with_mask(fact(512, 512, 80), objects=50))
     close = with_mask(fact(512, 512, 80), objects=50, touching=10)
-    assert chosen(close)["dataset.objects"] == "distance"
+    assert chosen(close)["dataset.objects"] == "borders"
 
 
 @pytest.mark.parametrize(
