@@ -29,6 +29,7 @@ ADDED = {
     "optimizer": {"encoder_factor": 1.0},
     "trainer": {"object_weight": 1.0},
     "postprocess": {"depth": 0.0},
+    "check_data": {"write": None},
 }
 # And what has changed: a schedule is trained to its end, and then its last weights are used.
 CHANGED = {"trainer": {"use": "last", "patience": None}}
