@@ -73,7 +73,7 @@ class Candidate(nn.Module):
         channels: int = 3,
         classes: int = 2,
         image_size: int | Sequence[int] = 128,
-        widths: Sequence[int] = (32, 32, 64, 128, 256),
+        widths: Sequence[int] = (24, 32, 64, 128, 256),
         residual: bool = True,
         attention: Sequence[int] = (8, 16),
         decoder_attention: Sequence[int] = (),

@@ -6,7 +6,6 @@ that was stopped goes on.
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import subprocess
@@ -26,6 +25,7 @@ from medt.errors import UserError, did_you_mean
 from medt.interruption import STOPPING, Stopped, on_stop
 from medt.io.files import write_text
 from medt.io.locks import locked
+from medt.io.plain import read_json
 from medt.io.text import csv_text, for_markdown, is_folder_name, shown
 from medt.shipped import typed
 from medt.targets import is_outside, targets_in
@@ -174,7 +174,7 @@ def estimate(jobs: Sequence[Job], output: Path, split: str) -> int:
             failed.append(job.row)
             continue
         (file,) = place.rglob("*.json")
-        seconds[job.row] = json.loads(file.read_text(encoding="utf-8"))["seconds"]
+        seconds[job.row] = read_json(file)["seconds"]
     print("\ntrainings that are left, without scoring:")
     for row, one in seconds.items():
         print(f"  {row:20} {sum(job.row == row for job in left)} x {duration(one)}")
