@@ -100,7 +100,7 @@ def test_the_fewer_the_images_the_more_often_each_is_shown(cases: int, epochs: i
 def test_the_machine_decides_on_batch_and_workers() -> None:
     assert "dataset.workers" not in chosen(fact(512, 512, 80))
     assert chosen(fact(512, 512, 80), machine=LARGE)["dataset.workers"] == 4
-    for memory, batch in ((2**29, 1), (3 * 2**30, 2), (8 * 2**30, 4), (None, 4)):
+    for memory, batch in ((2**29, 1), (2 * 2**30, 2), (8 * 2**30, 4), (None, 4)):
         machine = Machine(2, memory)
         assert chosen(fact(1000, 1000, 6), machine=machine)["trainer.batch_size"] == batch
 
