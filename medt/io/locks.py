@@ -238,14 +238,18 @@ def _is_there(file: Path, descriptor: int) -> bool:
 
 
 def _release(file: Path, descriptor: int) -> None:
-    """Remove the file while it is held; Windows removes only what nobody has open."""
+    """Remove the file while it is held; Windows removes only what nobody has open.
+
+    A closed descriptor's number may be another thread's lock at once, so it is forgotten before.
+    """
     if os.name == "nt":
+        _held.discard(descriptor)
         os.close(descriptor)
     with suppress(OSError):
         file.unlink()
     if os.name != "nt":
+        _held.discard(descriptor)
         os.close(descriptor)
-    _held.discard(descriptor)
 
 
 def _record(descriptor: int, work: str) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import filelock
@@ -126,6 +127,23 @@ class TestHeld:
             order.append("first")
         thread.join()
         assert order == ["first", "second"]
+        assert list(tmp_path.iterdir()) == []
+
+    def test_another_thread_may_get_the_number_of_a_file_that_is_closed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        close = os.close
+        with ExitStack() as other:
+
+            def close_and_let_go_on(descriptor: int) -> None:
+                close(descriptor)
+                monkeypatch.setattr(os, "close", close)
+                other.enter_context(locked(tmp_path, "another"))
+
+            with locked(tmp_path, "a test"):
+                monkeypatch.setattr(os, "close", close_and_let_go_on)
+            with pytest.raises(HeldError, match="another"):
+                enter(tmp_path)
         assert list(tmp_path.iterdir()) == []
 
 
