@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         LocalGlobalNet,
         LoGo,
         MedT,
+        MedTPlus,
     )
 
 __version__ = "0.2.0"
@@ -40,6 +41,7 @@ __all__ = [
     "LoGo",
     "LocalGlobalNet",
     "MedT",
+    "MedTPlus",
     "evaluate",
     "load",
     "open_dataset",

@@ -3,6 +3,7 @@
 from medt.models.attention import AxialAttention
 from medt.models.baselines import Baseline
 from medt.models.medt import AxialUNet, GatedAxialUNet, LocalGlobalNet, LoGo, MedT
+from medt.models.medt_plus import MedTPlus
 
 __all__ = [
     "AxialAttention",
@@ -12,4 +13,5 @@ __all__ = [
     "LoGo",
     "LocalGlobalNet",
     "MedT",
+    "MedTPlus",
 ]

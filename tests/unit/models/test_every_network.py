@@ -199,5 +199,5 @@ def test_a_library_that_is_not_installed_is_named_with_the_command(monkeypatch):
 
 
 def test_every_model_config_is_covered():
-    ours = {"medt", "logo", "axial_unet", "gated_axial_unet"}
+    ours = {"medt", "medt_plus", "logo", "axial_unet", "gated_axial_unet"}
     assert set(NAMES) == {*BASELINES, "smp_unet", *ours}

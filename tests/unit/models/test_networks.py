@@ -6,16 +6,17 @@ import pytest
 import torch
 
 from medt.errors import UserError
-from medt.models import AxialUNet, GatedAxialUNet, LocalGlobalNet, LoGo, MedT
+from medt.models import AxialUNet, GatedAxialUNet, LocalGlobalNet, LoGo, MedT, MedTPlus
 from medt.models.medt import join_patches, split_patches
 
-NETWORKS = (AxialUNet, GatedAxialUNet, LoGo, MedT)
+NETWORKS = (AxialUNet, GatedAxialUNet, LoGo, MedT, MedTPlus)
 # The smallest sizes: 32 px for one branch and for each patch of two.
 SMALL = {
     AxialUNet: {"image_size": 32},
     GatedAxialUNet: {"image_size": 32},
     LoGo: {"image_size": 64, "grid": (2, 2)},
     MedT: {"image_size": 64, "grid": (2, 2)},
+    MedTPlus: {"image_size": 32},
 }
 each_network = pytest.mark.parametrize("network", NETWORKS)
 
@@ -84,6 +85,7 @@ def test_outputs_are_unbounded_logits_of_each_image_apart(network):
         (LoGo, (64, 128), {"grid": (2, 4)}),
         (MedT, (128, 64), {"grid": (2, 2)}),
         (MedT, (96, 32), {"grid": (3, 1)}),
+        (MedTPlus, (96, 32), {}),
     ],
 )
 def test_images_need_not_be_square(network, size, arguments):
