@@ -7,12 +7,14 @@ holds one RGB colour (0..255) per class id, background first. Everything drawn i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from medt.io.text import for_terminal
 
@@ -40,6 +42,7 @@ LINE = 34  # pixels a line of text takes
 # Large enough to be read where a viewer shrinks a picture to half, such as TensorBoard.
 FONT, FONT_WEIGHT = cv2.FONT_HERSHEY_SIMPLEX, 2
 FONT_SCALES = 0.75, 0.6, 0.5  # the largest that fits
+NUMBER_SCALES = 0.35, 0.8  # of objects: 8 to 18 pixels high
 
 
 def displayable(image: NDArray[Any]) -> Picture:
@@ -119,7 +122,11 @@ def error_map(truth: NDArray[Any], prediction: NDArray[Any]) -> Picture:
 
 
 def overlay(
-    image: NDArray[Any], mask: NDArray[Any], colors: Sequence[Color], opacity: float = 0.25
+    image: NDArray[Any],
+    mask: NDArray[Any],
+    colors: Sequence[Color],
+    opacity: float = 0.25,
+    objects: NDArray[Any] | None = None,
 ) -> Picture:
     """The image with its mask: regions tinted and outlined in the colours of their classes.
 
@@ -130,6 +137,8 @@ def overlay(
         mask: (H, W) class ids, of the image's size.
         colors: RGB per class id; the background is left as it is.
         opacity: of the tint inside the outline, 0..1.
+        objects: (H, W) numbers of objects, 0 = none: each is outlined and has its number; None
+            outlines the classes.
     """
     picture = displayable(image)
     _check_size(picture, mask)
@@ -137,7 +146,14 @@ def overlay(
     painted = fill(mask, colors)
     tinted = ((1 - opacity) * picture + opacity * painted).round().astype(np.uint8)
     result = _greyed(np.where(foreground[..., None], tinted, picture), mask)
-    return _draw_outline(result, mask, painted, max(1, round(min(mask.shape) / 256)))
+    thickness = max(1, round(min(mask.shape) / 256))
+    if objects is None:
+        return _draw_outline(result, mask, painted, thickness)
+    _check_size(picture, objects)
+    regions = objects.astype(np.int64)
+    regions[regions >= IGNORED] += 1  # so that none is taken for what is ignored
+    regions[mask == IGNORED] = IGNORED
+    return _draw_numbers(_draw_outline(result, regions, painted, thickness), objects)
 
 
 def panel(
@@ -286,6 +302,31 @@ def _draw_outline(
         result[_rim(lines, line, mask, thickness)] = tone
     result[line] = painted[line]
     return result
+
+
+def _draw_numbers(picture: Picture, objects: NDArray[Any]) -> Picture:
+    """Each object's number at its innermost place, white with a black rim."""
+    result: Picture = picture.copy()
+    for number, box in enumerate(ndimage.find_objects(objects.astype(np.int64)), start=1):
+        if box is None:
+            continue
+        alone = np.pad(objects[box] == number, 1).astype(np.uint8)
+        depths = cv2.distanceTransform(alone, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        row, column = np.unravel_index(depths.argmax(), depths.shape)
+        centre = box[1].start + int(column) - 1, box[0].start + int(row) - 1
+        _draw_number(result, number, centre, float(depths.max()))
+    return result
+
+
+def _draw_number(picture: Picture, number: int, centre: tuple[int, int], radius: float) -> None:
+    """As large as fits into a disk of the radius, but never too small to be read."""
+    text = str(number)
+    width, height = cv2.getTextSize(text, FONT, 1.0, 1)[0]
+    low, high = NUMBER_SCALES
+    scale = min(high, max(low, 2 * radius / math.hypot(width, height)))
+    where = centre[0] - round(scale * width / 2), centre[1] + round(scale * height / 2)
+    for tone, weight in ((TEXT_COLOR, 3), (PAGE_COLOR, 1)):
+        cv2.putText(picture, text, where, FONT, scale, tone, weight, cv2.LINE_AA)
 
 
 def _rim(

@@ -176,7 +176,10 @@ class _Job:
             image, ids, objects, maps.get("probabilities"), maps.get("uncertainty")
         )
         try:
-            write_prediction(prediction, due, self.table, self.predictor.classes)
+            write_prediction(
+                *(prediction, due, self.table, self.predictor.classes),
+                numbered=self.rule.method != "none",
+            )
         except UserError:
             if "mask" in due:
                 self._drop_rows(name)

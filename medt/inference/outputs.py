@@ -29,7 +29,8 @@ class Outputs:
         mask_format: of masks and instances, "png" or "tiff".
         values: the pixel value written for each class, 0..65535 (above 255 the mask has 16 bit). By
             default 0 and 255 for two classes, otherwise the class ids.
-        overlays: the image with the prediction's outlines, PNG.
+        overlays: the image with the prediction's outlines, PNG; with post-processing those of the
+            objects, and their numbers.
         probabilities: float32 TIFF with a page for each class, 0..1.
         uncertainty: float32 TIFF, the entropy of the class probabilities divided by its largest
             value: 0 where the network is sure, 1 where all classes are equally probable to it.
@@ -113,10 +114,12 @@ def write_prediction(
     due: Mapping[str, Path],
     table: NDArray[Any],
     classes: Sequence[SegmentationClass],
+    numbered: bool,
 ) -> None:
     """Write the files that are due, each whole or not at all, the mask last.
 
-    Outside the region of interest masks hold the background; overlays are grey there.
+    Outside the region of interest masks hold the background; overlays are grey there. They outline
+    the objects, with their numbers, where these are `numbered`, else the classes.
 
     Raises:
         UserError: a file cannot be written.
@@ -125,7 +128,10 @@ def write_prediction(
         _write_numbers(due["instances"], prediction.objects.astype(np.uint16))
     if "overlays" in due:
         colors = [c.color for c in classes]
-        write_png(due["overlays"], overlay(prediction.image, prediction.ids, colors))
+        objects = prediction.objects if numbered else None
+        write_png(
+            due["overlays"], overlay(prediction.image, prediction.ids, colors, objects=objects)
+        )
     if "probabilities" in due and prediction.probabilities is not None:
         names = [c.name for c in classes]
         write_tiff(due["probabilities"], prediction.probabilities, "CYX", {"classes": names})

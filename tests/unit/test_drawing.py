@@ -108,6 +108,35 @@ class TestOverlay:
         assert drawn[5, 3].tolist() == [200, 40, 0]
         np.testing.assert_array_equal(drawn[0, :6], image[0, :6])
 
+    def test_outlines_each_object_with_its_number_inside(self):
+        image = np.full((80, 160, 3), 100, np.uint8)
+        mask = np.ones((80, 160), np.uint8)
+        objects = np.full((80, 160), 254)
+        objects[:, 80:] = 255  # an object as any other
+        drawn = overlay(image, mask, COLORS, objects=objects)
+        plain = overlay(image, mask, COLORS)
+        changed = np.any(drawn != plain, axis=2)
+        assert np.all(drawn[[0, 79], 79:81] == COLORS[1])  # where they meet
+        for half in (changed[:, 4:76], changed[:, 84:156]):
+            rows, columns = np.nonzero(half)
+            assert abs(rows.mean() - 40) < 3
+            assert abs(columns.mean() - 36) < 3
+        assert not np.array_equal(drawn[20:60, 10:70], drawn[20:60, 90:150])  # 254 and 255
+
+    def test_greys_what_is_ignored_beside_objects_as_beside_classes(self):
+        mask = np.ones((40, 40), np.uint8)
+        mask[:, 20:] = 255
+        image = np.full((40, 40, 3), 100, np.uint8)
+        drawn = overlay(image, mask, COLORS, objects=(mask == 1).astype(np.int32))
+        plain = overlay(image, mask, COLORS)
+        np.testing.assert_array_equal(drawn[[0, 39]], plain[[0, 39]])
+        np.testing.assert_array_equal(drawn[:, 20:], plain[:, 20:])
+
+    def test_numbers_nothing_where_nothing_is(self):
+        image = np.full((12, 12, 3), 100, np.uint8)
+        empty = np.zeros((12, 12), np.uint8)
+        np.testing.assert_array_equal(overlay(image, empty, COLORS, objects=empty), image)
+
     def test_does_not_change_its_arguments(self):
         image, mask = np.full((12, 12, 3), 100, np.uint8), square()
         overlay(image, mask, COLORS)

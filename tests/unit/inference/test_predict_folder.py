@@ -22,6 +22,7 @@ from medt.errors import UserError
 from medt.inference.areas import SUMMARY_FILE
 from medt.inference.folder import Outcome, predict_folder
 from medt.inference.inputs import Input, find_inputs
+from medt.inference.instances import InstanceRule
 from medt.inference.outputs import Outputs, entropy
 from medt.inference.predictor import Predictor
 from medt.io.files import write_png
@@ -115,6 +116,15 @@ class TestExtras:
         image, ids = stripes()
         drawn = read_image(tmp_path / "out" / "overlays" / "b.png")
         np.testing.assert_array_equal(drawn, overlay(image, ids, COLORS[:2]))
+
+    def test_overlays_number_the_objects_of_the_post_processing(self, predictor, folder, tmp_path):
+        rule = InstanceRule("components")
+        run(predictor, folder / "b.png", tmp_path / "out", rule, overlays=True, instances=True)
+        image, ids = stripes()
+        drawn = read_image(tmp_path / "out" / "overlays" / "b.png")
+        numbers = read_mask(tmp_path / "out" / "instances" / "b.png")
+        assert numbers.max() > 0
+        np.testing.assert_array_equal(drawn, overlay(image, ids, COLORS[:2], objects=numbers))
 
     def test_probabilities_are_a_page_for_each_class(self, predictor, folder, tmp_path):
         run(predictor, folder / "b.png", tmp_path / "out", probabilities=True)
