@@ -42,6 +42,7 @@ LINE = 34  # pixels a line of text takes
 # Large enough to be read where a viewer shrinks a picture to half, such as TensorBoard.
 FONT, FONT_WEIGHT = cv2.FONT_HERSHEY_SIMPLEX, 2
 FONT_SCALES = 0.75, 0.6, 0.5  # the largest that fits
+LINES_ACROSS = 16  # how many outlines' thickness a typical object is across, at least
 NUMBER_SCALES = 0.35, 0.8  # of objects: 8 to 18 pixels high
 
 
@@ -153,6 +154,10 @@ def overlay(
     regions = objects.astype(np.int64)
     regions[regions >= IGNORED] += 1  # so that none is taken for what is ignored
     regions[mask == IGNORED] = IGNORED
+    areas = np.bincount(objects.ravel().astype(np.int64))[1:]
+    if areas.any():  # a thick line would hide small objects
+        across = math.sqrt(np.median(areas[areas > 0]))
+        thickness = max(1, min(thickness, round(across / LINES_ACROSS)))
     return _draw_numbers(_draw_outline(result, regions, painted, thickness), objects)
 
 

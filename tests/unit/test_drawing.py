@@ -132,6 +132,15 @@ class TestOverlay:
         np.testing.assert_array_equal(drawn[[0, 39]], plain[[0, 39]])
         np.testing.assert_array_equal(drawn[:, 20:], plain[:, 20:])
 
+    @pytest.mark.parametrize(("side", "thickness"), [(16, 1), (300, 2)])
+    def test_draws_thin_lines_around_small_objects(self, side, thickness):
+        image = np.full((512, 512, 3), 100, np.uint8)
+        mask = np.zeros((512, 512), np.uint8)
+        mask[20 : 20 + side, 20 : 20 + side] = 1
+        drawn = overlay(image, mask, COLORS, objects=mask)
+        across = (drawn[22, 20:26] == COLORS[1]).all(axis=1)  # above the number
+        assert across.sum() == thickness
+
     def test_numbers_nothing_where_nothing_is(self):
         image = np.full((12, 12, 3), 100, np.uint8)
         empty = np.zeros((12, 12), np.uint8)
