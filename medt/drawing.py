@@ -42,7 +42,7 @@ LINE = 34  # pixels a line of text takes
 # Large enough to be read where a viewer shrinks a picture to half, such as TensorBoard.
 FONT, FONT_WEIGHT = cv2.FONT_HERSHEY_SIMPLEX, 2
 FONT_SCALES = 0.75, 0.6, 0.5  # the largest that fits
-LINES_ACROSS = 16  # how many outlines' thickness a typical object is across, at least
+LINES_ACROSS = 12  # a typical object is across, where one pixel is not too thick for it
 NUMBER_SCALES = 0.35, 0.8  # of objects: 8 to 18 pixels high
 
 
@@ -138,8 +138,8 @@ def overlay(
         mask: (H, W) class ids, of the image's size.
         colors: RGB per class id; the background is left as it is.
         opacity: of the tint inside the outline, 0..1.
-        objects: (H, W) numbers of objects, 0 = none: each is outlined and has its number; None
-            outlines the classes.
+        objects: (H, W) numbers of objects from 1, 0 = none: each is outlined and has its number;
+            None outlines the classes.
     """
     picture = displayable(image)
     _check_size(picture, mask)
@@ -157,7 +157,7 @@ def overlay(
     areas = np.bincount(objects.ravel().astype(np.int64))[1:]
     if areas.any():  # a thick line would hide small objects
         across = math.sqrt(np.median(areas[areas > 0]))
-        thickness = max(1, min(thickness, round(across / LINES_ACROSS)))
+        thickness = max(1, min(thickness, int(across / LINES_ACROSS)))
     return _draw_numbers(_draw_outline(result, regions, painted, thickness), objects)
 
 
@@ -317,8 +317,9 @@ def _draw_numbers(picture: Picture, objects: NDArray[Any]) -> Picture:
             continue
         alone = np.pad(objects[box] == number, 1).astype(np.uint8)
         depths = cv2.distanceTransform(alone, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        row, column = np.unravel_index(depths.argmax(), depths.shape)
-        centre = box[1].start + int(column) - 1, box[0].start + int(row) - 1
+        deepest = np.argwhere(depths > depths.max() - 0.5)  # of a long object a line
+        middle = deepest[np.square(deepest - deepest.mean(0)).sum(1).argmin()]
+        centre = box[1].start + int(middle[1]) - 1, box[0].start + int(middle[0]) - 1
         _draw_number(result, number, centre, float(depths.max()))
     return result
 
@@ -329,7 +330,14 @@ def _draw_number(picture: Picture, number: int, centre: tuple[int, int], radius:
     width, height = cv2.getTextSize(text, FONT, 1.0, 1)[0]
     low, high = NUMBER_SCALES
     scale = min(high, max(low, 2 * radius / math.hypot(width, height)))
-    where = centre[0] - round(scale * width / 2), centre[1] + round(scale * height / 2)
+    half = math.ceil(scale * width / 2), math.ceil(scale * height / 2)
+    rim, sides = 2, (picture.shape[1], picture.shape[0])
+    # Within the picture, as far as it is large enough.
+    x, y = (
+        max(by + rim, min(at, side - by - rim - 1))
+        for at, by, side in zip(centre, half, sides, strict=True)
+    )
+    where = x - half[0], y + half[1]
     for tone, weight in ((TEXT_COLOR, 3), (PAGE_COLOR, 1)):
         cv2.putText(picture, text, where, FONT, scale, tone, weight, cv2.LINE_AA)
 

@@ -238,18 +238,22 @@ def _is_there(file: Path, descriptor: int) -> bool:
 
 
 def _release(file: Path, descriptor: int) -> None:
-    """Remove the file while it is held; Windows removes only what nobody has open.
-
-    A closed descriptor's number may be another thread's lock at once, so it is forgotten before.
-    """
+    """Remove the file while it is held; Windows removes only what nobody has open."""
     if os.name == "nt":
-        _held.discard(descriptor)
-        os.close(descriptor)
+        _let_go(descriptor)
     with suppress(OSError):
         file.unlink()
     if os.name != "nt":
-        _held.discard(descriptor)
-        os.close(descriptor)
+        _let_go(descriptor)
+
+
+def _let_go(descriptor: int) -> None:
+    """Unlocked, as a child that is forked now keeps it open; and forgotten before it is closed, as
+    another thread's lock may have its number at once."""
+    with suppress(OSError):
+        filelock.unlock_descriptor(descriptor)
+    _held.discard(descriptor)
+    os.close(descriptor)
 
 
 def _record(descriptor: int, work: str) -> None:

@@ -88,9 +88,11 @@ class MedTPlus(Recorded):
         gate: see `AxialAttention`.
 
     Raises:
-        UserError: for strides without a stage, for widths that the heads do not divide, and for a
-            size that the strides do not divide, the last in `forward`, too.
-        ValueError: in `forward` for an image larger than `image_size`.
+        UserError: for fewer than two widths, for strides without a stage, for widths that the heads
+            do not divide, and for a size that the strides do not divide, the last in `forward`,
+            too.
+        ValueError: for an unknown gate; in `forward`, where there is attention, for an image larger
+            than `image_size`.
     """
 
     def __init__(
@@ -99,12 +101,14 @@ class MedTPlus(Recorded):
         classes: int = 2,
         image_size: int | Sequence[int] = 128,
         widths: Annotated[Sequence[int], COUNT] = (24, 32, 64, 128, 256),
-        attention: Annotated[Sequence[int], COUNT] = (8, 16),
+        attention: Sequence[int] = (8, 16),
         heads: Annotated[int, COUNT] = 8,
         gate: GateOrder = "after_norm",
     ) -> None:
         super().__init__()
         height, width = as_size(image_size)
+        if len(widths) < 2:
+            raise UserError(f"widths={list(widths)} are too few", "give two at least")
         strides = [2**stage for stage in range(len(widths))]
         self.multiple = strides[-1]
         self._check((height, width))

@@ -132,6 +132,24 @@ class TestOverlay:
         np.testing.assert_array_equal(drawn[[0, 39]], plain[[0, 39]])
         np.testing.assert_array_equal(drawn[:, 20:], plain[:, 20:])
 
+    @pytest.mark.parametrize("place", [np.s_[:4, :4], np.s_[60:, 60:], np.s_[28:32, :3]])
+    def test_numbers_of_objects_at_the_edge_are_whole(self, place):
+        image = np.full((64, 64, 3), 100, np.uint8)
+        mask, inner = np.zeros((2, 64, 64), np.int32)
+        mask[place], inner[30:34, 30:34] = 123, 123
+        edge = overlay(image, mask > 0, COLORS, objects=mask)
+        middle = overlay(image, inner > 0, COLORS, objects=inner)
+        dark = [int((picture.max(axis=2) < 40).sum()) for picture in (edge, middle)]
+        assert dark[0] == pytest.approx(dark[1], abs=12)  # the rims of the digits
+
+    def test_the_number_of_a_long_object_is_in_its_middle(self):
+        image = np.full((64, 200, 3), 100, np.uint8)
+        mask = np.zeros((64, 200), np.uint8)
+        mask[20:40, 40:160] = 1
+        drawn = overlay(image, mask, COLORS, objects=mask)
+        changed = np.nonzero((drawn != overlay(image, mask, COLORS)).any(axis=2))
+        assert [round(axis.mean()) for axis in changed] == pytest.approx([30, 100], abs=4)
+
     @pytest.mark.parametrize(("side", "thickness"), [(16, 1), (300, 2)])
     def test_draws_thin_lines_around_small_objects(self, side, thickness):
         image = np.full((512, 512, 3), 100, np.uint8)

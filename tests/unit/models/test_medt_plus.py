@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from medt.checkpoint import build_model
 from medt.errors import UserError
 from medt.models import MedTPlus
 from medt.models.medt_plus import AttentionBlock
@@ -20,7 +21,7 @@ def images(*size: int) -> torch.Tensor:
     return torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
-def test_it_has_the_parameters_that_the_page_of_experiments_states() -> None:
+def test_it_is_about_as_large_as_unet() -> None:
     assert sum(weight.numel() for weight in MedTPlus().parameters()) == 2_216_330
 
 
@@ -40,7 +41,8 @@ def test_its_head_is_one_convolution_over_the_features_of_all_strides() -> None:
 
 @torch.no_grad()
 def test_attention_starts_as_nothing() -> None:
-    without, with_it = network(attention=[]), network(attention=[4, 16])
+    without = build_model({"_target_": "medt.models.MedTPlus", "image_size": 32, "attention": []})
+    without, with_it = without.eval(), network(attention=[4, 16])
     assert list(without.attention) == []
     assert list(with_it.attention) == ["4", "16"]
     with_it.load_state_dict(without.state_dict(), strict=False)
@@ -78,6 +80,8 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
     assert error.value.hint == "the nearest that fit: 32 x 48"
     with pytest.raises(UserError, match="image size 40 x 32 does not fit MedTPlus"):
         network()(images(40, 32))
+    with pytest.raises(UserError, match=r"widths=\[32\] are too few"):
+        network(widths=[32], attention=[1])
     assert network(widths=[8, 32], attention=[2], image_size=4)(images(4, 4)).shape == (2, 2, 4, 4)
 
 
