@@ -24,7 +24,9 @@ from medt.ops import library, set_backend
 from medt.shipped import shipped
 from medt.targets import build
 
+# As many tests run at once as there are cores; the second is for the processes that they start.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 ALL = "all" in (os.environ.get("MEDT_TESTS"), os.environ.get("MEDT_FAULTS"))
 # The same examples every time; make test-faults looks for others.
 settings.register_profile("tests", derandomize=os.environ.get("MEDT_FAULTS") != "all")
