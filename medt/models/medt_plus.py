@@ -73,7 +73,9 @@ class MedTPlus(Recorded):
     halves it; skips that are concatenated; instance norms; no branch on patches; attention with
     the paper's gates (`gate="after_norm"`) only where a feature sees much of the image; a head over
     the features of all strides of the decoder (Kayalibay et al. 2017, arXiv 1701.03056, section
-    3.2), so that each of them learns from the loss.
+    3.2), so that each of them learns from the loss. On the training cases of GlaS (128 px, five
+    folds, one seed) it is ahead of `model=unet` by 0.0103 Dice (95 % interval 0.0036 to 0.0194);
+    what each part brings is not measured.
 
     Args:
         channels: channels of the image.
