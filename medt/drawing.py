@@ -151,14 +151,11 @@ def overlay(
     if objects is None:
         return _draw_outline(result, mask, painted, thickness)
     _check_size(picture, objects)
-    regions = objects.astype(np.int64)
-    regions[regions >= IGNORED] += 1  # so that none is taken for what is ignored
+    numbers = objects.astype(np.int64)
+    regions = numbers + (numbers >= IGNORED)  # so that none is taken for what is ignored
     regions[mask == IGNORED] = IGNORED
-    areas = np.bincount(objects.ravel().astype(np.int64))[1:]
-    if areas.any():  # a thick line would hide small objects
-        across = math.sqrt(np.median(areas[areas > 0]))
-        thickness = max(1, min(thickness, int(across / LINES_ACROSS)))
-    return _draw_numbers(_draw_outline(result, regions, painted, thickness), objects)
+    lines = _draw_outline(result, regions, painted, min(thickness, _thickest_line(numbers)))
+    return _draw_numbers(lines, numbers)
 
 
 def panel(
@@ -309,13 +306,19 @@ def _draw_outline(
     return result
 
 
-def _draw_numbers(picture: Picture, objects: NDArray[Any]) -> Picture:
+def _thickest_line(numbers: NDArray[np.int64]) -> int:
+    """Of outlines that do not hide a typical object, in pixels."""
+    areas = np.unique(numbers[numbers > 0], return_counts=True)[1]
+    return max(1, int(math.sqrt(np.median(areas)) / LINES_ACROSS)) if len(areas) else 1
+
+
+def _draw_numbers(picture: Picture, numbers: NDArray[np.int64]) -> Picture:
     """Each object's number at its innermost place, white with a black rim."""
     result: Picture = picture.copy()
-    for number, box in enumerate(ndimage.find_objects(objects.astype(np.int64)), start=1):
+    for number, box in enumerate(ndimage.find_objects(numbers), start=1):
         if box is None:
             continue
-        alone = np.pad(objects[box] == number, 1).astype(np.uint8)
+        alone = np.pad(numbers[box] == number, 1).astype(np.uint8)
         depths = cv2.distanceTransform(alone, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         deepest = np.argwhere(depths > depths.max() - 0.5)  # of a long object a line
         middle = deepest[np.square(deepest - deepest.mean(0)).sum(1).argmin()]

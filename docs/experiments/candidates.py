@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medt.models.attention import AxialAttention, GateOrder
+from medt.models.attention import GateOrder
+from medt.models.medt_plus import AttentionBlock
 
 
 def norm(channels: int) -> nn.Module:
@@ -33,27 +34,6 @@ class ConvBlock(nn.Module):
         if self.shortcut is not None:
             y = y + self.shortcut(x)
         return F.leaky_relu(y, 0.1)
-
-
-class AttentionBlock(nn.Module):
-    """Gated axial attention over height and width, added to its input; it starts as nothing."""
-
-    def __init__(self, channels: int, length: int, heads: int, gate: GateOrder) -> None:
-        super().__init__()
-        inner = channels // 2
-        self.down = nn.Conv2d(channels, inner, 1, bias=False)
-        self.down_norm = nn.BatchNorm2d(inner)
-        self.height = AxialAttention(inner, inner, heads, length, "height", gate=gate)
-        self.width = AxialAttention(inner, inner, heads, length, "width", gate=gate)
-        self.up = nn.Conv2d(inner, channels, 1, bias=False)
-        self.up_norm = nn.BatchNorm2d(channels)
-        nn.init.zeros_(self.up_norm.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.down_norm(self.down(x)))
-        y = F.relu(self.width(self.height(y)))
-        out: Tensor = x + self.up_norm(self.up(y))
-        return out
 
 
 class Candidate(nn.Module):
@@ -96,7 +76,8 @@ class Candidate(nn.Module):
             self.heads[str(stride)] = nn.Conv2d(widths[strides.index(stride)], classes, 1)
 
         def attends(stride: int) -> AttentionBlock:
-            return AttentionBlock(widths[strides.index(stride)], size // stride, heads, gate)
+            sides = (size // stride,) * 2
+            return AttentionBlock(widths[strides.index(stride)], sides, heads, gate)
 
         self.attention = nn.ModuleDict({str(stride): attends(stride) for stride in attention})
         self.above = nn.ModuleDict({str(stride): attends(stride) for stride in decoder_attention})

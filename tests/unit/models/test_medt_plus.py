@@ -21,7 +21,7 @@ def images(*size: int) -> torch.Tensor:
     return torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
-def test_it_is_about_as_large_as_unet() -> None:
+def test_its_number_of_parameters_is_known() -> None:
     assert sum(weight.numel() for weight in MedTPlus().parameters()) == 2_216_330
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from test_every_network import with_attention
 
 from medt.errors import UserError
 from medt.models import AxialUNet, GatedAxialUNet, LocalGlobalNet, LoGo, MedT, MedTPlus
@@ -23,7 +24,7 @@ each_network = pytest.mark.parametrize("network", NETWORKS)
 
 def small(network, **arguments):
     torch.manual_seed(0)
-    return network(**SMALL[network] | arguments)
+    return with_attention(network(**SMALL[network] | arguments))
 
 
 def image(size, channels=3, n=2):
