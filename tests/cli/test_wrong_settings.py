@@ -20,7 +20,7 @@ from conftest import TINY, files_below, tiny_training
         (
             "model=medtt",
             "model=medtt is not known",
-            "did you mean medt? or, for one of your own, give --config-dir=",
+            "did you mean medt or medt_plus? or, for one of your own, give --config-dir=",
         ),
         ("loss=nope", "loss=nope is not known", "choose one of cross_entropy, dice"),
         ("experiment=nope", "experiment=nope is not known", "choose one of debug, finetune"),
