@@ -33,6 +33,7 @@ ADDED = {
 }
 # And what has changed: a schedule is trained to its end, and then its last weights are used.
 CHANGED = {"trainer": {"use": "last", "patience": None}}
+NETWORK = ["model=medt"]  # of experiments that name none; train takes medt_plus now
 CLOCK = ("images_per_second", "loader_wait", "norm_seconds", "seconds")
 
 
@@ -163,7 +164,7 @@ def composed(choices: list[str]) -> dict[str, Any]:
                 script, overrides = choice, []
             else:
                 script = "evaluate" if group in ("protocol", "postprocess") else "train"
-                overrides = [choice]
+                overrides = [choice, *(NETWORK if group == "experiment" else [])]
             config = OmegaConf.to_container(hydra.compose(script, overrides), resolve=False)
             assert isinstance(config, dict)
             if not equals:

@@ -23,7 +23,11 @@ FENCE = re.compile(r"```([a-z]*)(?: title=\"([^\"]+)\")?")
 RUN = "<!-- run -->"
 # What makes a training of a page one of seconds; values of the page are replaced by these.
 SMALL_TRAINING = {"trainer.epochs": "1", "trainer.device": "cpu", "trainer.precise_norm_cases": "0"}
-SMALL_NETWORKS = {"medt": "gated_axial_unet", None: "gated_axial_unet"}
+SMALL_NETWORKS = {
+    "medt": "gated_axial_unet",
+    "medt_plus": "gated_axial_unet",
+    None: "gated_axial_unet",
+}
 SIZE = {"dataset.image_size": "32"}
 DEPTHS = {"model.depths": "[1,1]"}
 OWN = ("--config-dir",)
