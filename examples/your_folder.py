@@ -16,7 +16,7 @@ import medt
 def main(images: str, masks: str, epochs: int = 60) -> None:
     data = medt.open_folder(images, masks, image_size=128)
     print(data)
-    run = medt.train("medt", data, epochs=epochs)
+    run = medt.train("medt_plus", data, epochs=epochs)
     scores = medt.evaluate(run, data, split="test")
     print(f"Dice {scores.dice:.3f}, IoU {scores.iou:.3f} of {len(scores.rows)} test images")
     predictor = medt.load(run)

@@ -5,7 +5,7 @@ In a notebook:
     import medt
 
     data = medt.open_folder("images", "masks", image_size=128)
-    run = medt.train(medt.MedT(), data, epochs=40)
+    run = medt.train("medt_plus", data, epochs=40)
     medt.evaluate(run, data, split="test").dice
     medt.load(run).predict("image.png")
 """

@@ -1,4 +1,4 @@
-"""Train a network: python scripts/train.py dataset=glas model=medt"""
+"""Train a network: python scripts/train.py dataset=glas"""
 
 import sys
 from functools import partial

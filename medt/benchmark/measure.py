@@ -17,6 +17,7 @@ import torch
 from medt.benchmark.glas import measure_evaluation, measure_preparation
 from medt.benchmark.large import MODES, measure_large
 from medt.benchmark.loader import EPOCHS, IMAGES, SAMPLINGS, LoaderJob, loader_work
+from medt.benchmark.naive import has_naive
 from medt.benchmark.report import add_shares, growth, median, quotient, ratios, record_of, validity
 from medt.benchmark.timing import PHASES, WARM_UP_ROUNDS, take_turns, time_group, workers_for
 from medt.benchmark.worker import LIMIT, Job, network_work
@@ -69,8 +70,9 @@ def jobs_of(name: str, size: int, settings: dict[str, Any], compose: Compose) ->
     spec = model_spec(config["model"])
     with torch.device("meta"):
         network = build_model(spec, allow=(spec["_target_"],))
-    axial = any(isinstance(module, AxialAttention) for module in network.modules())
-    backends = [*dict.fromkeys(settings["backends"]), LIMIT] if axial else [None]
+    layers = [module for module in network.modules() if isinstance(module, AxialAttention)]
+    known = [b for b in settings["backends"] if b != "naive" or all(map(has_naive, layers))]
+    backends = [*dict.fromkeys(known), LIMIT] if layers else [None]
     return [(name, Job(spec, backend, size, 1, settings["threads"])) for backend in backends]
 
 

@@ -38,7 +38,7 @@ class NaiveAxialAttention(nn.Module):
 
     def __init__(self, layer: AxialAttention) -> None:
         super().__init__()
-        if layer.position == "gated" and layer.gate != "before_norm":
+        if not has_naive(layer):
             raise ValueError(f"gate={layer.gate!r}: the naive layer has before_norm only")
         in_channels, out_channels = layer.qkv.in_channels, layer.qkv.out_channels // 2
         self.heads = layer.heads
@@ -127,6 +127,11 @@ class PatchLoop(nn.Module):
                 local[patch] = net.local_decoder(net.local_branch(x[patch]))
         logits: Tensor = net.head(F.relu(net.fuse(whole + local)))
         return logits
+
+
+def has_naive(layer: AxialAttention) -> bool:
+    """Whether the official code has such a layer: with its gates, if any, before the norm."""
+    return layer.position != "gated" or layer.gate == "before_norm"
 
 
 def naive_network(network: nn.Module) -> nn.Module:

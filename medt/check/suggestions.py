@@ -20,7 +20,7 @@ UNEVEN = 3.0
 
 @dataclass(frozen=True)
 class SizeSuggestion:
-    """An image size that MedT takes.
+    """An image size that every network takes.
 
     Attributes:
         size: (H, W) in pixels.

@@ -10,7 +10,7 @@ from medt.cli.run import run
 from medt.errors import did_you_mean
 
 COMMANDS = {
-    "train": "train a network: dataset=glas model=medt",
+    "train": "train a network: dataset=glas",
     "evaluate": "score a checkpoint: checkpoint=RUN split=test",
     "predict": "masks for images: checkpoint=RUN input=IMAGES output=MASKS",
     "check_data": "look for faults in a dataset: dataset=glas",

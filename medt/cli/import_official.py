@@ -43,7 +43,7 @@ def import_official(cfg: DictConfig) -> int:
                 preprocessing=unit.to_dict(),
                 classes=[c.to_dict() for c in default_classes(names)],
                 dataset={},
-                config={},
+                config={"model": {"name": str(cfg.model.name)}},
                 epoch=0,
                 scores={},
                 training_cases=[],

@@ -77,8 +77,8 @@ def available() -> bool:
 @functools.cache
 def _log_absence() -> None:
     log.warning(
-        "the fused kernel is not installed: attention runs in plain PyTorch, several times slower "
-        "(to have it, install a C++ compiler and run pip install again)"
+        "the fused kernel is not installed: attention runs in plain PyTorch, which makes MedT "
+        "several times slower (to have it, install a C++ compiler and run pip install again)"
     )
 
 

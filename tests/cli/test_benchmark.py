@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from medt.benchmark.glas import measure_evaluation, measure_preparation
 from medt.benchmark.large import measure_large
 from medt.benchmark.loader import EPOCHS, SAMPLINGS, LoaderJob, loader_work
-from medt.benchmark.measure import loader_overrides
+from medt.benchmark.measure import jobs_of, loader_overrides
 from medt.benchmark.report import (
     add_shares,
     closing_lines,
@@ -101,6 +101,24 @@ def test_what_takes_too_much_memory_does_not_fit(tmp_path, capsys):
     assert record["medians"]["training"] is None
     assert record["memory_limit_bytes"] == 40_000_000
     assert "not fit" in capsys.readouterr().out
+
+
+def test_networks_that_the_official_code_has_not_are_not_timed_as_there():
+    register_schema()
+    with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
+        settings = plain(compose("benchmark"))
+        found = {
+            name: [
+                job.backend
+                for _, job in jobs_of(
+                    name, 128, settings, lambda given: plain(compose("train", given))
+                )
+            ]
+            for name in ("medt", "medt_plus", "unet")
+        }
+    assert found["medt"] == ["naive", "torch", "fused", LIMIT]
+    assert found["medt_plus"] == ["torch", "fused", LIMIT]
+    assert found["unet"] == [None]
 
 
 def test_a_process_that_dies_is_one_line_and_the_others_go_on():

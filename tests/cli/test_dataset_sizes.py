@@ -11,13 +11,14 @@ import torch
 import train
 from conftest import tiny
 from hydra import compose, initialize_config_dir
+from torch import nn
 
 from medt.cli.arguments import CONFIGS
 from medt.config import register_schema
 from medt.data.layout import DatasetCard, default_classes, write_card
 from medt.data.open import PUBLISHED
 from medt.io.files import write_png, write_text
-from medt.models import MedT
+from medt.models import MedT, MedTPlus
 
 # Sampling; height, width and channels of an image, of those for crops a part; width of its objects
 # in pixels.
@@ -82,12 +83,13 @@ def test_a_dry_run_at_its_own_size_and_sampling(
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_its_size_is_one_of_medts(name: str) -> None:
+@pytest.mark.parametrize("network", [MedT, MedTPlus])
+def test_its_size_is_one_of_our_networks(name: str, network: type[nn.Module]) -> None:
     register_schema()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         size = compose("train", [f"dataset={name}"]).dataset.image_size
     with torch.device("meta"):
-        assert MedT(image_size=size) is not None
+        assert network(image_size=size) is not None
 
 
 class TestAFolder:

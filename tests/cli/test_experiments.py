@@ -17,7 +17,8 @@ from medt.config import register_schema
 from medt.data.layout import DatasetCard, default_classes, write_card
 from medt.io.files import write_png, write_text
 
-SMALL = ["dataset.image_size=64", "model.grid=[2,2]", "trainer.epochs=1"]
+SMALL = ["dataset.image_size=64", "trainer.epochs=1"]
+PATCHES = "model.grid=[2,2]"  # with which the paper's network takes 64 pixels
 SYNTHETIC = [f"paths.data={DATA}/experiments", "dataset.train=6", "dataset.val=2"]
 SYNTHETIC += ["dataset.test=2", "dataset.size=64"]
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
@@ -57,7 +58,7 @@ def given(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     """What the user of an experiment gives, and what makes it small."""
     name = request.param
     if name.startswith("paper_"):
-        return [*SMALL, *write_prepared(tmp_path, name.removeprefix("paper_"))]
+        return [*SMALL, PATCHES, *write_prepared(tmp_path, name.removeprefix("paper_"))]
     if name.startswith("folder_"):
         classes = {"folder_binary": 2, "folder_multiclass": 3}[name]
         write_images(tmp_path, classes)
@@ -76,8 +77,8 @@ def given(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
             "model.encoder=tu-test_efficientnet",
             f"model.encoder_weights={tmp_path}/tiny.pth",
         ]
-        return [one for one in SMALL if "grid" not in one] + [*SYNTHETIC, *encoder]
-    return [*SMALL, *SYNTHETIC]
+        return [*SMALL, *SYNTHETIC, *encoder]
+    return [*SMALL, *SYNTHETIC, *([PATCHES] if name == "quickstart" else [])]
 
 
 @pytest.mark.many_parameters

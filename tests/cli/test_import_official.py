@@ -8,6 +8,7 @@ import numpy as np
 import predict
 import pytest
 import torch
+import train
 from conftest import tiny_dataset
 
 import medt
@@ -215,3 +216,10 @@ def test_an_existing_file_is_kept(tmp_path, capsys):
     assert run(tmp_path, "medt", {"a": torch.zeros(1)}) == 1
     assert "ours.pt exists already" in capsys.readouterr().err
     assert (tmp_path / "ours.pt").read_text() == "precious"
+
+
+def test_fine_tuning_another_network_from_it_names_its_own(tmp_path, refused):
+    assert run(tmp_path, "axial_unet", official(small("axial_unet"))) == 0
+    _, overrides = tiny_dataset()
+    start = [f"model.weights={tmp_path}/ours.pt", f"run_dir={tmp_path}/run"]
+    refused(train.main, ["model=medt", *start, *overrides], "another network", "model=axial_unet")

@@ -48,6 +48,14 @@ def test_large_objects_are_seen_whole_and_small_ones_in_crops() -> None:
     assert small["dataset.crops_per_case"] == 15
 
 
+def test_the_network_takes_the_size_that_was_given() -> None:
+    image = fact(512, 512, 80)
+    assert chosen(image)["model"] == "medt_plus"
+    assert chosen(image, image_size=208)["model"] == "medt_plus"
+    assert chosen(image, image_size=200)["model"] == "unet"
+    assert chosen(image, image_size=[208, 200])["model"] == "unet"
+
+
 def test_thin_structures_are_seen_in_crops_however_long_they_are() -> None:
     vessels = with_mask(fact(584, 565, 100), thinnest=3.5)
     assert chosen(vessels)["dataset.sampling"] == "crop"

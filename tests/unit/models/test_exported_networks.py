@@ -18,7 +18,7 @@ SMALL = {
 
 
 # Of networks of one kind one is exported as ONNX, which takes long; it builds upon torch.export.
-ONNX = ["medt", "unet", "smp_unet"]
+ONNX = ["medt", "medt_plus", "unet", "smp_unet"]
 QUICK = [("medt", "onnx"), ("unet", "onnx"), ("gated_axial_unet", "torch_export")]
 SLOW = {(name, "onnx" if name in ONNX else "torch_export") for name in NAMES} - set(QUICK)
 CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in sorted(SLOW))]
