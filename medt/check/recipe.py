@@ -66,13 +66,14 @@ def choose(check: Check, machine: Machine, given: Mapping[str, Any]) -> list[Cho
     ]
     images = [fact.image for fact in facts if fact.image is not None]
     masks = [fact.mask for fact in facts if fact.mask is not None]
-    parting = _parting(masks)
-    parted = given.get("objects", "borders") != "none" and bool(parting)
+    near = _near(masks)
+    parted = given.get("objects") != "none" and bool(near)
+    seeing = _seeing(facts, images, masks, parted, given)
     found = [
         _network(as_size(given["image_size"]) if "image_size" in given else (STRIDE, STRIDE)),
         _augmentation(images),
-        *_seeing(facts, images, masks, parted, given),
-        *parting,
+        *seeing,
+        *([_parting(near, _value(seeing, "dataset.sampling"))] if near else []),
         Choice("dataset.normalize", *suggest_normalize(facts)),
         *_loading(machine),
     ]
@@ -123,14 +124,24 @@ def _network(size: tuple[int, int]) -> Choice:
     return Choice("model", "medt_plus", "ahead of unet on GlaS: docs/experiments.md")
 
 
-def _parting(masks: Sequence[MaskFacts]) -> list[Choice]:
-    """Whether the network learns to part objects."""
+def _value(choices: Sequence[Choice], key: str) -> Any:
+    return next(choice.value for choice in choices if choice.key == key)
+
+
+def _near(masks: Sequence[MaskFacts]) -> str:
+    """In words, how many objects lie close to others; nothing if so few that it does not matter."""
     objects = sum(mask.objects for mask in masks)
     near = sum(mask.touching for mask in masks)
     if not objects or near < TOUCHING * objects:
-        return []
-    why = f"{percent(near / objects)} of the {objects:,} objects lie close to another one"
-    return [Choice("dataset.objects", "borders", why)]
+        return ""
+    return f"{percent(near / objects)} of the {objects:,} objects lie close to another one"
+
+
+def _parting(near: str, sampling: str) -> Choice:
+    """How the network learns to part objects, which are large where whole images show enough."""
+    large = sampling == "resize"
+    kind, known = ("borders", "large, of GlaS") if large else ("distance", "small, of DSB2018")
+    return Choice("dataset.objects", kind, f"{near}; it parts them better if they are {known}")
 
 
 def _seeing(

@@ -69,6 +69,9 @@ def test_objects_are_parted_where_they_lie_close() -> None:
     assert "dataset.objects" not in chosen(with_mask(fact(512, 512, 80), objects=50))
     close = with_mask(fact(512, 512, 80), objects=50, touching=10)
     assert chosen(close)["dataset.objects"] == "borders"
+    small = with_mask(fact(1000, 1000, 6), objects=50, touching=10)
+    assert chosen(small)["dataset.objects"] == "distance"
+    assert chosen(close, sampling="crop")["dataset.objects"] == "distance"
 
 
 @pytest.mark.parametrize(
