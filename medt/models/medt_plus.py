@@ -74,8 +74,9 @@ class MedTPlus(Recorded):
     the paper's gates (`gate="after_norm"`) only where a feature sees much of the image; a head over
     the features of all strides of the decoder (Kayalibay et al. 2017, arXiv 1701.03056, section
     3.2), so that each of them learns from the loss. On the training cases of GlaS (128 px, five
-    folds, one seed) it is ahead of `model=unet` by 0.0103 Dice (95 % interval 0.0036 to 0.0194);
-    what each part brings is not measured.
+    folds, one seed) it is ahead of `model=unet` by 0.0103 Dice (95 % interval 0.0036 to 0.0194).
+    The attention has no part in that as yet: without it (`attention=[]`) the network was ahead of
+    itself by 0.0036 (-0.0010 to 0.0104) on folds 2, 3, 4 and 0. The other parts were not measured.
 
     Args:
         channels: channels of the image.
