@@ -23,11 +23,8 @@ FENCE = re.compile(r"```([a-z]*)(?: title=\"([^\"]+)\")?")
 RUN = "<!-- run -->"
 # What makes a training of a page one of seconds; values of the page are replaced by these.
 SMALL_TRAINING = {"trainer.epochs": "1", "trainer.device": "cpu", "trainer.precise_norm_cases": "0"}
-SMALL_NETWORKS = {
-    "medt": "gated_axial_unet",
-    "medt_plus": "gated_axial_unet",
-    None: "gated_axial_unet",
-}
+SMALL_NETWORK = "gated_axial_unet"
+LARGE_NETWORKS = ("medt", "medt_plus", None)
 SIZE = {"dataset.image_size": "32"}
 DEPTHS = {"model.depths": "[1,1]"}
 OWN = ("--config-dir",)
@@ -112,8 +109,8 @@ def small(command: str, given: list[str]) -> list[str]:
     if not any(word.startswith(OWN) for word in given):
         wanted |= SIZE
     network = keys.get("model")
-    if network in SMALL_NETWORKS and "resume" not in keys:
-        wanted |= {"model": SMALL_NETWORKS[network], **DEPTHS, **SIZE}
+    if network in LARGE_NETWORKS and "resume" not in keys:
+        wanted |= {"model": SMALL_NETWORK, **DEPTHS, **SIZE}
     elif network is not None and network.endswith("axial_unet"):
         wanted |= DEPTHS
     kept = [word for word in given if word.partition("=")[0] not in wanted]

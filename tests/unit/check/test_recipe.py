@@ -15,6 +15,8 @@ from medt.check import CaseFacts, Check, Settings
 from medt.check.cases import MaskFacts, mask_facts
 from medt.check.recipe import Choice, Machine, choose, recipe_text
 from medt.data.layout import DatasetIndex, default_classes
+from medt.errors import UserError
+from medt.models import MedTPlus
 
 SETTINGS = Settings((128, 128), "dataset", crops=False, channels=3)
 SMALL, LARGE = Machine(2, 8 * 2**30), Machine(16, 64 * 2**30)
@@ -51,9 +53,13 @@ def test_large_objects_are_seen_whole_and_small_ones_in_crops() -> None:
 def test_the_network_takes_the_size_that_was_given() -> None:
     image = fact(512, 512, 80)
     assert chosen(image)["model"] == "medt_plus"
-    assert chosen(image, image_size=208)["model"] == "medt_plus"
-    assert chosen(image, image_size=200)["model"] == "unet"
-    assert chosen(image, image_size=[208, 200])["model"] == "unet"
+    for size in (208, [32, 48]):
+        assert chosen(image, image_size=size)["model"] == "medt_plus"
+        MedTPlus(image_size=size)
+    for size in (200, 16, [208, 200]):
+        assert chosen(image, image_size=size)["model"] == "unet"
+        with pytest.raises(UserError):
+            MedTPlus(image_size=size)
 
 
 def test_thin_structures_are_seen_in_crops_however_long_they_are() -> None:
