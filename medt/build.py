@@ -17,7 +17,7 @@ from medt.data.crops import Crops
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import Case, DatasetIndex
 from medt.data.normalization import fit_normalization, tone_looks
-from medt.data.objects import FULL, ObjectTarget
+from medt.data.objects import FULL, ObjectTarget, typical_area
 from medt.data.preprocessing import Preprocessing
 from medt.data.scan import Look, MaskLook, Plan, Scan
 from medt.errors import UserError
@@ -114,6 +114,11 @@ def object_target(dataset: Mapping[str, Any]) -> ObjectTarget | None:
     """What the resolved dataset config makes of objects."""
     kind = object_kind(dataset)
     return None if kind is None else ObjectTarget(kind, dataset["border_width"])
+
+
+def object_area(dataset: Mapping[str, Any], cases: Sequence[Case]) -> int | None:
+    """How large the objects are that a network learns to part; None where it does not."""
+    return None if object_kind(dataset) is None else typical_area(cases, dataset["page"])
 
 
 def new_network(config: dict[str, Any], allow: Sequence[str]) -> tuple[nn.Module, list[str]]:

@@ -83,6 +83,12 @@ class Checkpoint:
         return object_kind(self.dataset)
 
     @property
+    def object_area(self) -> int | None:
+        """Pixels of the median object it learned from, where objects were a target."""
+        area = self.dataset.get("object_area")
+        return area if self.objects is not None and type(area) is int and area > 0 else None
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the weights, their names and types, whatever else is in the file."""
         found = hashlib.sha256()

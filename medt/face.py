@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medt.build import build_trainer, check_settings, new_network, plan_of
+from medt.build import build_trainer, check_settings, new_network, object_area, plan_of
 from medt.check import check_dataset
 from medt.config.groups import PreparedConfig
 from medt.config.stored import SCHEMAS
@@ -301,6 +301,7 @@ def _opened(data: Data, image_size: Any) -> dict[str, Any]:
         "image_size": size,
         "channels": data.channels,
         "num_classes": len(index.classes),
+        "object_area": object_area(data.settings, index.split("train")),
         "splits_digest": index.splits_digest or None,
     }
 

@@ -73,7 +73,7 @@ def evaluate(cfg: DictConfig) -> int:
                 cfg.protocol.name,
                 cfg.batch_size,
                 advance,
-                rule=rule_of(plain(cfg.postprocess), predictor.objects),
+                rule=rule_of(plain(cfg.postprocess), predictor.objects, predictor.object_area),
                 detail=True,
                 tolerance=tolerance,
                 pixel_size=index.pixel_size,
@@ -106,7 +106,8 @@ def evaluate(cfg: DictConfig) -> int:
 def variant(cfg: DictConfig, predictor: Predictor, networks: int) -> str:
     """What tells a result from the plain one of the first network, for the folder's name."""
     rules = [
-        rule_of(one, predictor.objects) for one in (plain(cfg.postprocess), {"method": "auto"})
+        rule_of(one, predictor.objects, predictor.object_area)
+        for one in (plain(cfg.postprocess), {"method": "auto"})
     ]
     parts = [
         "" if rules[0] == rules[1] else cfg.postprocess.method,

@@ -35,7 +35,7 @@ def report_of(
     curves: Curves | None,
 ) -> str:
     """The page of an evaluation, with pictures of its worst, median and best cases."""
-    rule = rule_of(plain(cfg.postprocess), predictor.objects)
+    rule = rule_of(plain(cfg.postprocess), predictor.objects, predictor.object_area)
     panels = [
         draw_panel(predictor, dataset, i, rank, evaluation.rows[i]["foreground"]["dice"], rule)
         for i, rank in choose_cases(evaluation.rows, cfg.panels)

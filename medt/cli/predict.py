@@ -34,7 +34,7 @@ def predict(cfg: DictConfig) -> int:
     pixel_size = chosen_size(plain(cfg)["pixel_size"], checkpoints[0])
     settings = plain(cfg)
     outputs = Outputs(**{key.name: settings[key.name] for key in fields(Outputs)})
-    rule = rule_of(settings["postprocess"], predictor.objects)
+    rule = rule_of(settings["postprocess"], predictor.objects, predictor.object_area)
     print(*(one.describe() for one in checkpoints), sep="\n", flush=True)
     with progress("predicting") as advance:
         how = outputs, rule, cfg.overwrite, advance, regions, pixel_size

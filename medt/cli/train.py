@@ -13,7 +13,14 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import Container, DictConfig, OmegaConf
 
-from medt.build import build_trainer, memory_of, network_of, new_network, plan_of
+from medt.build import (
+    build_trainer,
+    memory_of,
+    network_of,
+    new_network,
+    object_area,
+    plan_of,
+)
 from medt.checkpoint import Checkpoint
 from medt.cli.resume_rules import check_changes, check_position, differences
 from medt.cli.settings import allowed, plain
@@ -282,6 +289,7 @@ def run_of_config(
     cfg.dataset.channels = cfg.dataset.channels or index.channels
     cfg.dataset.num_classes = len(index.classes)
     cfg.dataset.splits_digest = index.splits_digest or None
+    cfg.dataset.object_area = object_area(plain(cfg.dataset), index.split("train"))
     config = plain(cfg)
     for key in FOLDER_KEYS:
         if config["dataset"].get(key):

@@ -24,7 +24,10 @@ from medt.shipped import typed
 WARNINGS_SHOWN = 5
 FOLDER_KEYS = ("root", "images", "masks", "splits_file")
 # Of the dataset, but of no concern to its check.
-UNCHECKED = ("name", "num_classes", "splits_digest", "cache", "workers", "timeout")
+UNCHECKED = (
+    *("name", "num_classes", "object_area", "splits_digest"),
+    *("cache", "workers", "timeout"),
+)
 KEYWORDS = ("null", "true", "false", "nan", "inf")  # of Hydra's override grammar
 
 

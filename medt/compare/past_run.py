@@ -33,6 +33,7 @@ MOST_SETTINGS = 500  # of a config; ours have about a hundred
 MOST_EPOCHS = 10**7
 MOST_SECONDS = 1e10  # three hundred years
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+FOUND = ("splits_digest", "object_area")  # filled in by train.py, differently for each fold
 CURVES = ("train_loss", "val_loss", "val_dice")
 EVALUATION_NAME = re.compile(
     rf"(.+-(?:{'|'.join((*SPLITS, 'all'))})-(?:{'|'.join(PROTOCOLS)}))(?:-(\d+))?", re.DOTALL
@@ -117,7 +118,8 @@ class Run:
         """What was trained: the config apart from seed, fold and circumstances, by dotted key."""
         config = without_circumstances(self.config)
         del config["seed"]
-        config["dataset"].pop("splits_digest", None)
+        for key in FOUND:
+            config["dataset"].pop(key, None)
         if self.fold is not None:
             del config["dataset"]["fold"]
         return dict(_flat(config))

@@ -42,6 +42,7 @@ class DatasetConfig:
     channels: int | None
     pixel_size: Any
     num_classes: int | None
+    object_area: int | None
     splits_digest: str | None
     page: int | None
     folds: int | None

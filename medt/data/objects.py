@@ -6,7 +6,7 @@ how near the edge of its object lies: as the border of the object, or as the dis
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medt.data.layout import Case
 from medt.errors import UserError
+from medt.io.images import read_mask
 from medt.metrics.pixel import IGNORE_INDEX
 
 KINDS = ("none", "borders", "distance")
 FULL = 250  # of the target's byte stands for 1
 # However thin an object is, so much of its greatest depth stays interior.
 INTERIOR = 0.5
+LOOKED_AT = 100  # cases that tell how large objects are
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,24 @@ class ObjectTarget:
         found = np.rint(FULL * target).astype(np.uint8)
         found[mask == IGNORE_INDEX] = IGNORE_INDEX
         return found
+
+
+def typical_area(cases: Sequence[Case], page: int | None) -> int | None:
+    """Pixels of the median object of cases, at their own size; None if there is no object.
+
+    Args:
+        cases: of which at most `LOOKED_AT`, evenly spread, are looked at.
+        page: which image of a stack, from 0.
+
+    Raises:
+        UserError: a file of numbered objects cannot be read.
+    """
+    files = [case.instances for case in cases if case.instances is not None]
+    step = -(-len(files) // LOOKED_AT) or 1
+    counted = [np.unique(read_mask(file, page), return_counts=True) for file in files[::step]]
+    found = [count[number > 0] for number, count in counted]
+    pixels = np.concatenate(found) if found else np.zeros(0)
+    return max(1, round(float(np.median(pixels)))) if pixels.size else None
 
 
 def _depths(

@@ -126,6 +126,7 @@ KINDS: dict[str, tuple[Test, str]] = {
     "mask": _WORD,
     "objects": _WORD,
     "border_width": _whole(1, 64),
+    "object_area": _whole(1, 2**31 - 1),
     "mask_suffix": _WORD,
     "raster": _WORD,
     "pixel_size": (is_pixel_size, WANTED),

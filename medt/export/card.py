@@ -13,7 +13,7 @@ from medt.data.intensity import DEVIATIONS, Intensity
 from medt.data.preprocessing import Preprocessing
 from medt.evaluation.recorded import Recorded, read_recorded
 from medt.evaluation.tables import METRICS_FILE
-from medt.inference.instances import PARTING
+from medt.inference.instances import parting_rule
 from medt.io.files import natural_key
 from medt.io.text import for_markdown, for_markdown_code
 from medt.metrics.family import between
@@ -55,7 +55,7 @@ def model_card(
         f"{for_markdown_code(Path(checkpoint.file).name)}. Its logits "
         f"differ from the checkpoint's by at most {difference:.3g} on random images.",
         "## Input and output",
-        "\n".join(_interface(steps, names, checkpoint.objects)),
+        "\n".join(_interface(steps, names, checkpoint)),
         "## Training data",
         _training(checkpoint),
         "## Scores",
@@ -66,8 +66,9 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _interface(steps: Preprocessing, names: Sequence[str], objects: str | None) -> Iterator[str]:
+def _interface(steps: Preprocessing, names: Sequence[str], checkpoint: Checkpoint) -> Iterator[str]:
     height, width = steps.image_size
+    objects = checkpoint.objects
     yield f"- Input: float32 (N, {steps.channels}, {height}, {width}), any N, made of an image so:"
     yield f"  1. {_scaling(steps.intensity)}"
     if steps.sampling == "resize":
@@ -90,9 +91,12 @@ def _interface(steps: Preprocessing, names: Sequence[str], objects: str | None) 
     yield f"- Mask: softmax over {which}, resized to the image (bilinear), then the largest."
     if objects is not None:
         depth = "1 - sigmoid" if objects == "borders" else "sigmoid"
+        rule = parting_rule(checkpoint.object_area)
         yield (
-            f"- Objects: within the mask, grown by a watershed from the maxima of the {depth} of "
-            f"the last channel that rise by {PARTING.depth} above what parts them."
+            f"- Objects: within the mask, whose holes of at most {rule.largest_hole} pixels are "
+            f"filled, grown by a watershed from the maxima of the {depth} of the last channel, "
+            f"smoothed by a Gaussian of {rule.smoothing:g} pixel, that rise by {rule.depth} above "
+            f"what parts them; those of fewer than {rule.smallest} pixels are left out."
         )
 
 

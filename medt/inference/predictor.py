@@ -53,6 +53,8 @@ class Predictor:
         name: of the network, for errors: its checkpoint.
         objects: what its further channel is, see `medt.data.objects.ObjectTarget`; None where it
             has none.
+        object_area: pixels of a typical object, where it was trained to part them and this is
+            known.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class Predictor:
         device: str | torch.device = "cpu",
         name: str = "the network",
         objects: str | None = None,
+        object_area: int | None = None,
     ) -> None:
         self.objects = objects
+        self.object_area = object_area
         self.name = name
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
@@ -124,7 +128,8 @@ class Predictor:
         classes = [SegmentationClass.from_dict(c) for c in first.classes]
         name = first.file if alone else "the ensemble"
         network = FlipsAndTurns(model, len(classes), name) if tta else model
-        return cls(network, preprocessing, classes, device, name, first.objects)
+        known = first.objects, first.object_area
+        return cls(network, preprocessing, classes, device, name, *known)
 
     @property
     def averages(self) -> bool:

@@ -6,9 +6,11 @@ import json
 
 import evaluate
 import export
+import numpy as np
 import predict
 import pytest
 import train
+import yaml
 from conftest import QUICK, TINY, tiny
 
 import medt
@@ -27,7 +29,8 @@ def test_a_result_without_parting_is_told_from_that_with_it(tmp_path):
     given = [f"checkpoint={run}", "split=test", "panels=0"]
     for rule in ("auto", "none", "seeds"):
         assert evaluate.main([*given, f"postprocess={rule}"]) == 0
-    numbers = ["postprocess.smallest=0", "postprocess.largest_hole=0"]
+    speck = round(0.1 * medt.load(run).object_area)
+    numbers = [f"postprocess.smallest={speck}", f"postprocess.largest_hole={speck}"]
     assert evaluate.main([*given, "postprocess=seeds", *numbers]) == 0  # those of auto
     name = "synthetic-test-native"
     names = {folder.name for folder in (run / "evaluation").iterdir()}
@@ -37,6 +40,30 @@ def test_a_result_without_parting_is_told_from_that_with_it(tmp_path):
 def evaluated(run, *more):
     assert evaluate.main([f"checkpoint={run}", f"output={run}/scores", *more]) == 0
     return json.loads((run / "scores/metrics.json").read_text())
+
+
+def test_what_is_far_smaller_than_the_objects_it_learned_from_is_none(tmp_path):
+    run = tmp_path / "run"
+    assert train.main(training(tmp_path, "borders")) == 0
+    areas = []
+    for file in (TINY / "instances").glob("train_*.png"):
+        numbers, counts = np.unique(read_mask(file), return_counts=True)
+        areas += counts[numbers > 0].tolist()
+    typical = round(float(np.median(areas)))
+    assert yaml.safe_load((run / "config.yaml").read_text())["dataset"]["object_area"] == typical
+    speck = round(0.1 * typical)
+    rule = evaluated(run, "split=test")["postprocess"]
+    assert (rule["method"], rule["smallest"], rule["largest_hole"]) == ("seeds", speck, speck)
+    image, out = TINY / "images/test_1.png", tmp_path / "out"
+    given = [f"checkpoint={run}", f"input={image}", f"output={out}", "instances=true"]
+    assert predict.main(given) == 0
+    numbers, counts = np.unique(read_mask(out / "instances/test_1.png"), return_counts=True)
+    assert (counts[numbers > 0] >= speck).all()
+
+
+def test_a_run_without_that_target_knows_of_no_objects(tmp_path):
+    assert train.main(training(tmp_path, "none")) == 0
+    assert medt.load(tmp_path / "run").object_area is None
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from medt.data import objects
 from medt.data.augmentation import Pipeline
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import Case
-from medt.data.objects import FULL, KINDS, ObjectTarget
+from medt.data.objects import FULL, KINDS, ObjectTarget, typical_area
 from medt.data.preprocessing import Preprocessing
 from medt.errors import UserError
 from medt.inference.instances import InstanceRule, find_objects
@@ -195,6 +196,34 @@ class TestTraining:
         steps = Preprocessing((SIZE, SIZE), 3, (0.5,) * 3, (0.25,) * 3)
         with pytest.raises(UserError, match=r"dataset\.objects=borders needs numbered objects"):
             SegmentationDataset([case], steps, objects=ObjectTarget("borders"))
+
+
+class TestTypicalArea:
+    """How large the objects of cases are."""
+
+    def case(self, folder, name, *areas):
+        numbers = np.repeat(np.arange(len(areas) + 1), [5, *areas]).astype(np.uint16)[None]
+        write_png(folder / f"{name}.png", numbers)
+        return Case(name, folder / "image.png", None, folder / f"{name}.png", "", "train")
+
+    def test_is_the_median_over_the_objects_of_all_cases(self, tmp_path):
+        cases = [self.case(tmp_path, "a", 2, 3), self.case(tmp_path, "b", 90)]
+        assert typical_area(cases, None) == 3
+
+    def test_cases_are_spread_evenly(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(objects, "LOOKED_AT", 2)
+        cases = [self.case(tmp_path, str(i), 10 + i) for i in range(3)]
+        assert typical_area(cases, None) == 11  # of the first and the third
+
+    def test_without_an_object_there_is_none(self, tmp_path):
+        assert typical_area([self.case(tmp_path, "a")], None) is None
+        assert typical_area([], None) is None
+
+    def test_a_file_that_cannot_be_read_is_named(self, tmp_path):
+        case = self.case(tmp_path, "a", 2)
+        case.instances.write_bytes(b"none")
+        with pytest.raises(UserError, match=r"a\.png"):
+            typical_area([case], None)
 
 
 def make_case(folder):
