@@ -16,12 +16,22 @@ from medt.cli.arguments import CONFIGS
 from medt.config import register_schema
 from medt.data.layout import DatasetCard, default_classes, write_card
 from medt.io.files import write_png, write_text
+from medt.io.images import read_mask
 
 SMALL = ["dataset.image_size=64", "trainer.epochs=1"]
 PATCHES = "model.grid=[2,2]"  # with which the paper's network takes 64 pixels
 SYNTHETIC = [f"paths.data={DATA}/experiments", "dataset.train=6", "dataset.val=2"]
 SYNTHETIC += ["dataset.test=2", "dataset.size=64"]
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+# What is trained with, per dataset: its size, and how its objects are parted.
+OF_DATASETS = {
+    "glas": ("resize", 256, "borders"),
+    "glas_fast": ("resize", 128, "none"),
+    "monuseg": ("crop", 256, "borders"),
+    "dsb2018": ("crop", 256, "distance"),
+    "kvasir_seg": ("resize", 128, "none"),
+    "drive": ("crop", 256, "none"),
+}
 
 
 def compose_experiment(name: str):
@@ -45,6 +55,8 @@ def write_images(folder: Path, classes: int) -> None:
 def write_prepared(folder: Path, name: str) -> list[str]:
     """A prepared dataset of this name, and the overrides that say where it lies."""
     write_images(folder / name, 2)
+    for mask in (folder / name / "masks").iterdir():  # the one object of each image
+        write_png(folder / name / "instances" / mask.name, read_mask(mask).astype(np.uint16))
     classes, prepared = default_classes(("background", "gland")), {"raster": "challenge"}
     card = DatasetCard(name, classes, 3, "none", "test", "none", prepared)
     write_card(folder / name, card)
@@ -59,6 +71,8 @@ def given(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     name = request.param
     if name.startswith("paper_"):
         return [*SMALL, PATCHES, *write_prepared(tmp_path, name.removeprefix("paper_"))]
+    if name in OF_DATASETS:
+        return [*SMALL, *write_prepared(tmp_path, compose_experiment(name).dataset.name)]
     if name.startswith("folder_"):
         classes = {"folder_binary": 2, "folder_multiclass": 3}[name]
         write_images(tmp_path, classes)
@@ -92,7 +106,19 @@ def test_trains_for_an_epoch(tmp_path: Path, given: list[str], name: str) -> Non
 
 def test_these_are_the_experiments() -> None:
     common = {"quickstart", "paper_glas", "paper_monuseg", "finetune", "pretrained"}
-    assert set(EXPERIMENTS) == {*common, "folder_binary", "folder_multiclass", "debug"}
+    others = {"folder_binary", "folder_multiclass", "debug"}
+    assert set(EXPERIMENTS) == {*common, *others, *OF_DATASETS}
+
+
+@pytest.mark.parametrize("name", OF_DATASETS)
+def test_the_recipe_of_a_dataset(name: str) -> None:
+    cfg = compose_experiment(name)
+    dataset = cfg.dataset
+    assert dataset.name == name.removesuffix("_fast")
+    assert (dataset.sampling, dataset.image_size, dataset.objects) == OF_DATASETS[name]
+    assert cfg.model._target_ == "medt.models.MedTPlus"
+    assert cfg.augmentation.name == "histology"
+    assert cfg.trainer.epochs % cfg.trainer.validate_every == 0
 
 
 def test_what_is_pretrained() -> None:
