@@ -13,19 +13,20 @@ from medt.models.attention import GateOrder
 from medt.models.medt_plus import AttentionBlock
 
 
-def norm(channels: int) -> nn.Module:
-    return nn.InstanceNorm2d(channels, affine=True)
+def norm_of(kind: str, channels: int) -> nn.Module:
+    norms = {"instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d}
+    return norms[kind](channels, affine=True)
 
 
 class ConvBlock(nn.Module):
-    """Two 3x3 convolutions, each with an instance norm: (N, before, H, W) to (N, after, H, W)."""
+    """Two 3x3 convolutions, each with a norm: (N, before, H, W) to (N, after, H, W)."""
 
-    def __init__(self, before: int, after: int, residual: bool) -> None:
+    def __init__(self, before: int, after: int, residual: bool, norm: str) -> None:
         super().__init__()
         self.first = nn.Conv2d(before, after, 3, padding=1, bias=False)
-        self.first_norm = norm(after)
+        self.first_norm = norm_of(norm, after)
         self.second = nn.Conv2d(after, after, 3, padding=1, bias=False)
-        self.second_norm = norm(after)
+        self.second_norm = norm_of(norm, after)
         self.shortcut = nn.Conv2d(before, after, 1, bias=False) if residual else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,6 +43,7 @@ class Candidate(nn.Module):
     Args:
         widths: channels at strides 1, 2, 4, ...
         residual: whether a block of convolutions adds its input.
+        norm: "instance" or "batch", of the convolutions.
         attention: strides whose encoder block is followed by gated axial attention.
         scales: strides of the decoder that have a head of their own; the logits are their sum
             (Kayalibay et al. 2017, arXiv 1701.03056).
@@ -55,6 +57,7 @@ class Candidate(nn.Module):
         image_size: int | Sequence[int] = 128,
         widths: Sequence[int] = (24, 32, 64, 128, 256),
         residual: bool = True,
+        norm: str = "instance",
         attention: Sequence[int] = (8, 16),
         decoder_attention: Sequence[int] = (),
         scales: Sequence[int] = (1, 2, 4, 8),
@@ -66,12 +69,13 @@ class Candidate(nn.Module):
         strides = [2**level for level in range(len(widths))]
         inputs = [channels, *widths[:-1]]
         self.encoder = nn.ModuleList(
-            ConvBlock(before, after, residual) for before, after in zip(inputs, widths, strict=True)
+            ConvBlock(before, after, residual, norm)
+            for before, after in zip(inputs, widths, strict=True)
         )
         self.ups, self.decoder, self.heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleDict()
         for fine, coarse in pairwise(widths):
             self.ups.append(nn.ConvTranspose2d(coarse, fine, 2, stride=2))
-            self.decoder.append(ConvBlock(2 * fine, fine, residual))
+            self.decoder.append(ConvBlock(2 * fine, fine, residual, norm))
         for stride in scales:
             self.heads[str(stride)] = nn.Conv2d(widths[strides.index(stride)], classes, 1)
 
