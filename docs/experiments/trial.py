@@ -201,6 +201,8 @@ def main() -> None:
         where = RunFolder(Path(folder)), Console(quiet=True), torch.device("cpu"), Processes()
         trainer = build.build_trainer(config, index, network, None, *where, allow)
         trainer.fit()
+        if trainer.state.epoch < trainer.settings.epochs:
+            raise SystemExit(f"stopped in epoch {trainer.state.epoch}: no table is written")
     temporary = given.out.with_suffix(".tmp")
     with temporary.open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *trainer.table])  # type: ignore[attr-defined]

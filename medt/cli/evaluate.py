@@ -24,7 +24,6 @@ from medt.evaluation.parts import parts_of
 from medt.evaluation.tables import claimed_result, render, write_evaluation
 from medt.evaluation.tuning import GOAL, tune
 from medt.inference.device import choose_device
-from medt.inference.instances import rule_of
 from medt.inference.predictor import Predictor
 from medt.io.links import check_unlinked
 from medt.io.text import shown
@@ -73,7 +72,7 @@ def evaluate(cfg: DictConfig) -> int:
                 cfg.protocol.name,
                 cfg.batch_size,
                 advance,
-                rule=rule_of(plain(cfg.postprocess), predictor.objects, predictor.object_area),
+                rule=predictor.rule_of(plain(cfg.postprocess)),
                 detail=True,
                 tolerance=tolerance,
                 pixel_size=index.pixel_size,
@@ -105,10 +104,7 @@ def evaluate(cfg: DictConfig) -> int:
 
 def variant(cfg: DictConfig, predictor: Predictor, networks: int) -> str:
     """What tells a result from the plain one of the first network, for the folder's name."""
-    rules = [
-        rule_of(one, predictor.objects, predictor.object_area)
-        for one in (plain(cfg.postprocess), {"method": "auto"})
-    ]
+    rules = [predictor.rule_of(one) for one in (plain(cfg.postprocess), {"method": "auto"})]
     parts = [
         "" if rules[0] == rules[1] else cfg.postprocess.method,
         cfg.mode or "",

@@ -18,7 +18,7 @@ from medt.cli.settings import command_line, plain
 from medt.data.dataset import SegmentationDataset
 from medt.data.layout import DatasetIndex
 from medt.evaluation.evaluate import Evaluation
-from medt.inference.instances import InstanceRule, rule_of
+from medt.inference.instances import InstanceRule
 from medt.inference.predictor import Predictor
 from medt.report.charts import Curves
 from medt.report.page import Origin, render_report
@@ -35,7 +35,7 @@ def report_of(
     curves: Curves | None,
 ) -> str:
     """The page of an evaluation, with pictures of its worst, median and best cases."""
-    rule = rule_of(plain(cfg.postprocess), predictor.objects, predictor.object_area)
+    rule = predictor.rule_of(plain(cfg.postprocess))
     panels = [
         draw_panel(predictor, dataset, i, rank, evaluation.rows[i]["foreground"]["dice"], rule)
         for i, rank in choose_cases(evaluation.rows, cfg.panels)

@@ -17,7 +17,6 @@ from medt.errors import UserError
 from medt.inference.device import choose_device
 from medt.inference.folder import predict_folder
 from medt.inference.inputs import find_inputs, find_regions
-from medt.inference.instances import rule_of
 from medt.inference.outputs import Outputs
 from medt.inference.predictor import Predictor
 from medt.io.text import for_error
@@ -34,7 +33,7 @@ def predict(cfg: DictConfig) -> int:
     pixel_size = chosen_size(plain(cfg)["pixel_size"], checkpoints[0])
     settings = plain(cfg)
     outputs = Outputs(**{key.name: settings[key.name] for key in fields(Outputs)})
-    rule = rule_of(settings["postprocess"], predictor.objects, predictor.object_area)
+    rule = predictor.rule_of(settings["postprocess"])
     print(*(one.describe() for one in checkpoints), sep="\n", flush=True)
     with progress("predicting") as advance:
         how = outputs, rule, cfg.overwrite, advance, regions, pixel_size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -106,18 +105,6 @@ def parting_rule(area: int | None) -> InstanceRule:
     """
     speck = round(SPECK * (area or 0))
     return InstanceRule("seeds", smallest=speck, largest_hole=speck, depth=0.3)
-
-
-def rule_of(settings: Mapping[str, Any], objects: str | None, area: int | None) -> InstanceRule:
-    """The rule that the group `postprocess` of a config asks for.
-
-    Args:
-        settings: the group; its method "auto" is `parting_rule` or "none".
-        objects, area: of the network, see `Predictor`.
-    """
-    if settings["method"] == "auto":
-        return NO_RULE if objects is None else parting_rule(area)
-    return InstanceRule(**settings)
 
 
 def find_objects(

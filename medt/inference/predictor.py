@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -19,6 +19,7 @@ from medt.data.preprocessing import Preprocessing, source_name
 from medt.errors import UserError
 from medt.inference.averaging import Ensemble, FlipsAndTurns, NotFiniteError, check_finite
 from medt.inference.banding import ROWS, resized_columns, resized_rows, window_bands
+from medt.inference.instances import NO_RULE, InstanceRule, parting_rule
 
 Image = str | Path | NDArray[Any]
 
@@ -140,6 +141,16 @@ class Predictor:
     def mode(self) -> str:
         """How an image goes through the network, as its preprocessing says: see `MODES`."""
         return MODES[self.preprocessing.sampling]
+
+    def rule_of(self, settings: Mapping[str, Any]) -> InstanceRule:
+        """How objects are found, as the group `postprocess` of a config asks for.
+
+        Its method "auto" is `parting_rule` for a network that was trained to part objects, and
+        "none" for others.
+        """
+        if settings["method"] == "auto":
+            return NO_RULE if self.objects is None else parting_rule(self.object_area)
+        return InstanceRule(**settings)
 
     def logits(self, batch: Tensor, windows: int = WINDOWS) -> Tensor:
         """Run the network on what it takes whole, or on windows that slide over larger images.

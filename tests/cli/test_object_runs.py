@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 
+import cv2
 import evaluate
 import export
 import numpy as np
 import predict
 import pytest
+import torch
 import train
 import yaml
 from conftest import QUICK, TINY, tiny
 
 import medt
+from medt.checkpoint import Checkpoint
 from medt.data.objects import KINDS
 from medt.io.images import read_mask
 
@@ -54,11 +58,40 @@ def test_what_is_far_smaller_than_the_objects_it_learned_from_is_none(tmp_path):
     speck = round(0.1 * typical)
     rule = evaluated(run, "split=test")["postprocess"]
     assert (rule["method"], rule["smallest"], rule["largest_hole"]) == ("seeds", speck, speck)
-    image, out = TINY / "images/test_1.png", tmp_path / "out"
-    given = [f"checkpoint={run}", f"input={image}", f"output={out}", "instances=true"]
-    assert predict.main(given) == 0
-    numbers, counts = np.unique(read_mask(out / "instances/test_1.png"), return_counts=True)
-    assert (counts[numbers > 0] >= speck).all()
+    image, spots = tmp_path / "spots.png", np.zeros((32, 32, 3), np.uint8)
+    spots[4:14, 4:14] = 255
+    spots[24:26, 24:26] = 255
+    assert cv2.imwrite(str(image), spots)
+    sizes = {}
+    with what_is_bright_is_an_object():
+        for name, more in {"auto": [], "seeds": ["postprocess.smallest=0"]}.items():
+            out = tmp_path / name
+            given = [f"checkpoint={run}", f"input={image}", f"output={out}", "instances=true"]
+            assert predict.main([*given, f"postprocess={name}", *more]) == 0
+            found = read_mask(out / "instances/spots.png")
+            sizes[name] = np.bincount(found[found > 0])[1:].tolist()
+    assert 4 < speck < 100
+    assert sizes == {"seeds": [100, 4], "auto": [100]}
+
+
+@contextmanager
+def what_is_bright_is_an_object():
+    """Let each checkpoint's network say so, and of no pixel that it is a border."""
+    build = Checkpoint.build_model
+
+    def scripted(checkpoint):
+        model = build(checkpoint)
+
+        def logits(_, given, __):
+            bright = 50 * given[0].mean(dim=1)
+            return torch.stack([-bright, bright, torch.full_like(bright, -9)], dim=1)
+
+        model.register_forward_hook(logits)
+        return model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, "build_model", scripted)
+        yield
 
 
 def test_a_run_without_that_target_knows_of_no_objects(tmp_path):
