@@ -13,8 +13,25 @@ from medt.models.attention import GateOrder
 from medt.models.medt_plus import AttentionBlock
 
 
+class HalfNorm(nn.Module):
+    """The norm of each image for the first half of the channels, that of the batch for the others.
+
+    Pan et al. 2018 (arXiv 1807.09441, section 3.2), there in the first stages only.
+    """
+
+    def __init__(self, channels: int, affine: bool) -> None:
+        super().__init__()
+        self.split = channels // 2
+        self.instance = nn.InstanceNorm2d(self.split, affine=affine)
+        self.batch = nn.BatchNorm2d(channels - self.split, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = x[:, : self.split], x[:, self.split :]
+        return torch.cat([self.instance(first), self.batch(second)], 1)
+
+
 def norm_of(kind: str, channels: int) -> nn.Module:
-    norms = {"instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d}
+    norms = {"instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d, "half": HalfNorm}
     return norms[kind](channels, affine=True)
 
 
@@ -43,7 +60,7 @@ class Candidate(nn.Module):
     Args:
         widths: channels at strides 1, 2, 4, ...
         residual: whether a block of convolutions adds its input.
-        norm: "instance" or "batch", of the convolutions.
+        norm: "instance", "batch", or "half" of each, of the convolutions.
         attention: strides whose encoder block is followed by gated axial attention.
         scales: strides of the decoder that have a head of their own; the logits are their sum
             (Kayalibay et al. 2017, arXiv 1701.03056).
