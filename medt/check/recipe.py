@@ -27,17 +27,26 @@ TOUCHING = 0.02  # share of the objects from which on it pays to learn their bor
 COLOURED = 0.03  # difference of the channels' means, as a share of the image's range
 SEEN = 8000  # images in all that a network is shown: 120 times the training cases of GlaS
 EPOCHS = (30, 300)
+PRETRAINED_SIDE = 256  # at which pretrained networks were measured
 VALIDATIONS = 40
+OF_PRETRAINED = (2700, (20, 100), 20)  # the same three: 40 times the training cases of GlaS
 PIXEL_BYTES = 4_300  # a step of medt_plus takes 280 MB for 4 x 128 x 128, as one of unet does
 BATCHES = (4, 2, 1)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What trains: its cores, and the bytes of memory that can be taken; None: not known."""
+    """What trains.
+
+    Attributes:
+        cores: that can be taken.
+        memory: the bytes of it that can be taken; None: not known.
+        encoders: whether there are pretrained encoders, the extra smp.
+    """
 
     cores: int
     memory: int | None
+    encoders: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,13 +54,22 @@ class Choice:
     """A value of the recipe.
 
     Attributes:
-        key: such as "trainer.epochs", or a group of configs, such as "model".
+        key: such as "trainer.epochs", or a group of configs, such as "model", or "experiment", from
+            which the recipe goes on.
         reason: why this value, in words.
     """
 
     key: str
     value: Any
     reason: str
+
+
+PRETRAINED = Choice(
+    "experiment",
+    "pretrained",
+    "weights of ImageNet, downloaded once: far ahead on Kvasir-SEG, and on patients of GlaS unlike "
+    "those trained on: docs/experiments.md",
+)
 
 
 def choose(check: Check, machine: Machine, given: Mapping[str, Any]) -> list[Choice]:
@@ -69,19 +87,23 @@ def choose(check: Check, machine: Machine, given: Mapping[str, Any]) -> list[Cho
     near = _near(masks)
     parted = given.get("objects") != "none" and bool(near)
     seeing = _seeing(facts, images, masks, parted, given)
+    augmentation, sampling = _augmentation(images), _value(seeing, "dataset.sampling")
+    size = as_size(given["image_size"]) if "image_size" in given else (STRIDE, STRIDE)
+    coloured = augmentation.value == "histology"
+    pretrained = machine.encoders and coloured and sampling == "resize" and _takes(size, STRIDE)
     found = [
-        _network(as_size(given["image_size"]) if "image_size" in given else (STRIDE, STRIDE)),
-        _augmentation(images),
-        *seeing,
-        *([_parting(near, _value(seeing, "dataset.sampling"))] if near else []),
-        Choice("dataset.normalize", *suggest_normalize(facts)),
+        PRETRAINED if pretrained else _network(size),
+        augmentation,
+        *(map(_enlarged, seeing) if pretrained else seeing),
+        *([_parting(near, sampling)] if near else []),
+        *([] if pretrained else [Choice("dataset.normalize", *suggest_normalize(facts))]),
         *_loading(machine),
     ]
     found = [choice for choice in found if choice.key.removeprefix("dataset.") not in given]
     values = {choice.key: choice.value for choice in found}
-    size = given.get("image_size", values.get("dataset.image_size"))
+    side = given.get("image_size", values.get("dataset.image_size"))
     crops = given.get("crops_per_case", values.get("dataset.crops_per_case", 1))
-    return [*found, *_length(len(facts), crops), _batch(as_size(size), machine)]
+    return [*found, *_length(len(facts), crops, pretrained), _batch(as_size(side), machine)]
 
 
 def recipe_text(
@@ -97,13 +119,15 @@ def recipe_text(
     """
     parts: dict[str, list[str]] = {"dataset": [], "trainer": []}
     lines = ["# @package _global_", *_comment(about, ""), f"#   {command}", "defaults:"]
+    for base in (choice for choice in choices if choice.key == "experiment"):
+        lines += [*_comment(base.reason, "  "), f"  - {base.value}"]
     lines.append(f"  - override /dataset: {dataset}")
     for key, value in given.items():
         if key == "augmentation":
             lines.append(f"  - override /augmentation: {value} # as given")
         else:
             parts["dataset"].append(f"  {key}: {_plain(value)} # as given")
-    for choice in choices:
+    for choice in (choice for choice in choices if choice.key != "experiment"):
         group, _, key = choice.key.partition(".")
         comment = _comment(choice.reason, "  ")
         if key:
@@ -117,11 +141,23 @@ def recipe_text(
 
 def _network(size: tuple[int, int]) -> Choice:
     """The one that is most accurate, if it takes the size that the user gave."""
-    if any(side < STRIDE or side % MULTIPLE for side in size):
+    if not _takes(size, MULTIPLE):
         return Choice(
             "model", "unet", f"takes any size from 32 on; medt_plus multiples of {MULTIPLE}"
         )
     return Choice("model", "medt_plus", "ahead of unet on GlaS: docs/experiments.md")
+
+
+def _takes(size: Sequence[int], multiple: int) -> bool:
+    return all(side >= STRIDE and side % multiple == 0 for side in size)
+
+
+def _enlarged(choice: Choice) -> Choice:
+    """The size of a network's input, but at least that at which pretrained ones were measured."""
+    sides = as_size(choice.value) if choice.key == "dataset.image_size" else (math.inf,)
+    if min(sides) >= PRETRAINED_SIDE:
+        return choice
+    return Choice(choice.key, PRETRAINED_SIDE, "as the pretrained network was measured")
 
 
 def _value(choices: Sequence[Choice], key: str) -> Any:
@@ -141,7 +177,7 @@ def _parting(near: str, sampling: str) -> Choice:
     """How the network learns to part objects, which are large where whole images show enough."""
     large = sampling == "resize"
     kind, known = ("borders", "large, of GlaS") if large else ("distance", "small, of DSB2018")
-    return Choice("dataset.objects", kind, f"{near}; it parts them better if they are {known}")
+    return Choice("dataset.objects", kind, f"{near}; of the targets the better if they are {known}")
 
 
 def _seeing(
@@ -195,12 +231,14 @@ def _loading(machine: Machine) -> list[Choice]:
     return [Choice("dataset.workers", workers, f"to load images, of {machine.cores} cores here")]
 
 
-def _length(cases: int, crops: int) -> list[Choice]:
+def _length(cases: int, crops: int, pretrained: bool) -> list[Choice]:
     """Epochs, for so many images shown in all, and how often it is validated."""
     shown = cases * crops
-    epochs = max(EPOCHS[0], min(EPOCHS[1], round(SEEN / shown / 10) * 10))
+    own = SEEN, EPOCHS, VALIDATIONS
+    seen, (least, most), validations = OF_PRETRAINED if pretrained else own
+    epochs = max(least, min(most, round(seen / shown / 10) * 10))
     each = f"{cases} cases" if crops == 1 else f"{cases} cases, {crops} crops of each"
-    every = max(1, round(epochs / VALIDATIONS))
+    every = max(1, round(epochs / validations))
     return [
         Choice("trainer.epochs", epochs, f"{each}: {epochs * shown:,} images are shown in all"),
         Choice("trainer.validate_every", every, f"about {epochs // every} validations"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ def write_recipe(file: Path, found: Check, settings: dict[str, Any]) -> None:
     command = f"{typed('train')} --config-dir={folder} experiment={file.stem}"
     name = for_terminal(found.index.name)
     about = f"Recipe for {name}, from its training cases. Change what you like, then train with it:"
-    machine = Machine(core_count(), available_bytes(torch.device("cpu")))
+    encoders = find_spec("segmentation_models_pytorch") is not None
+    machine = Machine(core_count(), available_bytes(torch.device("cpu")), encoders)
     chosen = choose(found, machine, given)
     write_text(file, recipe_text(chosen, given, settings["name"], about, command))
     print(f"{shown(file)} holds a recipe with the reason of each value. Train with it:")

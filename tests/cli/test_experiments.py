@@ -29,7 +29,7 @@ OF_DATASETS = {
     "glas_fast": ("resize", 128, "none"),
     "monuseg": ("crop", 256, "borders"),
     "dsb2018": ("crop", 256, "distance"),
-    "kvasir_seg": ("resize", 128, "none"),
+    "kvasir_seg": ("resize", 256, "none"),
     "drive": ("crop", 256, "none"),
 }
 
@@ -65,14 +65,24 @@ def write_prepared(folder: Path, name: str) -> list[str]:
     return [f"paths.data={folder}"]
 
 
+def tiny_encoder(folder: Path) -> list[str]:
+    """The overrides that name an encoder, and its weights in a file."""
+    pytest.importorskip("segmentation_models_pytorch")
+    timm = pytest.importorskip("timm")
+    torch.save(timm.create_model("test_efficientnet").state_dict(), folder / "tiny.pth")
+    return ["model.encoder=tu-test_efficientnet", f"model.encoder_weights={folder}/tiny.pth"]
+
+
 @pytest.fixture
 def given(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     """What the user of an experiment gives, and what makes it small."""
     name = request.param
     if name.startswith("paper_"):
         return [*SMALL, PATCHES, *write_prepared(tmp_path, name.removeprefix("paper_"))]
+    encoder = tiny_encoder(tmp_path) if name in ("pretrained", "kvasir_seg") else []
     if name in OF_DATASETS:
-        return [*SMALL, *write_prepared(tmp_path, compose_experiment(name).dataset.name)]
+        prepared = write_prepared(tmp_path, compose_experiment(name).dataset.name)
+        return [*SMALL, *prepared, *encoder]
     if name.startswith("folder_"):
         classes = {"folder_binary": 2, "folder_multiclass": 3}[name]
         write_images(tmp_path, classes)
@@ -83,16 +93,7 @@ def given(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
         start = [*SMALL, *SYNTHETIC, "loss=cross_entropy", f"run_dir={tmp_path}/start"]
         assert train.main(start) == 0
         return [*SMALL, *SYNTHETIC, f"model.weights={tmp_path}/start/checkpoints/best.pt"]
-    if name == "pretrained":  # of a tiny encoder, from a file
-        pytest.importorskip("segmentation_models_pytorch")
-        timm = pytest.importorskip("timm")
-        torch.save(timm.create_model("test_efficientnet").state_dict(), tmp_path / "tiny.pth")
-        encoder = [
-            "model.encoder=tu-test_efficientnet",
-            f"model.encoder_weights={tmp_path}/tiny.pth",
-        ]
-        return [*SMALL, *SYNTHETIC, *encoder]
-    return [*SMALL, *SYNTHETIC, *([PATCHES] if name == "quickstart" else [])]
+    return [*SMALL, *SYNTHETIC, *encoder, *([PATCHES] if name == "quickstart" else [])]
 
 
 @pytest.mark.many_parameters
@@ -116,7 +117,9 @@ def test_the_recipe_of_a_dataset(name: str) -> None:
     dataset = cfg.dataset
     assert dataset.name == name.removesuffix("_fast")
     assert (dataset.sampling, dataset.image_size, dataset.objects) == OF_DATASETS[name]
-    assert cfg.model._target_ == "medt.models.MedTPlus"
+    pretrained = name == "kvasir_seg"
+    assert cfg.model.name == ("smp_unet" if pretrained else "medt_plus")
+    assert (cfg.model.get("encoder_weights") == "imagenet") == pretrained
     assert cfg.augmentation.name == "histology"
     assert cfg.trainer.epochs % cfg.trainer.validate_every == 0
 

@@ -62,6 +62,46 @@ def test_the_network_takes_the_size_that_was_given() -> None:
             MedTPlus(image_size=size)
 
 
+class TestPretrained:
+    MACHINE = Machine(2, 8 * 2**30, encoders=True)
+    COLOURED = with_image(
+        fact(512, 512, 80), mean=(0.8, 0.5, 0.7), percentiles=((0.0, 0.5, 1.0),) * 3
+    )
+
+    def chosen(self, *facts: CaseFacts, **given: object) -> dict[str, object]:
+        return chosen(*facts, machine=self.MACHINE, **given)
+
+    def test_whole_images_in_colour_start_from_imagenet(self) -> None:
+        found = self.chosen(*[self.COLOURED] * 68)
+        assert (found["experiment"], found["dataset.image_size"]) == ("pretrained", 256)
+        assert found["trainer.epochs"] == 40
+        assert not {"model", "dataset.normalize"} & set(found)
+
+    @pytest.mark.parametrize(("cases", "epochs"), [(5, 100), (1000, 20)])
+    def test_for_less_than_from_random_weights(self, cases: int, epochs: int) -> None:
+        assert self.chosen(*[self.COLOURED] * cases)["trainer.epochs"] == epochs
+
+    def test_no_others_do(self) -> None:
+        grey = fact(512, 512, 80)
+        assert self.chosen(grey)["model"] == "medt_plus"
+        assert self.chosen(self.COLOURED, sampling="crop")["model"] == "medt_plus"
+        assert self.chosen(self.COLOURED, image_size=208)["model"] == "medt_plus"
+        assert chosen(self.COLOURED)["model"] == "medt_plus"
+
+    def test_a_size_that_was_given_or_is_larger_stays(self) -> None:
+        assert "dataset.image_size" not in self.chosen(self.COLOURED, image_size=128)
+        many = with_mask(self.COLOURED, objects=50, touching=10)
+        sizes = [one["dataset.image_size"] for one in (self.chosen(many), chosen(many))]
+        assert sizes[0] == max(256, sizes[1])
+
+    def test_the_recipe_goes_on_from_the_experiment(self) -> None:
+        choices = choose(check_of(self.COLOURED), self.MACHINE, {})
+        text = recipe_text(choices, {}, "folder", "About it", "medt train")
+        defaults = yaml.safe_load(text)["defaults"]
+        assert defaults[0] == "pretrained"
+        assert {"override /dataset": "folder"} in defaults
+
+
 def test_thin_structures_are_seen_in_crops_however_long_they_are() -> None:
     vessels = with_mask(fact(584, 565, 100), thinnest=3.5)
     assert chosen(vessels)["dataset.sampling"] == "crop"
